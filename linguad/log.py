@@ -1,0 +1,287 @@
+"""Logging: one event name and plain fields per line, to standard output and, if wanted, to a rotated file.
+
+Use it as `logger = log.get(__name__)`, then `logger.info("event_name", field=...)`. Every event name is
+listed in docs/logging.md. Whatever a caller passes, speech, its text and keys do not reach a line (`_clean`).
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import logging.handlers
+import re
+import sys
+import traceback
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, Protocol, TextIO
+
+import msgspec
+import structlog
+from structlog.stdlib import BoundLogger, ProcessorFormatter
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from linguad.errors import ConfigError
+
+Format = Literal["auto", "pretty", "json"]
+Level = Literal["debug", "info", "warning", "error", "critical"]
+
+LIBRARIES = ("hypercorn", "quart", "trio", "trio-websocket", "wsproto", "libav")
+"""Loggers that are not ours and may be named in `log.levels` as they are."""
+
+MAX_TEXT_CHARS = 500
+"""Longest text that is written: enough for any message of ours, too short for audio or a whole frame."""
+
+MAX_ITEMS = 50
+"""Most members of a list or table that are written, so that one line stays readable."""
+
+MAX_DEPTH = 4
+"""Deepest nesting that is written; our own events are flat."""
+
+MAX_TRACEBACK_LINES = 200
+"""Most lines of a traceback: a deep recursion would otherwise fill the log."""
+
+_SPEECH = {"audio", "payload", "text", "texts", "transcript", "translation", "sentence", "context"}
+_KEYS = {
+    *("key", "keys", "apikey", "token", "tokens", "secret", "secrets", "password", "authorization"),
+    *("cookie", "cookies", "credential", "credentials", "ticket", "pepper", "signature"),
+}
+_PRIVATE = frozenset(_SPEECH | _KEYS)
+_WORD_BORDER = re.compile(r"[^a-z0-9]+|(?<=[a-z0-9])(?=[A-Z])")
+_LARGEST_INT = 2**63 - 1
+
+_handlers: list[logging.Handler] = []
+_levelled: set[str] = set()
+
+
+class Settings(Protocol):
+    """What `configure` needs; the `[log]` table of the configuration fits."""
+
+    @property
+    def format(self) -> Format: ...
+    @property
+    def level(self) -> Level: ...
+    @property
+    def levels(self) -> Mapping[str, Level]: ...
+    @property
+    def file(self) -> str: ...
+    @property
+    def rotate_bytes(self) -> int: ...
+    @property
+    def keep(self) -> int: ...
+
+
+def get(name: str) -> BoundLogger:
+    """The logger of a module, named by its `__name__`."""
+    logger: BoundLogger = structlog.stdlib.get_logger(name)
+    return logger
+
+
+def configure(settings: Settings, stream: TextIO | None = None) -> None:
+    """Send events to `stream` (standard output if not given) and to the log file; may be called again.
+
+    Raises ConfigError if the log file cannot be opened; the earlier set-up then stays in force.
+    """
+    handlers: list[logging.Handler] = [_Stream(stream, settings.format)]
+    if settings.file:
+        handlers.append(_open_file(settings))
+    reset()
+    for handler in handlers:
+        logging.root.addHandler(handler)
+    _handlers.extend(handlers)
+    _set_level("", "warning")
+    for library in LIBRARIES:
+        _set_level(library, "warning")
+    _set_level("linguad", settings.level)
+    for package, level in settings.levels.items():
+        _set_level(_logger_name(package), level)
+
+
+def reset() -> None:
+    """Undo `configure`: no output, no levels of ours."""
+    for handler in _handlers:
+        logging.root.removeHandler(handler)
+        handler.close()
+    _handlers.clear()
+    for name in _levelled:
+        logging.getLogger(name).setLevel(logging.NOTSET if name else logging.WARNING)
+    _levelled.clear()
+
+
+def reopen() -> None:
+    """Open the log file anew under its name, after somebody else has moved it (SIGHUP).
+
+    If that fails, the old file stays in use and an event says so.
+    """
+    for handler in _handlers:
+        if isinstance(handler, _File):
+            handler.reopen()
+
+
+def _set_level(name: str, level: Level) -> None:
+    logging.getLogger(name).setLevel(level.upper())
+    _levelled.add(name)
+
+
+def _logger_name(package: str) -> str:
+    if package.split(".")[0] in (*LIBRARIES, "linguad"):
+        return package
+    return f"linguad.{package}"
+
+
+def _open_file(settings: Settings) -> _File:
+    path = Path(settings.file)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return _File(path, settings.rotate_bytes, settings.keep)
+    except OSError as error:
+        raise ConfigError([("log.file", f"{path} cannot be opened: {error.strerror or error}")]) from error
+
+
+class _Stream(logging.Handler):
+    """Writes to a stream that is looked up at each line, so that redirected standard output is honoured."""
+
+    def __init__(self, stream: TextIO | None, format: Format) -> None:
+        super().__init__()
+        self._stream = stream
+        target = stream or sys.stdout
+        if isinstance(target, io.TextIOWrapper):
+            # A terminal that cannot show a character must not cost us the line.
+            target.reconfigure(errors="backslashreplace")
+        pretty = format == "pretty" or (format == "auto" and target.isatty())
+        self.setFormatter(_formatter(_pretty(colors=target.isatty()) if pretty else _to_json))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        stream = self._stream or sys.stdout
+        try:
+            stream.write(self.format(record) + "\n")
+            stream.flush()
+        except (OSError, ValueError):
+            self.handleError(record)
+
+
+class _File(logging.handlers.RotatingFileHandler):
+    """JSON lines in a file that is renamed to `.1`, `.2` … when it has grown to its size."""
+
+    def __init__(self, path: Path, rotate_bytes: int, keep: int) -> None:
+        super().__init__(path, maxBytes=rotate_bytes, backupCount=keep, encoding="utf-8", errors="replace")
+        self.setFormatter(_formatter(_to_json))
+
+    def reopen(self) -> None:
+        try:
+            stream = self._open()
+        except OSError as error:
+            _logger.warning("log_file_not_reopened", file=self.baseFilename, reason=error.strerror)
+            return
+        with self.lock or io.StringIO():
+            old, self.stream = self.stream, stream
+        if old is not None:
+            old.close()
+
+
+def _stamp(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    event["timestamp"] = now.removesuffix("+00:00") + "Z"
+    return event
+
+
+def _name_library_message(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    event["message"] = event["event"]
+    event["event"] = "library_message"
+    return event
+
+
+def _render_exception(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Turn `exc_info` into a traceback text without locals, each line cut: messages may quote a peer."""
+    given = event.pop("exc_info", None)
+    error = given[1] if isinstance(given, tuple) else sys.exception() if given is True else given
+    if isinstance(error, BaseException):
+        lines = "".join(traceback.TracebackException.from_exception(error).format()).splitlines()
+        if len(lines) > MAX_TRACEBACK_LINES:
+            half = MAX_TRACEBACK_LINES // 2
+            lines[half:-half] = [f"… {len(lines) - 2 * half} lines left out …"]
+        event["exception"] = "\n".join(_cut(line) for line in lines)
+    return event
+
+
+def _redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Keep speech, text and keys out of the line and make every value plain and short."""
+    return {
+        key: value if key in ("exception", "timestamp", "exc_info") else _clean(key, value, 0)
+        for key, value in event.items()
+    }
+
+
+def _is_private(name: str) -> bool:
+    return not _PRIVATE.isdisjoint(_WORD_BORDER.sub(" ", name).lower().split())
+
+
+def _clean(name: str, value: object, depth: int) -> object:
+    """`value` as a plain, short, printable one; its length only, if the field's name says speech or key."""
+    if value is None or isinstance(value, bool | float):
+        return value
+    if isinstance(value, int):
+        return value if -_LARGEST_INT <= value <= _LARGEST_INT else f"<int of {value.bit_length()} bits>"
+    if isinstance(value, bytes | bytearray | memoryview):
+        return f"<{len(value)} bytes>"
+    if isinstance(value, str):
+        return f"<{len(value)} chars>" if _is_private(name) else _cut(value)
+    if isinstance(value, Path):
+        return _cut(str(value))
+    if isinstance(value, BaseException):
+        return _cut(f"{type(value).__name__}: {value}")
+    if isinstance(value, Mapping | list | tuple | set | frozenset):
+        if depth >= MAX_DEPTH or _is_private(name):
+            return f"<{len(value)} items>"
+        if isinstance(value, Mapping):
+            head = list(value.items())[:MAX_ITEMS]
+            return {_cut(str(key)): _clean(str(key), item, depth + 1) for key, item in head}
+        return [_clean(name, item, depth + 1) for item in list(value)[:MAX_ITEMS]]
+    # The repr of a message or a session would show what it holds.
+    return f"<{type(value).__name__}>"
+
+
+def _cut(text: str) -> str:
+    """At most MAX_TEXT_CHARS of `text`, control characters escaped: a peer must not steer a terminal."""
+    if len(text) > MAX_TEXT_CHARS:
+        text = f"{text[:MAX_TEXT_CHARS]}… <{len(text)} chars>"
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def _to_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
+    head = {key: event.pop(key) for key in ("timestamp", "level", "event", "logger") if key in event}
+    return msgspec.json.encode({**head, **event}).decode()
+
+
+def _pretty(*, colors: bool) -> Processor:
+    return structlog.dev.ConsoleRenderer(
+        colors=colors, sort_keys=False, exception_formatter=structlog.dev.plain_traceback
+    )
+
+
+def _formatter(renderer: Processor) -> ProcessorFormatter:
+    return ProcessorFormatter(
+        processors=[ProcessorFormatter.remove_processors_meta, renderer],
+        foreign_pre_chain=[_name_library_message, *_ALWAYS],
+    )
+
+
+# Everything that makes a line safe runs before a handler sees it, so that any handler gets safe lines only.
+_ALWAYS: list[Processor] = [
+    structlog.stdlib.add_logger_name,
+    structlog.stdlib.add_log_level,
+    _render_exception,
+    _redact,
+    _stamp,
+]
+
+structlog.configure(
+    processors=[structlog.stdlib.filter_by_level, *_ALWAYS, ProcessorFormatter.wrap_for_formatter],
+    wrapper_class=BoundLogger,
+    logger_factory=structlog.stdlib.LoggerFactory(),
+    cache_logger_on_first_use=True,
+)
+_logger = get(__name__)
