@@ -11,7 +11,7 @@ class LinguadError(Exception):
 
 
 class ConfigError(LinguadError):
-    """The configuration cannot be used; `problems` holds (path of the setting, what is wrong and the cure)."""
+    """The configuration cannot be used; `problems` holds (path of the setting, problem and cure)."""
 
     def __init__(self, problems: Sequence[tuple[str, str]]) -> None:
         self.problems = tuple(problems)

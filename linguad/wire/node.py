@@ -120,7 +120,7 @@ class RerunMetrics(Wire, frozen=True, rename="camel"):
 
 
 class ProcessingMetrics(Wire, frozen=True, rename="camel"):
-    """Work per time of each service in the last heartbeat cycle (ASR, TTS: audio ms per ms; NMT: characters per s)."""
+    """Work per time of each service since the last heartbeat: audio ms per ms, NMT characters per s."""
 
     service_efficiencies: dict[str, float] | None = None
 
@@ -145,7 +145,7 @@ class NodeRegister(Wire, frozen=True, tag="node_register"):
 
 
 class NodeHeartbeat(Wire, frozen=True, tag="node_heartbeat"):
-    """Every 15 s from a node; services, capabilities and languages replace what was known (node-protocol 2.4)."""
+    """Every 15 s; services, capabilities and languages replace what was known (node-protocol 2.4)."""
 
     node_id: str
     timestamp: int | None = None

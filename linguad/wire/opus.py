@@ -27,7 +27,7 @@ class Walk(NamedTuple):
 
 
 def walk(payload: bytes | bytearray | memoryview, limit: int = MAX_PACKET_BYTES) -> Walk:
-    """Count the records of a payload; a zero length or one past the end stops the walk, the prefix stays good."""
+    """Count the records of a payload; an impossible length ends the walk, the prefix stays good."""
     position, packets, end = 0, 0, len(payload)
     while position + 2 <= end:
         length = payload[position] | payload[position + 1] << 8

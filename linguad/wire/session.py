@@ -270,7 +270,7 @@ class SessionCloseAck(Wire, frozen=True, tag="session_close_ack"):
 
 
 class ErrorMessage(Wire, frozen=True, tag="error"):
-    """Something is wrong with what the client sent; old web clients show it in a modal (session-protocol 2.4.6)."""
+    """Something the client sent is wrong; old web clients show it in a modal (session-protocol 2.4.6)."""
 
     code: str
     message: str

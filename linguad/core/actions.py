@@ -1,0 +1,63 @@
+"""What the dispatch core wants done; the engine performs these without awaiting."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from linguad.core.job import Attempt, Job, Outcome
+from linguad.wire.node import JobAssign, JobCancel
+
+
+class Assign(Struct, frozen=True):
+    """Send an attempt to its node."""
+
+    job: Job
+    attempt: Attempt
+    message: JobAssign
+
+
+class Cancel(Struct, frozen=True):
+    """Tell a node to stop working on an attempt."""
+
+    node_id: str
+    message: JobCancel
+
+
+class Progress(Struct, frozen=True):
+    """Tell the speaker how a job is doing; `event` is a `ui_event` name (session-protocol 2.4.8)."""
+
+    job: Job
+    event: str
+
+
+class Partial(Struct, frozen=True):
+    """Tell the speaker what was recognised so far."""
+
+    job: Job
+    text: str
+    is_final: bool
+
+
+class Deliver(Struct, frozen=True):
+    """A job ended; its session gets the outcome. `late` when it had ended without text before."""
+
+    job: Job
+    outcome: Outcome
+
+
+class AttemptEnded(Struct, frozen=True):
+    """An attempt ended; for logs, metrics and accounts."""
+
+    job: Job
+    attempt: Attempt
+
+
+class Dropped(Struct, frozen=True):
+    """A node's answer fits nothing and was dropped; `why` is a metric label."""
+
+    node_id: str
+    wire_job_id: str
+    why: str
+
+
+Action = Assign | Cancel | Progress | Partial | Deliver | AttemptEnded | Dropped

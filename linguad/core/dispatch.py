@@ -1,0 +1,496 @@
+"""From a cut utterance to a node and back: the life of every job (node-protocol 6).
+
+Rules:
+- Each call changes the state completely and returns the actions in order; nothing else ever changes it.
+- An open attempt holds exactly one slot of its node; `_end_attempt` is the only place that gives one back.
+- Jobs of a lane are sent in order of utterance; a waiting job holds back the later ones.
+- The audio of a job is kept until the job is over, so every failure before that can be repaired elsewhere.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from itertools import count
+from math import ceil
+
+from msgspec import Struct, field
+
+from linguad.core.actions import Action, Assign, AttemptEnded, Cancel, Deliver, Dropped, Partial, Progress
+from linguad.core.assignment import assign_message
+from linguad.core.failure import judge, wire_code
+from linguad.core.fleet import Fleet, Registration
+from linguad.core.ids import Ids
+from linguad.core.job import (
+    Attempt,
+    AttemptEnd,
+    AttemptState,
+    Job,
+    JobRequest,
+    JobStatus,
+    MissingReason,
+    Outcome,
+    ResultClass,
+    classify,
+)
+from linguad.core.utterance import Audio
+from linguad.core.waiting import WaitingRoom
+from linguad.errors import ErrorCode
+from linguad.wire.node import (
+    JobAck,
+    JobCancel,
+    JobResult,
+    JobStarted,
+    NodeAsrPartial,
+    NodeHeartbeat,
+    NodeRegister,
+)
+
+MAX_FINISHED_JOBS = 20_000
+"""Finished jobs remembered for late answers, whatever their age; about 2 KiB each."""
+
+TURN_OVERFLOW_SLOTS = 2
+"""Slots above its cap a node may give to slices of a turn it has begun (resolution 26)."""
+
+
+class JobRules(Struct, frozen=True, kw_only=True):
+    """Limits of jobs; seconds and counts (node-protocol 6.5, 9)."""
+
+    timeout_base_s: float = 60.0
+    timeout_factor: float = 0.5
+    timeout_min_s: float = 15.0
+    timeout_max_s: float = 120.0
+    pending_timeout_s: float = 10.0
+    failover_max_attempts: int = 3
+    max_age_s: float = 150.0
+    send_cancel: bool = True
+    terminal_retention_s: float = 300.0
+    late_result_s: float = 30.0
+    max_waiting: int = 10_000
+    sticky: bool = True
+
+    def running_timeout_s(self, audio_s: float) -> float:
+        """Time a node gets for this much audio (node-protocol 6.5)."""
+        wanted = ceil(self.timeout_base_s + audio_s * self.timeout_factor)
+        return float(min(self.timeout_max_s, max(self.timeout_min_s, wanted)))
+
+
+class Lane(Struct):
+    """Where a session's jobs in one ordering context go: preferred pool, node of the last job, its turn."""
+
+    route: int
+    row: int = -1
+    turn_id: str = ""
+
+
+class SessionJobs(Struct):
+    """The open jobs of a session in order of submission, and its lanes."""
+
+    open: dict[str, Job] = field(default_factory=dict)
+    lanes: dict[str, Lane] = field(default_factory=dict)
+
+
+class Dispatch:
+    """All jobs, waiting and running, and the fleet they run on."""
+
+    def __init__(self, fleet: Fleet, rules: JobRules, ids: Ids) -> None:
+        self.fleet = fleet
+        self.rules = rules
+        self.jobs: dict[str, Job] = {}
+        self.waiting = WaitingRoom()
+        self._ids = ids
+        self._sessions: dict[str, SessionJobs] = {}
+        self._by_wire: dict[str, tuple[Job, Attempt]] = {}
+        self._on_node: dict[str, dict[str, tuple[Job, Attempt]]] = {}
+        self._deadlines: list[tuple[float, int, Job]] = []
+        self._finished: deque[Job] = deque()
+        self._serial = count()
+
+    def submit(self, request: JobRequest, audio: Audio, now: float) -> tuple[Job, list[Action]]:
+        """Make a job of an utterance and send it if a node is free, else let it wait."""
+        key = self.fleet.key(
+            request.src_lang, request.tgt_lang, request.pipeline, request.lang_a, request.lang_b
+        )
+        job = Job(id=self._ids.job(), request=request, key=key, audio=audio, created_at=now)
+        self.jobs[job.id] = job
+        session = self._sessions.setdefault(request.session_id, SessionJobs())
+        session.open[job.id] = job
+        if request.lane not in session.lanes:
+            session.lanes[request.lane] = Lane(self.fleet.route(request.session_id))
+        actions: list[Action] = []
+        if len(self.waiting) >= self.rules.max_waiting:
+            self._refuse(job, MissingReason.OVERLOADED, ErrorCode.NODE_OVERLOADED, now, actions)
+        else:
+            self._pend(job, now, actions)
+        return job, actions
+
+    def register(
+        self, message: NodeRegister, connection: int, now: float
+    ) -> tuple[Registration, list[Action]]:
+        """A node registered over the connection of that generation; raises WireError when it must not."""
+        registration = self.fleet.register(message, connection, now)
+        return registration, self._wake(registration.node.id, now)
+
+    def heartbeat(self, message: NodeHeartbeat, now: float) -> list[Action]:
+        """A registered node reported; waiting jobs may have found their node."""
+        return self._wake(self.fleet.heartbeat(message, now).id, now)
+
+    def result(self, message: JobResult, node_id: str, now: float) -> list[Action]:
+        """A node answered (decision table of node-protocol 6.7); `node_id` is that of the connection."""
+        found = self._by_wire.get(message.job_id)
+        if found is None:
+            return [Dropped(node_id, message.job_id, "unknown_job")]
+        job, attempt = found
+        if attempt.node_id != node_id:
+            return [Dropped(node_id, message.job_id, "wrong_node")]
+        actions: list[Action] = []
+        kind = classify(message, deferrable=job.deferrable)
+        if job.status.final:
+            self._answer_after_the_end(job, attempt, kind, message, now, actions)
+        elif kind is ResultClass.NO_TEXT:
+            self._finish_attempt(job, attempt, AttemptEnd.MERGED, actions)
+            self._complete(
+                job, JobStatus.COMPLETED_NO_TEXT, _missing(MissingReason.MERGED, now), now, actions
+            )
+        elif kind in (ResultClass.COMPLETE, ResultClass.PARTIAL_TURN):
+            self._usable_answer(job, attempt, kind, message, now, actions)
+        elif attempt is not job.current:
+            actions.append(Dropped(node_id, message.job_id, "stale_attempt"))
+        elif kind is ResultClass.EMPTY:
+            self._finish_attempt(job, attempt, AttemptEnd.EMPTY, actions)
+            reason = MissingReason.MERGED if job.deferrable else MissingReason.SILENCE
+            self._complete(job, JobStatus.COMPLETED_NO_TEXT, _missing(reason, now), now, actions)
+        else:
+            self._node_failed(job, attempt, message, now, actions)
+        self._wake_row(attempt.row, now, actions)
+        return actions
+
+    def progress(self, message: JobAck | JobStarted | NodeAsrPartial, node_id: str) -> list[Action]:
+        """A node told that it took or began a job, or what it heard so far (node-protocol 2.7, 2.9)."""
+        found = self._by_wire.get(message.job_id)
+        if found is None or found[1].node_id != node_id or found[1] is not found[0].current:
+            return [Dropped(node_id, message.job_id, "stale_progress")]
+        job, attempt = found
+        if isinstance(message, JobAck):
+            if attempt.state >= AttemptState.ACCEPTED:
+                return []
+            attempt.state = AttemptState.ACCEPTED
+            return [Progress(job, "NODE_ACCEPTED")]
+        attempt.state = AttemptState.RUNNING
+        if isinstance(message, NodeAsrPartial):
+            return [Partial(job, message.text, message.is_final)]
+        return []
+
+    def connection_lost(self, node_id: str, connection: int, now: float) -> list[Action]:
+        """A node's socket is gone: its open attempts end and their jobs go elsewhere (node-protocol 6.10)."""
+        if not self.fleet.lost(node_id, connection):
+            return []
+        actions: list[Action] = []
+        held = sorted(self._on_node.pop(node_id, {}).values(), key=_session_order)
+        turn_numbers: dict[str, int] = {}
+        for job, _ in held:
+            turn = job.request.turn_id
+            turn_numbers[turn] = max(turn_numbers.get(turn, 0), job.next_number)
+        for job, attempt in held:
+            self._end_attempt(job, attempt, AttemptEnd.NODE_LOST, actions)
+            job.excluded_rows.append(attempt.row)
+            job.next_number = turn_numbers[job.request.turn_id]
+        lost = Outcome(missing=MissingReason.NODE_LOST, error=ErrorCode.NODE_UNAVAILABLE, received_at=now)
+        for job, _ in held:
+            if not job.status.final:
+                self._retry(job, lost, now, actions)
+        return actions
+
+    def session_ended(self, session_id: str, now: float) -> list[Action]:
+        """Nobody wants the results of a session any more: its jobs are cancelled, nothing is reported."""
+        actions: list[Action] = []
+        session = self._sessions.get(session_id)
+        if session is None:
+            return actions
+        freed = []
+        for job in list(session.open.values()):
+            attempt = job.current
+            if attempt is not None:
+                freed.append(attempt.row)
+                self._call_off(job, attempt, AttemptEnd.CANCELLED, "session_closed", actions)
+            self._close(job, JobStatus.CANCELLED, _missing(MissingReason.CANCELLED, now), now)
+        del self._sessions[session_id]
+        for row in freed:
+            self._wake_row(row, now, actions)
+        return actions
+
+    def due(self) -> float | None:
+        """When `tick` has something to do, monotonic s."""
+        heap = self._deadlines
+        while heap and heap[0][2].deadline != heap[0][0]:
+            heapq.heappop(heap)
+        return heap[0][0] if heap else None
+
+    def tick(self, now: float) -> list[Action]:
+        """End what waited or ran too long; forget jobs that were over long enough ago."""
+        actions: list[Action] = []
+        while (due := self.due()) is not None and due <= now:
+            job = heapq.heappop(self._deadlines)[2]
+            attempt = job.current
+            if attempt is None:
+                self._give_up_waiting(job, now, actions)
+            else:
+                self._time_out(job, attempt, now, actions)
+        self._forget_finished(now)
+        return actions
+
+    def _pend(self, job: Job, now: float, actions: list[Action]) -> None:
+        """Let a job wait for a node; it gets one at once if it is its lane's turn and one is free."""
+        job.status = JobStatus.PENDING
+        wait_until = min(now + self.rules.pending_timeout_s, job.created_at + self.rules.max_age_s)
+        self._set_deadline(job, wait_until)
+        self.waiting.add(job)
+        self._advance(job.request.lane, now, actions)
+
+    def _advance(self, lane: str, now: float, actions: list[Action]) -> None:
+        """Send as many waiting jobs of a lane as have a free node, in order."""
+        while (job := self.waiting.head(lane)) is not None and self._send(job, now, actions):
+            pass
+
+    def _send(self, job: Job, now: float, actions: list[Action]) -> bool:
+        request, audio = job.request, job.audio
+        assert audio is not None, "a job keeps its audio until it is over"
+        lane = self._sessions[request.session_id].lanes[request.lane]
+        row = self._choose(job, lane, audio.seconds)
+        if row is None:
+            return False
+        self.waiting.remove(job)
+        node = self.fleet.node_at(row)
+        suffix = f"~r{job.next_number}" if job.next_number > 1 else ""
+        attempt = Attempt(
+            number=job.next_number,
+            node_id=node.id,
+            row=row,
+            wire_job_id=job.id + suffix,
+            wire_session_id=request.lane + suffix,
+            sent_at=now,
+        )
+        job.next_number += 1
+        job.attempts.append(attempt)
+        job.status = JobStatus.ASSIGNED
+        lane.row, lane.turn_id = row, request.turn_id
+        self._by_wire[attempt.wire_job_id] = (job, attempt)
+        self._on_node.setdefault(node.id, {})[attempt.wire_job_id] = (job, attempt)
+        self._set_deadline(job, now + self.rules.running_timeout_s(audio.seconds))
+        actions.append(Assign(job, attempt, assign_message(job, attempt, node)))
+        actions.append(Progress(job, "DISPATCHED"))
+        return True
+
+    def _choose(self, job: Job, lane: Lane, audio_s: float) -> int | None:
+        """A row with a slot taken: the turn's own node, else the best, else one that failed before."""
+        if (
+            lane.turn_id == job.request.turn_id
+            and lane.row not in job.excluded_rows
+            and self.fleet.fits(lane.row, job.key)
+            and self.fleet.table.take(lane.row, audio_s, TURN_OVERFLOW_SLOTS)
+        ):
+            return lane.row
+        sticky = lane.row if self.rules.sticky else -1
+        row = self.fleet.select(job.key, lane.route, audio_s, job.excluded_rows, sticky)
+        if row is None and job.excluded_rows:
+            row = self.fleet.select(job.key, lane.route, audio_s)
+        return row
+
+    def _wake(self, node_id: str, now: float) -> list[Action]:
+        actions: list[Action] = []
+        row = self.fleet.row_of(node_id)
+        if row is not None:
+            self._wake_row(row, now, actions)
+        return actions
+
+    def _wake_row(self, row: int, now: float, actions: list[Action]) -> None:
+        """A node may have room: offer it the queues it serves, oldest job first."""
+        for key in self.waiting.keys():  # noqa: SIM118 -- a snapshot, not a dict
+            if not self.fleet.fits(row, key):
+                continue
+            for job in self.waiting.heads(key):
+                if not self._send(job, now, actions):
+                    break
+                self._advance(job.request.lane, now, actions)
+
+    def _usable_answer(
+        self,
+        job: Job,
+        attempt: Attempt,
+        kind: ResultClass,
+        message: JobResult,
+        now: float,
+        actions: list[Action],
+    ) -> None:
+        """The first usable answer of any attempt ends the job; a newer attempt is called off."""
+        current = job.current
+        if current is not None and current is not attempt:
+            self._call_off(job, current, AttemptEnd.SUPERSEDED, "superseded", actions)
+        self._finish_attempt(job, attempt, AttemptEnd.OK, actions)
+        if message.text_asr:
+            actions.append(Progress(job, "ASR_FINAL"))
+        if kind is ResultClass.PARTIAL_TURN:
+            actions.append(Partial(job, message.text_asr or "", True))
+            self._complete(job, JobStatus.COMPLETED, _missing(MissingReason.MERGED, now), now, actions)
+            return
+        if message.text_translated:
+            actions.append(Progress(job, "NMT_DONE"))
+        self._complete(job, JobStatus.COMPLETED, Outcome(result=message, received_at=now), now, actions)
+
+    def _node_failed(
+        self, job: Job, attempt: Attempt, message: JobResult, now: float, actions: list[Action]
+    ) -> None:
+        verdict = judge(message.error)
+        self._finish_attempt(job, attempt, AttemptEnd.FAILED, actions, blame=verdict.blame)
+        if not verdict.same_node:
+            job.excluded_rows.append(attempt.row)
+        outcome = Outcome(
+            missing=MissingReason.JOB_FAILED,
+            error=wire_code(message.error),
+            details={"node_error": message.error.code} if message.error else None,
+            received_at=now,
+        )
+        self._retry(job, outcome, now, actions, allowed=verdict.retry)
+
+    def _answer_after_the_end(
+        self,
+        job: Job,
+        attempt: Attempt,
+        kind: ResultClass,
+        message: JobResult,
+        now: float,
+        actions: list[Action],
+    ) -> None:
+        """A job that ended without text may still get it, if it comes soon enough (node-protocol 6.7)."""
+        rescued = (
+            kind is ResultClass.COMPLETE
+            and job.status in (JobStatus.COMPLETED_NO_TEXT, JobStatus.FAILED)
+            and now - job.finished_at <= self.rules.late_result_s
+        )
+        if not rescued:
+            actions.append(Dropped(attempt.node_id, attempt.wire_job_id, "duplicate"))
+            return
+        job.status = JobStatus.COMPLETED
+        job.outcome = Outcome(result=message, received_at=now)
+        actions.append(Deliver(job, job.outcome))
+
+    def _give_up_waiting(self, job: Job, now: float, actions: list[Action]) -> None:
+        if any(True for _ in self.fleet.ready_members(job.key)):
+            self._refuse(job, MissingReason.OVERLOADED, ErrorCode.NODE_OVERLOADED, now, actions)
+        else:
+            self._refuse(job, MissingReason.NO_NODE, ErrorCode.NO_AVAILABLE_NODE, now, actions)
+        self._advance(job.request.lane, now, actions)
+
+    def _refuse(
+        self, job: Job, missing: MissingReason, error: ErrorCode, now: float, actions: list[Action]
+    ) -> None:
+        """End a job no node could be found for; after a failed attempt that failure is the reason."""
+        details: dict[str, object] = {"src": job.request.src_lang, "tgt": job.request.tgt_lang}
+        outcome = job.outcome or Outcome(missing=missing, error=error, details=details, received_at=now)
+        self._complete(job, JobStatus.FAILED, outcome, now, actions)
+
+    def _time_out(self, job: Job, attempt: Attempt, now: float, actions: list[Action]) -> None:
+        if job.deferrable:
+            self._finish_attempt(job, attempt, AttemptEnd.MERGED, actions)
+            self._complete(
+                job, JobStatus.COMPLETED_NO_TEXT, _missing(MissingReason.MERGED, now), now, actions
+            )
+        else:
+            self._call_off(job, attempt, AttemptEnd.TIMEOUT, "job_timeout", actions)
+            self.fleet.job_ended(attempt.row, usable=False, blame=True)
+            job.excluded_rows.append(attempt.row)
+            outcome = Outcome(missing=MissingReason.JOB_TIMEOUT, error=ErrorCode.JOB_TIMEOUT, received_at=now)
+            self._retry(job, outcome, now, actions)
+        self._wake_row(attempt.row, now, actions)
+
+    def _retry(
+        self, job: Job, outcome: Outcome, now: float, actions: list[Action], *, allowed: bool = True
+    ) -> None:
+        """Another attempt while the job may have one, else its end with this outcome."""
+        young = now - job.created_at < self.rules.max_age_s
+        if allowed and young and len(job.attempts) <= self.rules.failover_max_attempts:
+            job.outcome = outcome
+            self._pend(job, now, actions)
+        else:
+            self._complete(job, JobStatus.FAILED, outcome, now, actions)
+
+    def _complete(
+        self, job: Job, status: JobStatus, outcome: Outcome, now: float, actions: list[Action]
+    ) -> None:
+        """End a job and report it; the end of a turn ends its slices that were kept back (6.5)."""
+        self._close(job, status, outcome, now)
+        if not job.deferrable:
+            open_jobs = self._sessions[job.request.session_id].open.values()
+            for earlier in [other for other in open_jobs if _kept_back_for(other, job)]:
+                attempt = earlier.current
+                if attempt is not None:
+                    merged = _missing(MissingReason.MERGED, now)
+                    self._finish_attempt(earlier, attempt, AttemptEnd.MERGED, actions)
+                    self._close(earlier, JobStatus.COMPLETED_NO_TEXT, merged, now)
+                    actions.append(Deliver(earlier, merged))
+        actions.append(Deliver(job, outcome))
+
+    def _close(self, job: Job, status: JobStatus, outcome: Outcome, now: float) -> None:
+        if job in self.waiting:
+            self.waiting.remove(job)
+        self._sessions[job.request.session_id].open.pop(job.id, None)
+        job.status, job.outcome, job.finished_at = status, outcome, now
+        job.audio = None
+        job.deadline = 0.0
+        self._finished.append(job)
+
+    def _finish_attempt(
+        self, job: Job, attempt: Attempt, end: AttemptEnd, actions: list[Action], *, blame: bool = False
+    ) -> None:
+        if attempt.open:
+            self._end_attempt(job, attempt, end, actions)
+            usable = end in (AttemptEnd.OK, AttemptEnd.EMPTY, AttemptEnd.MERGED)
+            self.fleet.job_ended(attempt.row, usable=usable, blame=blame)
+
+    def _call_off(
+        self, job: Job, attempt: Attempt, end: AttemptEnd, reason: str, actions: list[Action]
+    ) -> None:
+        self._end_attempt(job, attempt, end, actions)
+        if self.rules.send_cancel:
+            message = JobCancel(job_id=attempt.wire_job_id, trace_id=job.request.trace_id, reason=reason)
+            actions.append(Cancel(attempt.node_id, message))
+
+    def _end_attempt(self, job: Job, attempt: Attempt, end: AttemptEnd, actions: list[Action]) -> None:
+        """The only place where an attempt ends and its slot goes back."""
+        assert job.audio is not None, "a job keeps its audio until it is over"
+        attempt.state, attempt.end = AttemptState.FINISHED, end
+        self._on_node.get(attempt.node_id, {}).pop(attempt.wire_job_id, None)
+        self.fleet.table.release(attempt.row, job.audio.seconds)
+        actions.append(AttemptEnded(job, attempt))
+
+    def _set_deadline(self, job: Job, deadline: float) -> None:
+        job.deadline = deadline
+        heapq.heappush(self._deadlines, (deadline, next(self._serial), job))
+
+    def _forget_finished(self, now: float) -> None:
+        oldest = now - self.rules.terminal_retention_s
+        finished = self._finished
+        while finished and (len(finished) > MAX_FINISHED_JOBS or finished[0].finished_at < oldest):
+            job = finished.popleft()
+            self.jobs.pop(job.id, None)
+            for attempt in job.attempts:
+                self._by_wire.pop(attempt.wire_job_id, None)
+
+
+def _missing(reason: MissingReason, now: float) -> Outcome:
+    return Outcome(missing=reason, received_at=now)
+
+
+def _session_order(held: tuple[Job, Attempt]) -> tuple[str, int]:
+    return held[0].request.session_id, held[0].request.utterance_index
+
+
+def _kept_back_for(earlier: Job, closing: Job) -> bool:
+    """Whether a node may have answered this slice with the closing job of its turn."""
+    one, other = earlier.request, closing.request
+    return (
+        earlier.deferrable
+        and one.turn_id == other.turn_id
+        and one.tgt_lang == other.tgt_lang
+        and one.utterance_index < other.utterance_index
+    )

@@ -1,0 +1,233 @@
+"""All nodes: who is registered, which index keys they fit, and the compiled table kept in step (design 6).
+
+An index key is (source or `*`, target or `*`, needed services); a two-way key wants both directions. Keys are
+built on first use and only when somebody serves them, so what clients ask for cannot make the index grow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from linguad.core.ids import Ids
+from linguad.core.language import AUTO, normalize
+from linguad.core.node import ANY, Key, Node, NodeRules, Services, Status
+from linguad.errors import ErrorCode, WireError
+from linguad.pools import NodeTable, fnv1a64
+from linguad.wire.common import PipelineConfig
+from linguad.wire.node import NodeHeartbeat, NodeRegister
+
+GPU_QUEUE_TASK_S = 3.0
+"""Audio seconds one task in a node's GPU queue stands for (resolution 31)."""
+
+OVERLOAD_PENALTY_S = 5.0
+"""Added to the expected finish of a node above the resource threshold."""
+
+MAX_NODE_ID_CHARS = 128
+MAX_UNSERVED_KEYS = 10_000
+"""Remembered keys nobody serves; a bound, not a tuning value."""
+
+
+class Registration(NamedTuple):
+    """An accepted registration, and the generation of the connection it takes the id from (0: none)."""
+
+    node: Node
+    superseded: int
+
+
+class Fleet:
+    """Every known node and the table they are selected from."""
+
+    def __init__(self, rules: NodeRules, table: NodeTable, ids: Ids, hash_seed: int = 0) -> None:
+        self.rules = rules
+        self.table = table
+        self.nodes: dict[str, Node] = {}
+        self._ids = ids
+        self._hash_seed = hash_seed
+        self._rows: dict[str, int] = {}
+        self._by_row: dict[int, Node] = {}
+        self._keys: dict[Key, int] = {}
+        self._members: dict[int, set[Key]] = {}
+        self._unserved: set[Key] = set()
+
+    def register(self, message: NodeRegister, connection: int, now: float) -> Registration:
+        """Take a node in (node-protocol 3.2, 3.3); `connection` is the generation number of its socket.
+
+        Raises WireError with the code to answer when the node must not register.
+        """
+        if message.capability_schema_version not in (None, "2.0"):
+            raise WireError(
+                ErrorCode.INVALID_CAPABILITY_SCHEMA,
+                "capability_schema_version must be 2.0",
+                "capability_schema_version",
+            )
+        if self.rules.require_gpu == "always" and not (message.hardware and message.hardware.gpus):
+            raise WireError(
+                ErrorCode.NO_GPU_AVAILABLE, "this server takes only nodes with a GPU", "hardware.gpus"
+            )
+        node_id = self._usable_id(message.node_id)
+        node = self.nodes.get(node_id)
+        if node is None:
+            node = self.nodes[node_id] = Node(node_id, self.rules, now)
+            row = self._rows[node_id] = self.table.add_node(node_id, node.cap)
+            self._by_row[row] = node
+            self._members[row] = set()
+        superseded = node.connection if node.connection != connection else 0
+        node.registered(message, connection, now)
+        self._index(node)
+        self._sync(node)
+        return Registration(node, superseded)
+
+    def heartbeat(self, message: NodeHeartbeat, now: float) -> Node:
+        """Take a heartbeat of a registered node; the caller checked that the id belongs to the connection."""
+        node = self.nodes[message.node_id]
+        before = node.offer
+        node.heartbeat(message, now)
+        if node.offer != before:
+            self._index(node)
+        self._sync(node)
+        return node
+
+    def lost(self, node_id: str, connection: int) -> bool:
+        """A connection ended; False when the id already belongs to a newer one (node-protocol 6.10)."""
+        node = self.nodes.get(node_id)
+        if node is None or node.connection != connection:
+            return False
+        node.lost()
+        self._sync(node)
+        return True
+
+    def job_ended(self, row: int, *, usable: bool, blame: bool) -> None:
+        """Tell a node's health what became of an attempt."""
+        node = self._by_row[row]
+        if usable:
+            node.job_done()
+        elif blame:
+            node.job_failed()
+            self._sync(node)
+
+    def scan(self, now: float) -> list[Node]:
+        """Nodes whose heartbeats stopped; degrades those that never got healthy, forgets those long gone."""
+        for node in list(self.nodes.values()):
+            if node.warmed_up_too_long(now):
+                node.status = Status.DEGRADED
+                self._sync(node)
+            elif not node.online and now - node.last_heartbeat_at > self.rules.record_retention_s:
+                self._forget(node)
+        return [node for node in self.nodes.values() if node.overdue(now)]
+
+    def node_at(self, row: int) -> Node:
+        """The node of a table row."""
+        return self._by_row[row]
+
+    def row_of(self, node_id: str) -> int | None:
+        """The table row of a node, or None when it is not known."""
+        return self._rows.get(node_id)
+
+    def fits(self, row: int, key: Key) -> bool:
+        """Whether the node of a row can do the jobs of a key."""
+        node = self._by_row.get(row)
+        return node is not None and (key in self._members[row] or self._fits(node, key))
+
+    def route(self, routing_key: str) -> int:
+        """The hash that chooses the preferred pool of a session."""
+        return fnv1a64(routing_key, self._hash_seed)
+
+    def key(
+        self,
+        src: str,
+        tgt: str,
+        pipeline: PipelineConfig,
+        lang_a: str | None = None,
+        lang_b: str | None = None,
+    ) -> Key:
+        """The index key of a job (resolution 33); two-way if the source is open and both languages are known."""
+        needs = Services.needed(pipeline)
+        source, target = normalize(src), normalize(tgt)
+        if not needs & Services.NMT:
+            return Key(ANY if source == AUTO else source, ANY, needs)
+        if source != AUTO:
+            return Key(source, target, needs)
+        if lang_a and lang_b:
+            first, second = sorted((normalize(lang_a), normalize(lang_b)))
+            key = Key(first, second, needs, two_way=True)
+            return key if self.handle(key) is not None else Key(normalize(lang_a), normalize(lang_b), needs)
+        return Key(ANY, target, needs)
+
+    def handle(self, key: Key) -> int | None:
+        """The table's handle of a key, or None while no registered node serves it."""
+        handle = self._keys.get(key)
+        if handle is not None or key in self._unserved:
+            return handle
+        rows = [row for row, node in self._by_row.items() if self._fits(node, key)]
+        if not rows:
+            if len(self._unserved) >= MAX_UNSERVED_KEYS:
+                self._unserved.clear()
+            self._unserved.add(key)
+            return None
+        handle = self._keys[key] = self.table.add_key()
+        for row in rows:
+            self.table.join(handle, row)
+            self._members[row].add(key)
+        return handle
+
+    def select(
+        self, key: Key, route: int, audio_s: float, exclude: Sequence[int] = (), sticky: int = -1
+    ) -> int | None:
+        """Choose a node for a job and take one of its slots; None when nobody is free."""
+        handle = self.handle(key)
+        if handle is None:
+            return None
+        row = self.table.select(handle, route, audio_s, exclude, sticky if sticky in self._by_row else -1)
+        return None if row < 0 else row
+
+    def ready_members(self, key: Key) -> Iterable[Node]:
+        """Ready nodes that fit a key, busy or not; for the reason of a refusal."""
+        return (
+            node for row, node in self._by_row.items() if node.status is Status.READY and self.fits(row, key)
+        )
+
+    def _forget(self, node: Node) -> None:
+        """Drop a record; an offline node holds no slots, its attempts ended when it was lost."""
+        del self.nodes[node.id]
+        row = self._rows.pop(node.id)
+        for key in self._members.pop(row):
+            self.table.leave(self._keys[key], row)
+        del self._by_row[row]
+        self.table.remove_node(row)
+
+    def _usable_id(self, node_id: str | None) -> str:
+        if node_id and node_id.strip() and len(node_id) <= MAX_NODE_ID_CHARS and node_id.isprintable():
+            return node_id
+        while (fresh := self._ids.node()) in self.nodes:
+            pass
+        return fresh
+
+    def _fits(self, node: Node, key: Key) -> bool:
+        if not node.fits(key.src, key.tgt, key.needs):
+            return False
+        return not key.two_way or node.fits(key.tgt, key.src, key.needs)
+
+    def _index(self, node: Node) -> None:
+        """Let the node join the keys it fits now and leave the others."""
+        self._unserved.clear()
+        row = self._rows[node.id]
+        joined = self._members[row]
+        for key, handle in self._keys.items():
+            fits = self._fits(node, key)
+            if fits and key not in joined:
+                self.table.join(handle, row)
+                joined.add(key)
+            elif not fits and key in joined:
+                self.table.leave(handle, row)
+                joined.discard(key)
+
+    def _sync(self, node: Node) -> None:
+        """Bring the table's row in step with the record."""
+        row = self._rows[node.id]
+        usage = node.usage
+        self.table.set_cap(row, node.cap)
+        self.table.set_ready(row, node.status is Status.READY)
+        busiest = max(usage.cpu_percent or 0.0, usage.mem_percent or 0.0, usage.gpu_percent or 0.0)
+        penalty_s = OVERLOAD_PENALTY_S if busiest >= self.rules.resource_threshold else 0.0
+        self.table.set_load(row, GPU_QUEUE_TASK_S * (usage.gpu_queue_length or 0), penalty_s)

@@ -1,0 +1,25 @@
+"""Names that must be unique; the core takes them from outside so that tests and simulation repeat exactly."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Ids(Protocol):
+    """Source of fresh identifiers."""
+
+    def session(self) -> str:
+        """`s-` and at least 96 random bits (session-protocol 2.4.1)."""
+        ...
+
+    def job(self) -> str:
+        """`job-` and a UUID."""
+        ...
+
+    def node(self) -> str:
+        """`node-` and 8 upper-case hexadecimal digits (node-protocol 3.3)."""
+        ...
+
+    def uuid(self) -> str:
+        """A plain UUID, for turns and traces."""
+        ...

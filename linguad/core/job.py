@@ -1,0 +1,190 @@
+"""Jobs and their attempts (node-protocol 6).
+
+A job is one utterance into one target language; it keeps its audio until it ended. An attempt is one dispatch
+of a job to one node. States of an attempt:
+
+    DISPATCHED -> ACCEPTED -> RUNNING -> FINISHED
+
+Acks are optional, so every state may go straight to FINISHED, and nothing leaves FINISHED. The slot an attempt
+took is given back in the same step that finishes it, exactly once.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, IntEnum, StrEnum
+
+from msgspec import Struct, field
+
+from linguad.core.node import Key
+from linguad.core.utterance import Audio, CutReason
+from linguad.errors import ErrorCode
+from linguad.wire.common import FeatureFlags, PipelineConfig
+from linguad.wire.node import JobResult
+
+NO_TEXT_ASSIGNED, ASR_EMPTY = "NO_TEXT_ASSIGNED", "ASR_EMPTY"
+
+
+class JobRequest(Struct, frozen=True, kw_only=True):
+    """One utterance and the language it is wanted in; everything a node needs to be told but the sound."""
+
+    session_id: str
+    lane: str
+    """Ordering context inside a node: the session id, with `#` and the language for fan-out (6.2)."""
+    utterance_index: int
+    reason: CutReason
+    src_lang: str
+    tgt_lang: str
+    pipeline: PipelineConfig
+    trace_id: str
+    turn_id: str
+    last_audio_at: float
+    cut_at: float
+    dialect: str | None = None
+    features: FeatureFlags | None = None
+    mode: str | None = None
+    lang_a: str | None = None
+    lang_b: str | None = None
+    auto_langs: list[str] | None = None
+    enable_streaming_asr: bool = True
+    partial_update_interval_ms: int = 1000
+    padding_ms: int | None = None
+    tenant_id: str | None = None
+    last_client_ms: int | None = None
+
+
+class AttemptState(IntEnum):
+    """Life of an attempt; the order is the order of time."""
+
+    DISPATCHED = 0
+    ACCEPTED = 1
+    RUNNING = 2
+    FINISHED = 3
+
+
+class AttemptEnd(StrEnum):
+    """How an attempt ended; also a metric label."""
+
+    OK = "ok"
+    EMPTY = "empty"
+    MERGED = "merged"
+    FAILED = "failed"
+    TIMEOUT = "timeout"
+    CANCELLED = "cancelled"
+    NODE_LOST = "node_lost"
+    SUPERSEDED = "superseded"
+
+
+class Attempt(Struct, kw_only=True, eq=False):
+    """One dispatch of a job; mutable: `state` and `end`. An open attempt holds a slot of its node."""
+
+    number: int
+    node_id: str
+    row: int
+    wire_job_id: str
+    wire_session_id: str
+    sent_at: float
+    state: AttemptState = AttemptState.DISPATCHED
+    end: AttemptEnd | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether a result of this attempt may still end its job in the ordinary way."""
+        return self.state is not AttemptState.FINISHED
+
+
+class JobStatus(Enum):
+    """PENDING has no live attempt, ASSIGNED has one; the others are final."""
+
+    PENDING = "pending"
+    ASSIGNED = "assigned"
+    COMPLETED = "completed"
+    COMPLETED_NO_TEXT = "completed_no_text"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def final(self) -> bool:
+        """Whether the job is over."""
+        return self not in (JobStatus.PENDING, JobStatus.ASSIGNED)
+
+
+class MissingReason(StrEnum):
+    """Why an utterance has no result (resolution 19)."""
+
+    SILENCE = "silence_detected"
+    MERGED = "merged"
+    GAP_TIMEOUT = "gap_timeout"
+    OVERFLOW = "pending_overflow_evict"
+    JOB_FAILED = "job_failed"
+    JOB_TIMEOUT = "job_timeout"
+    NO_NODE = "no_available_node"
+    OVERLOADED = "node_overloaded"
+    NODE_LOST = "node_lost"
+    CANCELLED = "cancelled"
+
+
+class Outcome(Struct, frozen=True, kw_only=True):
+    """What a job came to: a result to deliver, or the reason why there is none."""
+
+    result: JobResult | None = None
+    missing: MissingReason | None = None
+    error: ErrorCode | None = None
+    details: dict[str, object] | None = None
+    received_at: float = 0.0
+
+
+class Job(Struct, kw_only=True, eq=False):
+    """A job on its way; mutable: status, attempts, deadline, outcome."""
+
+    id: str
+    request: JobRequest
+    key: Key
+    audio: Audio | None
+    """Kept for another attempt; let go when the job is over."""
+    created_at: float
+    status: JobStatus = JobStatus.PENDING
+    attempts: list[Attempt] = field(default_factory=list)
+    next_number: int = 1
+    deadline: float = 0.0
+    """Monotonic s at which the pending or the running time is over."""
+    outcome: Outcome | None = None
+    finished_at: float = 0.0
+    excluded_rows: list[int] = field(default_factory=list)
+    """Nodes that failed this job."""
+
+    @property
+    def current(self) -> Attempt | None:
+        """The attempt whose result ends the job, if one is open."""
+        last = self.attempts[-1] if self.attempts else None
+        return last if last is not None and last.open else None
+
+    @property
+    def deferrable(self) -> bool:
+        """Whether a node may keep this audio back and answer it with a later slice (node-protocol 6.5)."""
+        return self.request.reason.speech_continues
+
+
+class ResultClass(Enum):
+    """What a node's answer amounts to (node-protocol 2.8)."""
+
+    FAILED = "failed"
+    NO_TEXT = "no_text"
+    EMPTY = "empty"
+    PARTIAL_TURN = "partial_turn"
+    COMPLETE = "complete"
+
+
+def classify(result: JobResult, *, deferrable: bool) -> ResultClass:
+    """Sort a result into its class; `deferrable` tells that the job was a max-duration slice."""
+    if not result.success:
+        return ResultClass.FAILED
+    reason = result.extra.reason if result.extra else None
+    if reason == NO_TEXT_ASSIGNED:
+        return ResultClass.NO_TEXT
+    heard = bool(result.text_asr and result.text_asr.strip())
+    delivered = bool((result.text_translated and result.text_translated.strip()) or result.tts_audio)
+    if reason == ASR_EMPTY or not (heard or delivered):
+        return ResultClass.EMPTY
+    if deferrable and not delivered:
+        return ResultClass.PARTIAL_TURN
+    return ResultClass.COMPLETE

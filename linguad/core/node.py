@@ -1,0 +1,318 @@
+"""One node: what it offers, whether it may work, and how it is doing (node-protocol 2.12, 3, 5.2)."""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import Enum, IntFlag
+from typing import NamedTuple
+
+from msgspec import Struct
+
+from linguad.core.language import AUTO, normalize
+from linguad.wire.common import PipelineConfig
+from linguad.wire.node import (
+    HardwareInfo,
+    NmtCapability,
+    NodeHeartbeat,
+    NodeLanguageCapabilities,
+    NodeRegister,
+    ResourceUsage,
+)
+
+ANY = "*"
+"""Source or target of an index key that is not asked for."""
+
+
+class Services(IntFlag):
+    """Service types a job can need; anything else a node reports is ignored for selection."""
+
+    NONE = 0
+    ASR = 1
+    NMT = 2
+    TTS = 4
+    TONE = 8
+    SEMANTIC = 16
+
+    @classmethod
+    def needed(cls, pipeline: PipelineConfig) -> Services:
+        """What a pipeline needs; a cloned voice takes the place of plain speech (node-protocol 5.2)."""
+        needed = cls.NONE
+        if pipeline.use_asr:
+            needed |= cls.ASR
+        if pipeline.use_nmt:
+            needed |= cls.NMT
+        if pipeline.use_tone:
+            needed |= cls.TONE
+        elif pipeline.use_tts:
+            needed |= cls.TTS
+        if pipeline.use_semantic:
+            needed |= cls.SEMANTIC
+        return needed
+
+
+CORE_SERVICES = Services.ASR | Services.NMT | Services.TTS
+_BY_NAME = {service.name.lower(): service for service in Services if service.name}
+
+
+class Key(NamedTuple):
+    """What a job asks of a node: an index key of the fleet (resolution 33)."""
+
+    src: str
+    tgt: str
+    needs: Services
+    two_way: bool = False
+
+
+class Status(Enum):
+    """Authority is the scheduler; only READY nodes get work (node-protocol 3.4)."""
+
+    REGISTERING = "registering"
+    READY = "ready"
+    DEGRADED = "degraded"
+    DRAINING = "draining"
+    OFFLINE = "offline"
+
+
+class NodeRules(Struct, frozen=True, kw_only=True):
+    """Health of nodes; seconds and counts (node-protocol 9)."""
+
+    heartbeat_timeout_s: float = 45.0
+    warmup_timeout_s: float = 60.0
+    health_check_count: int = 1
+    failure_window: int = 5
+    failure_count: int = 3
+    consecutive_failure_count: int = 3
+    require_gpu: str = "never"
+    max_concurrent_jobs: int = 4
+    record_retention_s: float = 300.0
+    resource_threshold: float = 95.0
+
+
+class Node:
+    """Record of one node; mutable, owned by the fleet."""
+
+    def __init__(self, node_id: str, rules: NodeRules, now: float) -> None:
+        self.id = node_id
+        self.rules = rules
+        self.status = Status.REGISTERING
+        self.connection = 0
+        """Generation of the connection that owns the record; 0 while offline."""
+        self.registered_at = now
+        self.last_heartbeat_at = now
+        self.platform = ""
+        self.hardware = HardwareInfo()
+        self.accepts_public = True
+        self.cap = rules.max_concurrent_jobs
+        self.usage = ResourceUsage()
+        self.running = Services.NONE
+        self.installed = Services.NONE
+        self.languages = Languages(NodeLanguageCapabilities())
+        self._reported_languages = NodeLanguageCapabilities()
+        self._healthy_in_a_row = 0
+        self._outcomes: deque[bool] = deque(maxlen=rules.failure_window)
+
+    @property
+    def offer(self) -> tuple[object, ...]:
+        """All that decides which index keys the node fits; equal offers need no re-indexing."""
+        return self.accepts_public, self.running, self._reported_languages
+
+    @property
+    def oldest_generation(self) -> bool:
+        """Whether the node is of the generation with its own slice flags (node-protocol 2.14)."""
+        return self._reported_languages.semantic_core_ready is None
+
+    @property
+    def has_gpu(self) -> bool:
+        """Whether the registration listed at least one GPU."""
+        return bool(self.hardware.gpus)
+
+    @property
+    def online(self) -> bool:
+        """Whether a connection owns the record."""
+        return self.status is not Status.OFFLINE
+
+    def registered(self, message: NodeRegister, connection: int, now: float) -> None:
+        """Take over a registration; the node has to show its health again."""
+        self.connection = connection
+        self.status = Status.REGISTERING
+        self.registered_at = self.last_heartbeat_at = now
+        self._healthy_in_a_row = 0
+        self._outcomes.clear()
+        self.platform = message.platform or ""
+        self.hardware = message.hardware or HardwareInfo()
+        self.accepts_public = message.accept_public_jobs is not False
+        self._describe(message)
+
+    def heartbeat(self, message: NodeHeartbeat, now: float) -> None:
+        """Replace what the node says of itself and judge its health (node-protocol 4)."""
+        self.last_heartbeat_at = now
+        if message.resource_usage is not None:
+            self.usage = message.resource_usage
+        self._describe(message)
+        self._judge(self._healthy())
+
+    def job_failed(self) -> None:
+        """An attempt failed through the node's fault."""
+        self._judge(False)
+
+    def job_done(self) -> None:
+        """An attempt brought a usable answer."""
+        if self.status is Status.READY:
+            self._outcomes.append(True)
+
+    def lost(self) -> None:
+        """The connection is gone."""
+        self.status = Status.OFFLINE
+        self.connection = 0
+
+    def overdue(self, now: float) -> bool:
+        """Whether heartbeats stopped."""
+        return self.online and now - self.last_heartbeat_at > self.rules.heartbeat_timeout_s
+
+    def warmed_up_too_long(self, now: float) -> bool:
+        """Whether a registering node took longer than it may to become healthy."""
+        return self.status is Status.REGISTERING and now - self.registered_at > self.rules.warmup_timeout_s
+
+    def fits(self, src: str, tgt: str, needs: Services) -> bool:
+        """Whether the node can do such jobs at all: services running and languages (node-protocol 5.2)."""
+        return self.accepts_public and needs & ~self.running == 0 and self.languages.serve(src, tgt, needs)
+
+    def _describe(self, message: NodeRegister | NodeHeartbeat) -> None:
+        reported = message.language_capabilities
+        if reported is not None and reported != self._reported_languages:
+            self._reported_languages = reported
+            self.languages = Languages(reported)
+        if message.max_concurrent_jobs is not None:
+            self.cap = message.max_concurrent_jobs
+        services = message.installed_services
+        by_type = message.capability_by_type
+        if services is None and by_type is None:
+            return
+        running = installed = Services.NONE
+        for service in services or ():
+            kind = _BY_NAME.get(service.type.lower(), Services.NONE)
+            installed |= kind
+            if service.status == "running" and self._device_counts(service.device):
+                running |= kind
+        for capability in by_type or ():
+            kind = _BY_NAME.get(capability.type.lower(), Services.NONE)
+            if kind and not installed & kind:
+                installed |= kind
+                running |= kind if capability.ready else Services.NONE
+        self.running, self.installed = running, installed
+
+    def _device_counts(self, device: str) -> bool:
+        return self.rules.require_gpu == "never" or (device in ("gpu", "auto") and self.has_gpu)
+
+    def _healthy(self) -> bool:
+        if self.rules.require_gpu == "always" and not self.has_gpu:
+            return False
+        if self.usage.gpu_percent is not None and not 0 <= self.usage.gpu_percent <= 100:
+            return False
+        if not self.languages.any:
+            return False
+        if self.status is not Status.REGISTERING:
+            return bool(self.running)
+        core = self.installed & CORE_SERVICES
+        return bool(core) and core & ~self.running == 0
+
+    def _judge(self, healthy: bool) -> None:
+        """The status table of node-protocol 3.4 for one more outcome."""
+        if self.status in (Status.OFFLINE, Status.DRAINING):
+            return
+        self._outcomes.append(healthy)
+        self._healthy_in_a_row = self._healthy_in_a_row + 1 if healthy else 0
+        if healthy:
+            if self.status is Status.DEGRADED or (
+                self.status is Status.REGISTERING and self._healthy_in_a_row >= self.rules.health_check_count
+            ):
+                self.status = Status.READY
+                self._outcomes.clear()
+        elif self.status is Status.READY and self._failing():
+            self.status = Status.DEGRADED
+
+    def _failing(self) -> bool:
+        in_a_row = 0
+        for ok in reversed(self._outcomes):
+            if ok:
+                break
+            in_a_row += 1
+        failures = len(self._outcomes) - sum(self._outcomes)
+        return in_a_row >= self.rules.consecutive_failure_count or failures >= self.rules.failure_count
+
+
+class Languages:
+    """The languages of a node, normalised once per report; see the case table of node-protocol 5.2."""
+
+    def __init__(self, reported: NodeLanguageCapabilities) -> None:
+        self.asr = _codes(reported.asr_languages)
+        self.tts = _codes(reported.tts_languages)
+        self.semantic = _codes(reported.semantic_languages)
+        self.nmt = reported.nmt_capabilities
+        self._pairs = None
+        if reported.supported_language_pairs is not None:
+            self._pairs = {(normalize(p.src), normalize(p.tgt)) for p in reported.supported_language_pairs}
+        self._nmt_languages = _codes(
+            [code for rule in reported.nmt_capabilities or () for code in _languages_of(rule)]
+        )
+        self.any = bool(self._pairs) or any(
+            self._pair(s, t, CORE_SERVICES) for s in self.asr for t in self._targets(CORE_SERVICES)
+        )
+
+    def serve(self, src: str, tgt: str, needs: Services) -> bool:
+        """Whether such jobs can be done; `*` as a side asks for any language there."""
+        if not needs & Services.NMT:
+            return src == ANY or src in self.asr
+        if src != ANY:
+            return self._pair(src, tgt, needs)
+        if self._pairs is not None:
+            return any(t == tgt and s != t for s, t in self._pairs)
+        return any(self._pair(s, tgt, needs) for s in self.asr)
+
+    def _targets(self, needs: Services) -> set[str]:
+        speaks = bool(needs & (Services.TTS | Services.TONE))
+        return self.tts if speaks or self.nmt is None else self._nmt_languages
+
+    def _pair(self, src: str, tgt: str, needs: Services) -> bool:
+        if src == tgt:
+            return False
+        if self._pairs is not None:
+            return (src, tgt) in self._pairs
+        if src not in self.asr or tgt not in self._targets(needs):
+            return False
+        if self.nmt is None:
+            return True
+        if self.semantic and src not in self.semantic:
+            return False
+        return any(_allows(rule, src, tgt) for rule in self.nmt)
+
+
+def _codes(codes: list[str] | None) -> set[str]:
+    return {code for code in map(normalize, codes or ()) if code and code != AUTO}
+
+
+def _languages_of(rule: NmtCapability) -> list[str]:
+    codes = list(rule.languages or ())
+    for pair in rule.supported_pairs or ():
+        codes += (pair.src, pair.tgt)
+    return codes
+
+
+def _allows(capability: NmtCapability, src: str, tgt: str) -> bool:
+    """The rule table of node-protocol 2.12; unknown rules allow nothing."""
+    languages = _codes(capability.languages)
+    if any(normalize(p.src) == src and normalize(p.tgt) == tgt for p in capability.blocked_pairs or ()):
+        return False
+    match capability.rule:
+        case "any_to_any":
+            return src in languages and tgt in languages
+        case "any_to_en":
+            return tgt == "en" and src in languages
+        case "en_to_any":
+            return src == "en" and tgt in languages
+        case "specific_pairs":
+            return any(
+                normalize(p.src) == src and normalize(p.tgt) == tgt for p in capability.supported_pairs or ()
+            )
+        case _:
+            return False

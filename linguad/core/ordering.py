@@ -1,0 +1,98 @@
+"""Results of one delivery stream leave in index order (session-protocol 5.5).
+
+A stream is one (speaker session, target language). Every created job opens a slot; whatever ends the job
+resolves it. The head slot is waited for only while a later one is ready, and only so long; then it is skipped and
+its result, if it still comes, leaves at once and is marked late.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from typing import Generic, TypeVar
+
+from msgspec import Struct
+
+T = TypeVar("T")
+
+
+class Released(Struct, Generic[T], frozen=True):
+    """What leaves the stream: a resolved slot, or one that was skipped (`item` is None)."""
+
+    index: int
+    item: T | None
+    late: bool = False
+    evicted: bool = False
+    """Skipped because too many finished results waited behind it, not because its time was over."""
+
+
+class ResultOrder(Generic[T]):
+    """Mutable state: open slots in order, finished items that wait, skipped indexes with their time."""
+
+    def __init__(self, gap_s: float, late_window_s: float, max_waiting: int) -> None:
+        self._gap_s = gap_s
+        self._late_window_s = late_window_s
+        self._max_waiting = max_waiting
+        self._slots: list[int] = []
+        self._ready: dict[int, tuple[T, float]] = {}
+        self._skipped: dict[int, float] = {}
+
+    @property
+    def open_slots(self) -> int:
+        """Slots that have not left yet."""
+        return len(self._slots)
+
+    def open(self, index: int) -> None:
+        """A job for this index exists; its slot must be resolved once."""
+        if index not in self._slots:
+            insort(self._slots, index)
+            self._skipped.pop(index, None)
+
+    def resolve(self, index: int, item: T, now: float) -> list[Released[T]]:
+        """The slot's job ended with `item`; returns what may leave now. Unknown indexes release nothing."""
+        if index in self._skipped:
+            del self._skipped[index]
+            return [Released(index, item, late=True)]
+        if index not in self._slots or index in self._ready:
+            return []
+        self._ready[index] = (item, now)
+        released = self._release_head()
+        while len(self._ready) > self._max_waiting:
+            released.append(self._skip_head(now, evicted=True))
+            released.extend(self._release_head())
+        return released
+
+    def due(self) -> float | None:
+        """When the wait for the head ends, monotonic s; None while nothing waits behind it."""
+        if not self._ready:
+            return None
+        return min(since for _, since in self._ready.values()) + self._gap_s
+
+    def tick(self, now: float) -> list[Released[T]]:
+        """Skip heads whose time is over; forget skips older than the late window."""
+        released: list[Released[T]] = []
+        while (due := self.due()) is not None and now >= due:
+            released.append(self._skip_head(now))
+            released.extend(self._release_head())
+        if self._skipped:
+            oldest = now - self._late_window_s
+            self._skipped = {index: at for index, at in self._skipped.items() if at >= oldest}
+        return released
+
+    def drain(self) -> list[Released[T]]:
+        """Everything finished, in order, skipping what is open; for the end of a session."""
+        released = [Released(index, self._ready[index][0]) for index in self._slots if index in self._ready]
+        self._slots = [index for index in self._slots if index not in self._ready]
+        self._ready.clear()
+        return released
+
+    def _release_head(self) -> list[Released[T]]:
+        released: list[Released[T]] = []
+        while self._slots and self._slots[0] in self._ready:
+            index = self._slots.pop(0)
+            released.append(Released(index, self._ready.pop(index)[0]))
+        return released
+
+    def _skip_head(self, now: float, *, evicted: bool = False) -> Released[T]:
+        index = self._slots.pop(0)
+        self._skipped[index] = now
+        return Released(index, None, evicted=evicted)
