@@ -9,11 +9,13 @@ from __future__ import annotations
 import io
 import logging
 import logging.handlers
+import pkgutil
 import re
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Protocol, TextIO
 
@@ -51,6 +53,7 @@ _PRIVATE = frozenset(_SPEECH | _KEYS)
 _WORD_BORDER = re.compile(r"[^a-z0-9]+|(?<=[a-z0-9])(?=[A-Z])")
 _LARGEST_INT = 2**63 - 1
 
+_HOME = Path(__file__).parent
 _handlers: list[logging.Handler] = []
 _levelled: set[str] = set()
 
@@ -72,14 +75,23 @@ class Settings(Protocol):
     def keep(self) -> int: ...
 
 
+class Notice(msgspec.Struct, frozen=True, kw_only=True):
+    """A log setting of the earlier server that was found; `problem` says why it is not used, "" if it is."""
+
+    source: str
+    problem: str = ""
+
+
 def get(name: str) -> BoundLogger:
     """The logger of a module, named by its `__name__`."""
     logger: BoundLogger = structlog.stdlib.get_logger(name)
     return logger
 
 
-def configure(settings: Settings, stream: TextIO | None = None) -> None:
+def configure(settings: Settings, notices: Iterable[Notice] = (), stream: TextIO | None = None) -> None:
     """Send events to `stream` (standard output if not given) and to the log file; may be called again.
+
+    Each of `notices` becomes an event.
 
     Raises ConfigError if the log file cannot be opened; the earlier set-up then stays in force.
     """
@@ -96,6 +108,10 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
     _set_level("linguad", settings.level)
     for package, level in settings.levels.items():
         _set_level(_logger_name(package), level)
+    for notice in notices:
+        _logger.warning(
+            "setting_deprecated", source=notice.source, used=not notice.problem, reason=notice.problem
+        )
 
 
 def reset() -> None:
@@ -119,6 +135,21 @@ def reopen() -> None:
             handler.reopen()
 
 
+def packages() -> list[str]:
+    """Names of linguad's own packages and modules, as `log.levels` takes them."""
+    return sorted(
+        entry.name for entry in pkgutil.iter_modules([str(_HOME)]) if not entry.name.startswith("_")
+    )
+
+
+def is_package(name: str) -> bool:
+    """Whether `name` may stand in `log.levels`: a library, or a package of linguad and, by dots, a part."""
+    first, *below = name.removeprefix("linguad.").split(".")
+    if first in LIBRARIES or name == "linguad":
+        return True
+    return first in packages() and all(part.isidentifier() for part in below)
+
+
 def _set_level(name: str, level: Level) -> None:
     logging.getLogger(name).setLevel(level.upper())
     _levelled.add(name)
@@ -133,10 +164,12 @@ def _logger_name(package: str) -> str:
 def _open_file(settings: Settings) -> _File:
     path = Path(settings.file)
     try:
+        path = path.expanduser()
         path.parent.mkdir(parents=True, exist_ok=True)
         return _File(path, settings.rotate_bytes, settings.keep)
-    except OSError as error:
-        raise ConfigError([("log.file", f"{path} cannot be opened: {error.strerror or error}")]) from error
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError([("log.file", f"{path} cannot be opened: {reason}")]) from error
 
 
 class _Stream(logging.Handler):
@@ -213,6 +246,7 @@ def _redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict
     }
 
 
+@lru_cache(maxsize=1024)
 def _is_private(name: str) -> bool:
     return not _PRIVATE.isdisjoint(_WORD_BORDER.sub(" ", name).lower().split())
 

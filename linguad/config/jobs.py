@@ -1,0 +1,180 @@
+"""Settings of jobs and of the choice of a node."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from linguad.config.base import Table
+
+
+class Jobs(Table, frozen=True, kw_only=True):
+    """One utterance on its way: waiting, deadlines, further attempts, choice of node."""
+
+    timeout_base_seconds: Annotated[
+        float,
+        Meta(
+            ge=0.05,
+            le=3600,
+            description="A node's time for a job: this plus timeout_factor times the seconds of audio, kept "
+            "between the two limits below. 60 covers the node's own waits for services and GPU.",
+        ),
+    ] = 60
+    timeout_factor: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=100,
+            description="Further seconds per second of audio. 0.5: a node slower than that cannot keep up "
+            "with a speaker anyway.",
+        ),
+    ] = 0.5
+    timeout_min_seconds: Annotated[
+        float,
+        Meta(
+            ge=0.05,
+            le=3600,
+            description="Shortest time for a job, also where a node's speed is known. 15 exceeds the "
+            "longest single wait inside a real node (13 s).",
+        ),
+    ] = 15
+    timeout_max_seconds: Annotated[
+        float,
+        Meta(
+            ge=0.05,
+            le=3600,
+            description="Longest time for a job. 120: a result after two minutes helps nobody.",
+        ),
+    ] = 120
+    pending_timeout_seconds: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=600,
+            description="How long a job waits for a free node before it ends with NO_AVAILABLE_NODE. 10 "
+            "spans the reconnect of a node and is the most a speaker waits for a sign.",
+        ),
+    ] = 10
+    failover_max_attempts: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=20,
+            description="Most attempts of a job, each on another node. 3: what fails on three nodes fails "
+            "because of the job.",
+        ),
+    ] = 3
+    job_max_age_seconds: Annotated[
+        float,
+        Meta(
+            ge=0.1,
+            le=3600,
+            description="Age at which a job ends, waits and attempts together. 150 is one longest attempt "
+            "and time for a second of usual length.",
+        ),
+    ] = 150
+    send_cancel: Annotated[
+        bool,
+        Meta(
+            description="Whether a node is told that a job it works on is no longer wanted. true saves its "
+            "GPU time; nodes that do not know the message ignore it."
+        ),
+    ] = True
+    terminal_retention_seconds: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=86400,
+            description="How long an ended job is remembered, for late results and questions. 300, as in "
+            "the earlier server, is longer than any late result comes.",
+        ),
+    ] = 300
+    max_waiting: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000_000,
+            description="Most jobs that wait for a node; one more is refused with NODE_OVERLOADED at once. "
+            "10000 is what 1000 nodes clear within the waiting time (4 jobs each, 4 s a job).",
+        ),
+    ] = 10_000
+    idempotency_ttl_seconds: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=86400,
+            description="How long a repeated request gets the job it already made. 300, as in the earlier "
+            "server; later the same words are a new request.",
+        ),
+    ] = 300
+    affinity: Annotated[
+        Literal["session", "turn", "spread"],
+        Meta(
+            description="How long a speaker stays with a node. `session` keeps the node while it is fit, "
+            "because real nodes stall on gaps in a session's indexes; `turn` keeps it only "
+            "within what is said in one go; `spread` moreover avoids the nodes of the last 30 "
+            "s, so that no node hears much."
+        ),
+    ] = "session"
+    affinity_idle_minutes: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1440,
+            description="After so long a silence a session is no longer bound to its node. 30 is the life "
+            "of an abandoned room.",
+        ),
+    ] = 30
+
+
+class Pools(Table, frozen=True, kw_only=True):
+    """How nodes of one language pair are grouped and one of them is chosen."""
+
+    count: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=65535,
+            description="Pools per language pair. 0 takes the smallest number of a fixed ladder that keeps "
+            "each pool at max_members, so that pools grow with the fleet; a fixed number is "
+            "best a prime.",
+        ),
+    ] = 0
+    max_members: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=100_000,
+            description="Nodes per pool that the ladder aims at. 100, as in the earlier server: enough to "
+            "even out load, few enough to look through.",
+        ),
+    ] = 100
+    hash_seed: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=2**63 - 1,
+            description="Seed of the hash that puts nodes and sessions into pools; must be the same on all "
+            "instances. 0, as in the earlier server; a change moves most nodes.",
+        ),
+    ] = 0
+    choices: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=64,
+            description="Free nodes that are compared for each job. 3: two already avoid the busiest, the "
+            "third helps where nodes differ in speed, and more crowd onto the same best one.",
+        ),
+    ] = 3
+    resource_threshold: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=100,
+            extra={"unit": "percent"},
+            description="Load (the highest of CPU, GPU and memory) from which a node is chosen only if the "
+            "others are worse. 95, because a working node is meant to be busy.",
+        ),
+    ] = 95

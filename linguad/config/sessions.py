@@ -1,0 +1,169 @@
+"""Settings of sessions."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from linguad.config.base import GIB, KIB, MIB, Table
+
+
+class Sessions(Table, frozen=True, kw_only=True):
+    """Clients that speak: how speech is cut into utterances and how results go back."""
+
+    max_message_bytes: Annotated[
+        int,
+        Meta(
+            ge=64 * KIB,
+            le=64 * MIB,
+            description="Longest message of a client; a longer one closes its socket with 1009. 16 MiB "
+            "holds six minutes of 16 kHz PCM16 in base64, far more than an utterance may have.",
+        ),
+    ] = 16 * MIB
+    pause_ms: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=600_000,
+            description="Silence after which an utterance is cut although the client did not end it. 3000 "
+            "as in the earlier server: shorter cuts people off while they think. 0 never cuts "
+            "so.",
+        ),
+    ] = 3000
+    max_duration_ms: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=600_000,
+            description="Longest utterance; longer speech is cut into slices. 10000: real nodes gather 10 s "
+            "before they work, and the first words are translated while the person still "
+            "speaks. 0 never cuts so.",
+        ),
+    ] = 10_000
+    max_utterance_bytes: Annotated[
+        int,
+        Meta(
+            ge=1000,
+            le=64 * MIB,
+            description="Largest audio of one utterance; more is cut. 512000, as in the earlier server, is "
+            "16 s of PCM16 and bounds what one client can make the daemon hold.",
+        ),
+    ] = 512_000
+    padding_manual_ms: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=5000,
+            description="Silence the node is asked to append after an utterance that the client ended. 280, "
+            "as in the earlier server: a recogniser may lose the last word of speech that ends "
+            "abruptly.",
+        ),
+    ] = 280
+    padding_auto_ms: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=5000,
+            description="The same after an utterance that the server cut by pause or length. 220: such "
+            "audio already ends in some silence.",
+        ),
+    ] = 220
+    final_reorder_grace_ms: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1000,
+            description="How long after a final a late audio chunk still belongs to it. 40 covers clients "
+            "that send the final before the last chunk; more would be heard as delay.",
+        ),
+    ] = 40
+    gap_timeout_ms: Annotated[
+        int,
+        Meta(
+            ge=100,
+            le=120_000,
+            description="How long later results wait for a missing earlier one. 3000: a lost sentence "
+            "delays the next by at most 3 s; a result that comes later is still delivered, "
+            "marked as late.",
+        ),
+    ] = 3000
+    late_result_window_ms: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=600_000,
+            description="How long after its job has ended a result is still delivered. 30000: after half a "
+            "minute the conversation has moved on.",
+        ),
+    ] = 30_000
+    max_undelivered_results: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=100_000,
+            description="Most results of a session that wait for an earlier one; beyond it the oldest gap "
+            "is given up. 200 is half an hour of unbroken speech.",
+        ),
+    ] = 200
+    detach_grace_seconds: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=86400,
+            description="How long a session outlives its socket, for clients that can resume. 30 covers a "
+            "change of network, and nobody waits longer for a page to recover.",
+        ),
+    ] = 30
+    gateway_detach_grace_seconds: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=86400,
+            description="The same for sessions of the API gateway. 600, because its callers send one "
+            "sentence per call and the session must still be there for the next.",
+        ),
+    ] = 600
+    utterance_reorder_wait_ms: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=10_000,
+            description="How long an `utterance` message waits for one with a lower index. 300 is longer "
+            "than messages of one client overtake each other, and short in a conversation.",
+        ),
+    ] = 300
+    error_throttle_ms: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=600_000,
+            description="Shortest time between two error notices of the same kind to one session. 5000: a "
+            "person reads one notice, not one per sentence.",
+        ),
+    ] = 5000
+    outbound_queue_messages: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=100_000,
+            description="Most messages that wait for a client to read; one more closes its socket with "
+            "1013. 256 is minutes of conversation: such a client is gone.",
+        ),
+    ] = 256
+    outbound_queue_bytes: Annotated[
+        int,
+        Meta(
+            ge=64 * KIB,
+            le=GIB,
+            description="The same in bytes. 32 MiB holds the longest results with speech and bounds what "
+            "one client that does not read can pin.",
+        ),
+    ] = 32 * MIB
+    hint_language: Annotated[
+        Literal["en", "zh"],
+        Meta(
+            description="Language of the `hint` in notices to people; both languages are always sent beside "
+            "it. `en`, the language of all texts of this server."
+        ),
+    ] = "en"

@@ -1,0 +1,64 @@
+"""The whole configuration, put together from its tables."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+from msgspec import field
+
+from linguad.config.base import Table
+from linguad.config.jobs import Jobs, Pools
+from linguad.config.logs import Log
+from linguad.config.nodes import Nodes
+from linguad.config.server import Server
+from linguad.config.sessions import Sessions
+from linguad.errors import ConfigError
+from linguad.log import Notice
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole configuration; made by `load`, never changed."""
+
+    server: Server = field(default_factory=Server)
+    sessions: Sessions = field(default_factory=Sessions)
+    nodes: Nodes = field(default_factory=Nodes)
+    jobs: Jobs = field(default_factory=Jobs)
+    pools: Pools = field(default_factory=Pools)
+    log: Log = field(default_factory=Log)
+    notices: tuple[Notice, ...] = ()
+    """Earlier log settings that were found; for `log.configure`, which says so."""
+
+    def state_dir(self, env: Mapping[str, str] = os.environ) -> Path:
+        """The directory for what outlives a restart; it need not exist yet.
+
+        Raises ConfigError if it lies in a home directory that the user does not have.
+        """
+        try:
+            return self._state_dir(env)
+        except RuntimeError as error:
+            problem = "must be a path without ~, because this user has no home directory"
+            raise ConfigError([("server.state_dir", problem)]) from error
+
+    def _state_dir(self, env: Mapping[str, str]) -> Path:
+        if self.server.state_dir:
+            return Path(self.server.state_dir).expanduser()
+        if given := env.get("STATE_DIRECTORY"):
+            # systemd separates several by colons; ours is the first.
+            return Path(given.split(":")[0])
+        if os.geteuid() == 0:
+            return Path("/var/lib/linguad")
+        return Path.home() / ".local" / "state" / "linguad"
+
+
+TABLES: dict[str, type[Table]] = {
+    "server": Server,
+    "sessions": Sessions,
+    "nodes": Nodes,
+    "jobs": Jobs,
+    "pools": Pools,
+    "log": Log,
+}
+"""The type of each table, in the order in which they are printed."""
