@@ -141,7 +141,7 @@ class Fleet:
         lang_a: str | None = None,
         lang_b: str | None = None,
     ) -> Key:
-        """The index key of a job (resolution 33); two-way if the source is open and both languages are known."""
+        """The index key of a job (resolution 33); two-way if only the pair of languages is known."""
         needs = Services.needed(pipeline)
         source, target = normalize(src), normalize(tgt)
         if not needs & Services.NMT:

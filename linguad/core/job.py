@@ -5,8 +5,8 @@ of a job to one node. States of an attempt:
 
     DISPATCHED -> ACCEPTED -> RUNNING -> FINISHED
 
-Acks are optional, so every state may go straight to FINISHED, and nothing leaves FINISHED. The slot an attempt
-took is given back in the same step that finishes it, exactly once.
+Acks are optional, so every state may go straight to FINISHED, and nothing leaves FINISHED. The slot an
+attempt took is given back in the same step that finishes it, exactly once.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Results of one delivery stream leave in index order (session-protocol 5.5).
 
 A stream is one (speaker session, target language). Every created job opens a slot; whatever ends the job
-resolves it. The head slot is waited for only while a later one is ready, and only so long; then it is skipped and
-its result, if it still comes, leaves at once and is marked late.
+resolves it. The head slot is waited for only while a later one is ready, and only so long; then it is skipped
+and its result, if it still comes, leaves at once and is marked late.
 """
 
 from __future__ import annotations
@@ -26,15 +26,13 @@ class Released(Struct, Generic[T], frozen=True):
 
 
 class ResultOrder(Generic[T]):
-    """Mutable state: open slots in order, finished items that wait, skipped indexes with their time."""
+    """Mutable state: open slots in order, and finished items that wait with the time they came."""
 
-    def __init__(self, gap_s: float, late_window_s: float, max_waiting: int) -> None:
+    def __init__(self, gap_s: float, max_waiting: int) -> None:
         self._gap_s = gap_s
-        self._late_window_s = late_window_s
         self._max_waiting = max_waiting
         self._slots: list[int] = []
         self._ready: dict[int, tuple[T, float]] = {}
-        self._skipped: dict[int, float] = {}
 
     @property
     def open_slots(self) -> int:
@@ -45,19 +43,21 @@ class ResultOrder(Generic[T]):
         """A job for this index exists; its slot must be resolved once."""
         if index not in self._slots:
             insort(self._slots, index)
-            self._skipped.pop(index, None)
 
     def resolve(self, index: int, item: T, now: float) -> list[Released[T]]:
-        """The slot's job ended with `item`; returns what may leave now. Unknown indexes release nothing."""
-        if index in self._skipped:
-            del self._skipped[index]
-            return [Released(index, item, late=True)]
-        if index not in self._slots or index in self._ready:
+        """The slot's job ended with `item`; returns what may leave now.
+
+        An index that left already (skipped, or ended without text before) is late and leaves at once.
+        """
+        if index in self._ready:
+            self._ready[index] = (item, self._ready[index][1])
             return []
+        if index not in self._slots:
+            return [Released(index, item, late=True)]
         self._ready[index] = (item, now)
         released = self._release_head()
         while len(self._ready) > self._max_waiting:
-            released.append(self._skip_head(now, evicted=True))
+            released.append(Released(self._slots.pop(0), None, evicted=True))
             released.extend(self._release_head())
         return released
 
@@ -68,14 +68,11 @@ class ResultOrder(Generic[T]):
         return min(since for _, since in self._ready.values()) + self._gap_s
 
     def tick(self, now: float) -> list[Released[T]]:
-        """Skip heads whose time is over; forget skips older than the late window."""
+        """Skip heads whose time is over."""
         released: list[Released[T]] = []
         while (due := self.due()) is not None and now >= due:
-            released.append(self._skip_head(now))
+            released.append(Released(self._slots.pop(0), None))
             released.extend(self._release_head())
-        if self._skipped:
-            oldest = now - self._late_window_s
-            self._skipped = {index: at for index, at in self._skipped.items() if at >= oldest}
         return released
 
     def drain(self) -> list[Released[T]]:
@@ -91,8 +88,3 @@ class ResultOrder(Generic[T]):
             index = self._slots.pop(0)
             released.append(Released(index, self._ready.pop(index)[0]))
         return released
-
-    def _skip_head(self, now: float, *, evicted: bool = False) -> Released[T]:
-        index = self._slots.pop(0)
-        self._skipped[index] = now
-        return Released(index, None, evicted=evicted)

@@ -1,8 +1,8 @@
 """JSON text to message and back, lenient where real peers are sloppy (resolution 6).
 
 The normal path is one pass in C. When a message does not fit its Struct, the member that msgspec names is
-deleted and the rest is tried again, so that one odd service type does not lose a registration; only members that
-the message cannot do without make it fail.
+deleted and the rest is tried again, so that one odd service type does not lose a registration; only members
+that the message cannot do without make it fail.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Codec(Generic[T]):
     def decode(self, text: str | bytes) -> T:
         """The message in a frame.
 
-        Raises WireError, with a sentence naming the member, when the frame is not JSON, its type is unknown, or
-        a member it cannot do without is missing or of the wrong type.
+        Raises WireError, with a sentence naming the member, when the frame is not JSON, its type is unknown,
+        or a member it cannot do without is missing or of the wrong type.
         """
         try:
             return self._decoder.decode(text)

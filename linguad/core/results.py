@@ -1,0 +1,132 @@
+"""Messages to the client about one job (session-protocol 2.4, 5.7; node-protocol 6.8)."""
+
+from __future__ import annotations
+
+from linguad.core.job import Job, MissingReason, Outcome
+from linguad.errors import ErrorCode
+from linguad.wire.common import ServiceTimings
+from linguad.wire.node import JobResult
+from linguad.wire.session import (
+    MissingResult,
+    NetworkTimings,
+    TimeBreakdown,
+    TranslationResult,
+    UiEvent,
+)
+
+
+def translation_result(
+    job: Job,
+    outcome: Outcome,
+    result: JobResult,
+    now: float,
+    epoch_ms: int,
+    *,
+    created_ms: int,
+    late: bool = False,
+) -> TranslationResult:
+    """A node's result as the client gets it; `epoch_ms` is wall time of `now`, `created_ms` of the job."""
+    request = job.request
+    breakdown = _time_breakdown(job, outcome, result, now)
+    processing_ms = None if result.processing_time_ms is None else round(result.processing_time_ms)
+    timings = result.extra.service_timings if result.extra else None
+    if timings is None and processing_ms is not None:
+        timings = ServiceTimings(total_ms=processing_ms)
+    uplink_ms = None
+    if request.last_client_ms is not None and created_ms >= request.last_client_ms:
+        uplink_ms = created_ms - request.last_client_ms
+    return TranslationResult(
+        session_id=request.session_id,
+        utterance_index=request.utterance_index,
+        job_id=job.id,
+        text_asr=result.text_asr or "",
+        text_translated=result.text_translated or "",
+        tts_audio=result.tts_audio or "",
+        tts_format=result.tts_format or "pcm16",
+        trace_id=request.trace_id,
+        extra=result.extra,
+        service_timings=timings,
+        network_timings=NetworkTimings(
+            web_to_scheduler_ms=uplink_ms,
+            scheduler_to_node_ms=round(breakdown.queue_ms),
+            node_to_scheduler_ms=round(breakdown.send_ms),
+        ),
+        time_breakdown=breakdown,
+        scheduler_sent_at_ms=epoch_ms,
+        asr_quality_level=result.asr_quality_level,
+        reason_codes=result.reason_codes,
+        quality_score=result.quality_score,
+        rerun_count=result.rerun_count,
+        segments_meta=result.segments_meta,
+        processing_time_ms=processing_ms,
+        late=late,
+    )
+
+
+def missing_result(
+    session_id: str, index: int, reason: MissingReason, trace_id: str, epoch_ms: int
+) -> MissingResult:
+    """An index that has no result, or not yet."""
+    return MissingResult(
+        session_id=session_id,
+        utterance_index=index,
+        reason=reason,
+        created_at_ms=epoch_ms,
+        trace_id=trace_id,
+    )
+
+
+def progress_event(job: Job, event: str, now: float) -> UiEvent:
+    """A step in the life of a job."""
+    return UiEvent(
+        trace_id=job.request.trace_id,
+        session_id=job.request.session_id,
+        job_id=job.id,
+        utterance_index=job.request.utterance_index,
+        event=event,
+        status="ok",
+        elapsed_ms=_elapsed_ms(job, now),
+    )
+
+
+def failure_event(job: Job, outcome: Outcome, error: ErrorCode, language: str, now: float) -> UiEvent:
+    """The end of a job that failed, with what to tell the user in both languages."""
+    english, chinese = error.hint
+    return UiEvent(
+        trace_id=job.request.trace_id,
+        session_id=job.request.session_id,
+        job_id=job.id,
+        utterance_index=job.request.utterance_index,
+        event="ERROR",
+        status="error",
+        elapsed_ms=_elapsed_ms(job, now),
+        error_code=error,
+        hint=chinese if language == "zh" else english,
+        hint_en=english,
+        hint_zh=chinese,
+        details=outcome.details,
+    )
+
+
+def _elapsed_ms(job: Job, now: float) -> int:
+    return max(0, round((now - job.created_at) * 1000))
+
+
+def _time_breakdown(job: Job, outcome: Outcome, result: JobResult, now: float) -> TimeBreakdown:
+    request = job.request
+    sent_at = job.attempts[-1].sent_at if job.attempts else job.created_at
+    away_ms = max(0.0, (outcome.received_at - sent_at) * 1000)
+    node_ms = min(away_ms, result.processing_time_ms or 0.0)
+    return TimeBreakdown(
+        cut_ms=_ms(request.last_audio_at, request.cut_at),
+        queue_ms=_ms(request.cut_at, sent_at),
+        send_ms=round(away_ms - node_ms, 3),
+        node_ms=round(node_ms, 3),
+        reorder_ms=_ms(outcome.received_at, now),
+        total_ms=_ms(request.last_audio_at, now),
+        attempts=len(job.attempts),
+    )
+
+
+def _ms(start: float, end: float) -> float:
+    return max(0.0, round((end - start) * 1000, 3))
