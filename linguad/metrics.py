@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter, Gauge, Histogram
 
 LINKS_OPEN = Gauge("linguad_links_open", "Open WebSocket connections", ["kind"])
 LINK_CLOSES = Counter(
@@ -20,3 +20,17 @@ REPAIRED = Counter(
     "linguad_wire_repaired_total", "Optional members dropped because they were malformed", ["link"]
 )
 REJECTED = Counter("linguad_wire_rejected_total", "Messages that could not be used", ["link", "code"])
+
+JOBS_CREATED = Counter("linguad_jobs_created_total", "Jobs made of utterances")
+JOBS_FINISHED = Counter("linguad_jobs_finished_total", "Jobs by what they came to", ["outcome"])
+ATTEMPTS = Counter("linguad_attempts_total", "Attempts by how they ended", ["end"])
+RESULTS_DROPPED = Counter("linguad_results_dropped_total", "Answers of nodes that fit nothing", ["why"])
+QUEUE_SECONDS = Histogram(
+    "linguad_queue_seconds",
+    "From the cut of an utterance to its dispatch",
+    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10),
+)
+SESSIONS = Gauge("linguad_sessions", "Sessions, attached or waiting to be taken up again", ["state"])
+NODES = Gauge("linguad_nodes", "Nodes by status", ["status"])
+HTTP_REQUESTS = Counter("linguad_http_requests_total", "HTTP requests by the status answered", ["app", "status"])
+BUFFERED_BYTES = Gauge("linguad_buffered_bytes", "Bytes held for connections, of server.max_buffered_bytes")

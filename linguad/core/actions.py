@@ -39,7 +39,7 @@ class Partial(Struct, frozen=True):
 
 
 class Deliver(Struct, frozen=True):
-    """A job ended; its session gets the outcome. `late` when it had ended without text before."""
+    """A job ended, or got its text after all; its session gets the outcome."""
 
     job: Job
     outcome: Outcome
@@ -52,6 +52,12 @@ class AttemptEnded(Struct, frozen=True):
     attempt: Attempt
 
 
+class AudioReleased(Struct, frozen=True):
+    """A job let go of its audio: so many bytes of memory are free again."""
+
+    size: int
+
+
 class Dropped(Struct, frozen=True):
     """A node's answer fits nothing and was dropped; `why` is a metric label."""
 
@@ -60,4 +66,4 @@ class Dropped(Struct, frozen=True):
     why: str
 
 
-Action = Assign | Cancel | Progress | Partial | Deliver | AttemptEnded | Dropped
+Action = Assign | Cancel | Progress | Partial | Deliver | AttemptEnded | AudioReleased | Dropped

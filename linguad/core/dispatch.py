@@ -9,17 +9,26 @@ Rules:
 
 from __future__ import annotations
 
-import heapq
 from collections import deque
-from itertools import count
 from math import ceil
 
 from msgspec import Struct, field
 
-from linguad.core.actions import Action, Assign, AttemptEnded, Cancel, Deliver, Dropped, Partial, Progress
+from linguad.core.actions import (
+    Action,
+    Assign,
+    AttemptEnded,
+    AudioReleased,
+    Cancel,
+    Deliver,
+    Dropped,
+    Partial,
+    Progress,
+)
 from linguad.core.assignment import assign_message
+from linguad.core.deadlines import Deadlines
 from linguad.core.failure import judge, wire_code
-from linguad.core.fleet import Fleet, Registration
+from linguad.core.fleet import Fleet
 from linguad.core.ids import Ids
 from linguad.core.job import (
     Attempt,
@@ -33,6 +42,7 @@ from linguad.core.job import (
     ResultClass,
     classify,
 )
+from linguad.core.node import Node
 from linguad.core.utterance import Audio
 from linguad.core.waiting import WaitingRoom
 from linguad.errors import ErrorCode
@@ -102,12 +112,16 @@ class Dispatch:
         self._sessions: dict[str, SessionJobs] = {}
         self._by_wire: dict[str, tuple[Job, Attempt]] = {}
         self._on_node: dict[str, dict[str, tuple[Job, Attempt]]] = {}
-        self._deadlines: list[tuple[float, int, Job]] = []
+        self._deadlines: Deadlines[str] = Deadlines()
         self._finished: deque[Job] = deque()
-        self._serial = count()
 
-    def submit(self, request: JobRequest, audio: Audio, now: float) -> tuple[Job, list[Action]]:
-        """Make a job of an utterance and send it if a node is free, else let it wait."""
+    def submit(
+        self, request: JobRequest, audio: Audio, now: float, *, refuse: bool = False
+    ) -> tuple[Job, list[Action]]:
+        """Make a job of an utterance and send it if a node is free, else let it wait.
+
+        With `refuse` (no memory left for its audio) or too many waiting it fails with NODE_OVERLOADED.
+        """
         key = self.fleet.key(
             request.src_lang, request.tgt_lang, request.pipeline, request.lang_a, request.lang_b
         )
@@ -118,18 +132,16 @@ class Dispatch:
         if request.lane not in session.lanes:
             session.lanes[request.lane] = Lane(self.fleet.route(request.session_id))
         actions: list[Action] = []
-        if len(self.waiting) >= self.rules.max_waiting:
+        if refuse or len(self.waiting) >= self.rules.max_waiting:
             self._refuse(job, MissingReason.OVERLOADED, ErrorCode.NODE_OVERLOADED, now, actions)
         else:
             self._pend(job, now, actions)
         return job, actions
 
-    def register(
-        self, message: NodeRegister, connection: int, now: float
-    ) -> tuple[Registration, list[Action]]:
+    def register(self, message: NodeRegister, connection: int, now: float) -> tuple[Node, list[Action]]:
         """A node registered over the connection of that generation; raises WireError when it must not."""
-        registration = self.fleet.register(message, connection, now)
-        return registration, self._wake(registration.node.id, now)
+        node = self.fleet.register(message, connection, now)
+        return node, self._wake(node.id, now)
 
     def heartbeat(self, message: NodeHeartbeat, now: float) -> list[Action]:
         """A registered node reported; waiting jobs may have found their node."""
@@ -213,7 +225,7 @@ class Dispatch:
             if attempt is not None:
                 freed.append(attempt.row)
                 self._call_off(job, attempt, AttemptEnd.CANCELLED, "session_closed", actions)
-            self._close(job, JobStatus.CANCELLED, _missing(MissingReason.CANCELLED, now), now)
+            self._close(job, JobStatus.CANCELLED, _missing(MissingReason.CANCELLED, now), now, actions)
         del self._sessions[session_id]
         for row in freed:
             self._wake_row(row, now, actions)
@@ -221,16 +233,13 @@ class Dispatch:
 
     def due(self) -> float | None:
         """When `tick` has something to do, monotonic s."""
-        heap = self._deadlines
-        while heap and heap[0][2].deadline != heap[0][0]:
-            heapq.heappop(heap)
-        return heap[0][0] if heap else None
+        return self._deadlines.due()
 
     def tick(self, now: float) -> list[Action]:
         """End what waited or ran too long; forget jobs that were over long enough ago."""
         actions: list[Action] = []
-        while (due := self.due()) is not None and due <= now:
-            job = heapq.heappop(self._deadlines)[2]
+        while (job_id := self._deadlines.pop(now)) is not None:
+            job = self.jobs[job_id]
             attempt = job.current
             if attempt is None:
                 self._give_up_waiting(job, now, actions)
@@ -243,7 +252,7 @@ class Dispatch:
         """Let a job wait for a node; it gets one at once if it is its lane's turn and one is free."""
         job.status = JobStatus.PENDING
         wait_until = min(now + self.rules.pending_timeout_s, job.created_at + self.rules.max_age_s)
-        self._set_deadline(job, wait_until)
+        self._deadlines.set(job.id, wait_until)
         self.waiting.add(job)
         self._advance(job.request.lane, now, actions)
 
@@ -276,7 +285,7 @@ class Dispatch:
         lane.row, lane.turn_id = row, request.turn_id
         self._by_wire[attempt.wire_job_id] = (job, attempt)
         self._on_node.setdefault(node.id, {})[attempt.wire_job_id] = (job, attempt)
-        self._set_deadline(job, now + self.rules.running_timeout_s(audio.seconds))
+        self._deadlines.set(job.id, now + self.rules.running_timeout_s(audio.seconds))
         actions.append(Assign(job, attempt, assign_message(job, attempt, node)))
         actions.append(Progress(job, "DISPATCHED"))
         return True
@@ -418,7 +427,7 @@ class Dispatch:
         self, job: Job, status: JobStatus, outcome: Outcome, now: float, actions: list[Action]
     ) -> None:
         """End a job and report it; the end of a turn ends its slices that were kept back (6.5)."""
-        self._close(job, status, outcome, now)
+        self._close(job, status, outcome, now, actions)
         if not job.deferrable:
             open_jobs = self._sessions[job.request.session_id].open.values()
             for earlier in [other for other in open_jobs if _kept_back_for(other, job)]:
@@ -426,17 +435,21 @@ class Dispatch:
                 if attempt is not None:
                     merged = _missing(MissingReason.MERGED, now)
                     self._finish_attempt(earlier, attempt, AttemptEnd.MERGED, actions)
-                    self._close(earlier, JobStatus.COMPLETED_NO_TEXT, merged, now)
+                    self._close(earlier, JobStatus.COMPLETED_NO_TEXT, merged, now, actions)
                     actions.append(Deliver(earlier, merged))
         actions.append(Deliver(job, outcome))
 
-    def _close(self, job: Job, status: JobStatus, outcome: Outcome, now: float) -> None:
+    def _close(
+        self, job: Job, status: JobStatus, outcome: Outcome, now: float, actions: list[Action]
+    ) -> None:
         if job in self.waiting:
             self.waiting.remove(job)
         self._sessions[job.request.session_id].open.pop(job.id, None)
         job.status, job.outcome, job.finished_at = status, outcome, now
-        job.audio = None
-        job.deadline = 0.0
+        if job.audio is not None:
+            actions.append(AudioReleased(len(job.audio.base64)))
+            job.audio = None
+        self._deadlines.set(job.id, None)
         self._finished.append(job)
 
     def _finish_attempt(
@@ -462,10 +475,6 @@ class Dispatch:
         self._on_node.get(attempt.node_id, {}).pop(attempt.wire_job_id, None)
         self.fleet.table.release(attempt.row, job.audio.seconds)
         actions.append(AttemptEnded(job, attempt))
-
-    def _set_deadline(self, job: Job, deadline: float) -> None:
-        job.deadline = deadline
-        heapq.heappush(self._deadlines, (deadline, next(self._serial), job))
 
     def _forget_finished(self, now: float) -> None:
         oldest = now - self.rules.terminal_retention_s

@@ -7,7 +7,6 @@ built on first use and only when somebody serves them, so what clients ask for c
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 from linguad.core.ids import Ids
 from linguad.core.language import AUTO, normalize
@@ -28,13 +27,6 @@ MAX_UNSERVED_KEYS = 10_000
 """Remembered keys nobody serves; a bound, not a tuning value."""
 
 
-class Registration(NamedTuple):
-    """An accepted registration, and the generation of the connection it takes the id from (0: none)."""
-
-    node: Node
-    superseded: int
-
-
 class Fleet:
     """Every known node and the table they are selected from."""
 
@@ -50,8 +42,10 @@ class Fleet:
         self._members: dict[int, set[Key]] = {}
         self._unserved: set[Key] = set()
 
-    def register(self, message: NodeRegister, connection: int, now: float) -> Registration:
+    def register(self, message: NodeRegister, connection: int, now: float) -> Node:
         """Take a node in (node-protocol 3.2, 3.3); `connection` is the generation number of its socket.
+
+        The newest connection owns the id; what is lost on an older one no longer touches the record.
 
         Raises WireError with the code to answer when the node must not register.
         """
@@ -72,11 +66,10 @@ class Fleet:
             row = self._rows[node_id] = self.table.add_node(node_id, node.cap)
             self._by_row[row] = node
             self._members[row] = set()
-        superseded = node.connection if node.connection != connection else 0
         node.registered(message, connection, now)
         self._index(node)
         self._sync(node)
-        return Registration(node, superseded)
+        return node
 
     def heartbeat(self, message: NodeHeartbeat, now: float) -> Node:
         """Take a heartbeat of a registered node; the caller checked that the id belongs to the connection."""

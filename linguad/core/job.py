@@ -145,8 +145,6 @@ class Job(Struct, kw_only=True, eq=False):
     status: JobStatus = JobStatus.PENDING
     attempts: list[Attempt] = field(default_factory=list)
     next_number: int = 1
-    deadline: float = 0.0
-    """Monotonic s at which the pending or the running time is over."""
     outcome: Outcome | None = None
     finished_at: float = 0.0
     excluded_rows: list[int] = field(default_factory=list)

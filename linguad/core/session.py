@@ -53,7 +53,6 @@ class SessionRules(Struct, frozen=True, kw_only=True):
     gateway_detach_grace_s: float = 600.0
     reorder_wait_s: float = 0.3
     idempotency_s: float = 300.0
-    error_throttle_s: float = 5.0
     hint_language: str = "en"
 
 
@@ -98,7 +97,6 @@ class Session:
         self._held: dict[int, tuple[Utterance, float]] = {}
         self._taken: dict[tuple[int, str], float] = {}
         self._orders: dict[str, ResultOrder[tuple[Job, Outcome]]] = {}
-        self._last_errors: dict[ErrorCode, float] = {}
 
     @property
     def platform(self) -> str:
@@ -133,7 +131,7 @@ class Session:
         """One message of the client, to the end of its effects."""
         named = getattr(message, "session_id", self.id)
         if named != self.id:
-            return self.error(ErrorCode.INVALID_SESSION, "session_id is not this connection's session", now)
+            return self.error(ErrorCode.INVALID_SESSION, "session_id is not this connection's session")
         match message:
             case AudioChunk():
                 return self._audio_chunk(message, now)
@@ -147,7 +145,7 @@ class Session:
                 return []
             case _:
                 kind = type(message).__struct_config__.tag
-                return self.error(ErrorCode.UNSUPPORTED_FEATURE, f"{kind} is not served yet", now)
+                return self.error(ErrorCode.UNSUPPORTED_FEATURE, f"{kind} is not served yet")
 
     def resolve(self, job: Job, outcome: Outcome, now: float) -> list[Output]:
         """A job ended; what may leave now leaves."""
@@ -179,12 +177,8 @@ class Session:
         )
         return [Send(message, optional=True), *self.progress(job, "ASR_PARTIAL", now)]
 
-    def error(self, code: ErrorCode, sentence: str, now: float) -> list[Output]:
-        """An `error` message, at most one of a code per throttle time: old clients show each in a modal."""
-        last = self._last_errors.get(code)
-        if last is not None and now - last < self._rules.error_throttle_s:
-            return []
-        self._last_errors[code] = now
+    def error(self, code: ErrorCode, sentence: str) -> list[Output]:
+        """An `error` message, for what the client itself did wrong."""
         return [Send(ErrorMessage(code=code, message=sentence, trace_id=self.trace_id))]
 
     def detach(self, now: float) -> list[Output]:
@@ -221,7 +215,7 @@ class Session:
         try:
             payload = a2b_base64(chunk.payload or "", strict_mode=True)
         except (Base64Error, ValueError):
-            outputs = self.error(ErrorCode.INVALID_MESSAGE, "member payload is not base64", now)
+            outputs = self.error(ErrorCode.INVALID_MESSAGE, "member payload is not base64")
             payload = b""
         else:
             outputs = []
@@ -295,11 +289,11 @@ class Session:
         if self._is_repeated(index, message.tgt_lang, now):
             return []
         if message.audio_format not in (OPUS, PCM16):
-            return self.error(ErrorCode.INVALID_MESSAGE, "member audio_format must be opus or pcm16", now)
+            return self.error(ErrorCode.INVALID_MESSAGE, "member audio_format must be opus or pcm16")
         try:
             data = a2b_base64(message.audio, strict_mode=True)
         except (Base64Error, ValueError):
-            return self.error(ErrorCode.INVALID_MESSAGE, "member audio is not base64", now)
+            return self.error(ErrorCode.INVALID_MESSAGE, "member audio is not base64")
         if message.audio_format == OPUS:
             duration_ms = opus.walk(data).packets * opus.PACKET_MS
         else:
@@ -346,7 +340,7 @@ class Session:
         return (index, tgt_lang) in self._taken
 
     def _close(self, now: float) -> list[Output]:
-        """The client ends the session: what is finished is sent, the rest is dropped (2.2.5, resolution 16)."""
+        """The client ends the session: what is finished is sent, the rest dropped (2.2.5, resolution 16)."""
         outputs: list[Output] = []
         for order in self._orders.values():
             outputs += self._released(order.drain(), now)

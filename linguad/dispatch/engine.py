@@ -1,0 +1,189 @@
+"""The dispatch core's hands: sends, delivers, counts, and keeps its one timer (design 4.5)."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import trio
+
+from linguad import log, metrics
+from linguad.core.actions import (
+    Action,
+    Assign,
+    AttemptEnded,
+    AudioReleased,
+    Cancel,
+    Deliver,
+    Dropped,
+    Partial,
+    Progress,
+)
+from linguad.core.dispatch import Dispatch
+from linguad.core.job import AttemptEnd, Job, JobRequest, Outcome
+from linguad.core.node import Node
+from linguad.core.utterance import Audio
+from linguad.errors import CloseReason
+from linguad.net.outbox import Budget
+from linguad.net.supervise import Alarm
+from linguad.wire import codec
+from linguad.wire.node import JobAck, JobResult, JobStarted, NodeAsrPartial, NodeHeartbeat, NodeRegister
+
+logger = log.get(__name__)
+
+
+class NodePort(Protocol):
+    """Where frames for nodes go."""
+
+    def send(self, node_id: str, text: str) -> bool:
+        """Queue a frame; False when the node has no link or its queue is full."""
+        ...
+
+    def close(self, node_id: str, reason: CloseReason) -> None:
+        """End the link of a node."""
+        ...
+
+
+class SessionPort(Protocol):
+    """Where news of jobs go."""
+
+    def resolve(self, job: Job, outcome: Outcome) -> None:
+        """A job ended."""
+        ...
+
+    def progress(self, job: Job, event: str) -> None:
+        """A step in the life of a job."""
+        ...
+
+    def partial(self, job: Job, text: str, is_final: bool) -> None:
+        """What was recognised so far."""
+        ...
+
+
+class Engine:
+    """Every call goes to the core at once and its actions are performed before the call returns."""
+
+    def __init__(self, dispatch: Dispatch, budget: Budget, scan_interval_s: float) -> None:
+        self.dispatch = dispatch
+        self._budget = budget
+        self._scan_interval_s = scan_interval_s
+        self._alarm = Alarm(dispatch.due, self._tick)
+        self._nodes: NodePort
+        self._sessions: SessionPort
+
+    def connect(self, nodes: NodePort, sessions: SessionPort) -> None:
+        """Say where frames and news go; once, before anything else."""
+        self._nodes, self._sessions = nodes, sessions
+
+    async def serve(self) -> None:
+        """Keep the core's deadlines and look after silent nodes, for ever."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._alarm.run)
+            nursery.start_soon(self._scan)
+
+    def submit(self, request: JobRequest, audio: Audio) -> None:
+        """Have an utterance translated; the outcome comes to the session port."""
+        over = self._budget.over
+        self._budget.take(len(audio.base64))
+        metrics.JOBS_CREATED.inc()
+        _, actions = self.dispatch.submit(request, audio, trio.current_time(), refuse=over)
+        self.perform(actions)
+
+    def session_ended(self, session_id: str) -> None:
+        """Cancel what a session still has running."""
+        self.perform(self.dispatch.session_ended(session_id, trio.current_time()))
+
+    def register(self, message: NodeRegister, connection: int) -> tuple[Node, list[Action]]:
+        """Take a node in; the caller acknowledges first, then performs the actions. May raise WireError."""
+        return self.dispatch.register(message, connection, trio.current_time())
+
+    def heartbeat(self, message: NodeHeartbeat) -> None:
+        """A registered node reported."""
+        self.perform(self.dispatch.heartbeat(message, trio.current_time()))
+
+    def result(self, message: JobResult, node_id: str) -> None:
+        """A node answered."""
+        self.perform(self.dispatch.result(message, node_id, trio.current_time()))
+
+    def progress(self, message: JobAck | JobStarted | NodeAsrPartial, node_id: str) -> None:
+        """A node told how far it is."""
+        self.perform(self.dispatch.progress(message, node_id))
+
+    def connection_lost(self, node_id: str, connection: int) -> None:
+        """A node's socket is gone."""
+        self.perform(self.dispatch.connection_lost(node_id, connection, trio.current_time()))
+
+    def perform(self, actions: list[Action]) -> None:
+        """Do everything, in order, without awaiting."""
+        for action in actions:
+            match action:
+                case Assign():
+                    self._assign(action)
+                case Cancel():
+                    self._nodes.send(action.node_id, codec.encode(action.message))
+                case Progress():
+                    self._sessions.progress(action.job, action.event)
+                case Partial():
+                    self._sessions.partial(action.job, action.text, action.is_final)
+                case Deliver():
+                    self._deliver(action)
+                case AttemptEnded():
+                    self._attempt_ended(action)
+                case AudioReleased():
+                    self._budget.give(action.size)
+                case Dropped():
+                    metrics.RESULTS_DROPPED.labels(action.why).inc()
+                    logger.info("result_dropped", node=action.node_id, job=action.wire_job_id, why=action.why)
+        self._alarm.moved()
+
+    def _assign(self, action: Assign) -> None:
+        job, attempt = action.job, action.attempt
+        sent = self._nodes.send(attempt.node_id, codec.encode(action.message))
+        metrics.QUEUE_SECONDS.observe(max(0.0, attempt.sent_at - job.request.cut_at))
+        logger.debug(
+            "job_dispatched",
+            session=job.request.session_id,
+            job=job.id,
+            attempt=attempt.number,
+            node=attempt.node_id,
+            sent=sent,
+        )
+
+    def _deliver(self, action: Deliver) -> None:
+        job, outcome = action.job, action.outcome
+        metrics.JOBS_FINISHED.labels(outcome.missing or "completed").inc()
+        logger.info(
+            "job_finished",
+            session=job.request.session_id,
+            trace=job.request.trace_id,
+            job=job.id,
+            index=job.request.utterance_index,
+            outcome=outcome.missing or "completed",
+            error=outcome.error,
+            attempts=len(job.attempts),
+            node=job.attempts[-1].node_id if job.attempts else None,
+            seconds=round(trio.current_time() - job.created_at, 3),
+        )
+        self._sessions.resolve(job, outcome)
+
+    def _attempt_ended(self, action: AttemptEnded) -> None:
+        end = action.attempt.end or AttemptEnd.FAILED
+        metrics.ATTEMPTS.labels(end).inc()
+        if end not in (AttemptEnd.OK, AttemptEnd.EMPTY, AttemptEnd.MERGED):
+            logger.warning(
+                "attempt_ended",
+                job=action.job.id,
+                attempt=action.attempt.number,
+                node=action.attempt.node_id,
+                end=end,
+            )
+
+    def _tick(self, now: float) -> None:
+        self.perform(self.dispatch.tick(now))
+
+    async def _scan(self) -> None:
+        while True:
+            await trio.sleep(self._scan_interval_s)
+            now = trio.current_time()
+            for node in self.dispatch.fleet.scan(now):
+                self._nodes.close(node.id, CloseReason.HEARTBEAT_TIMEOUT)
+            self._tick(now)

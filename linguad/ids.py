@@ -1,0 +1,26 @@
+"""Fresh identifiers from the system's randomness; `core.ids.Ids` is what the core asks for."""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+
+
+class RandomIds:
+    """Unguessable session ids, UUIDs for the rest, short ids for nodes."""
+
+    def session(self) -> str:
+        """`s-` and 96 random bits, 26 characters."""
+        return f"s-{secrets.token_hex(12).upper()}"
+
+    def job(self) -> str:
+        """`job-` and a UUID."""
+        return f"job-{uuid.uuid4()}"
+
+    def node(self) -> str:
+        """`node-` and 8 upper-case hexadecimal digits, the form real nodes know."""
+        return f"node-{secrets.token_hex(4).upper()}"
+
+    def uuid(self) -> str:
+        """A plain UUID."""
+        return str(uuid.uuid4())

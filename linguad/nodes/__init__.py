@@ -1,0 +1,1 @@
+"""Node sockets and the records behind them."""

@@ -1,0 +1,1 @@
+"""Client sockets and the sessions behind them."""

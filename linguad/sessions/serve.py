@@ -1,0 +1,199 @@
+"""Client sockets to sessions and back: one reader per connection, one timer for all sessions (design 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import trio
+from msgspec import Struct
+
+from linguad import log, metrics
+from linguad.core.clock import Clock
+from linguad.core.deadlines import Deadlines
+from linguad.core.ids import Ids
+from linguad.core.job import Job, JobRequest, Outcome
+from linguad.core.session import GATEWAY_PLATFORM, Ended, Output, Send, Session, SessionRules, Submit
+from linguad.core.throttle import ErrorThrottle
+from linguad.core.utterance import Audio
+from linguad.errors import CloseReason, ErrorCode, WireError
+from linguad.net.supervise import Alarm
+from linguad.net.websocket import Link
+from linguad.wire import codec
+from linguad.wire.session import ClientMessage, ErrorMessage, ServerMessage, SessionInit
+
+logger = log.get(__name__)
+
+
+class JobPort(Protocol):
+    """Where utterances go."""
+
+    def submit(self, request: JobRequest, audio: Audio) -> None:
+        """Have an utterance translated."""
+        ...
+
+    def session_ended(self, session_id: str) -> None:
+        """Cancel what a session still has running."""
+        ...
+
+
+class Connection(Struct, eq=False):
+    """A client's socket and the session it speaks for, if it has one."""
+
+    link: Link
+    throttle: ErrorThrottle
+    session: Session | None = None
+
+
+class Sessions:
+    """All sessions of this instance, with the connection of each; detached ones have none."""
+
+    def __init__(
+        self, jobs: JobPort, rules: SessionRules, ids: Ids, clock: Clock, error_throttle_s: float
+    ) -> None:
+        self._jobs = jobs
+        self._rules = rules
+        self._ids = ids
+        self._clock = clock
+        self._error_throttle_s = error_throttle_s
+        self._sessions: dict[str, Session] = {}
+        self._connections: dict[str, Connection] = {}
+        self._deadlines: Deadlines[str] = Deadlines()
+        self._alarm = Alarm(self._deadlines.due, self._tick)
+        metrics.SESSIONS.labels("attached").set_function(lambda: len(self._connections))
+        metrics.SESSIONS.labels("detached").set_function(lambda: len(self._sessions) - len(self._connections))
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    async def serve(self) -> None:
+        """Keep the deadlines of all sessions, for ever."""
+        await self._alarm.run()
+
+    async def talk(self, link: Link) -> None:
+        """Serve one client connection to its end (session-protocol 1.2)."""
+        connection = Connection(link, ErrorThrottle(self._error_throttle_s))
+        link.may_ping = False
+        try:
+            async for frame in link:
+                if isinstance(frame, str):
+                    self._take(connection, frame)
+        finally:
+            self._detach(connection)
+
+    def resolve(self, job: Job, outcome: Outcome) -> None:
+        """A job ended; its session gets the outcome, if it still exists."""
+        now = trio.current_time()
+        self._tell(job, lambda session: session.resolve(job, outcome, now))
+
+    def progress(self, job: Job, event: str) -> None:
+        """A step in the life of a job."""
+        now = trio.current_time()
+        self._tell(job, lambda session: session.progress(job, event, now))
+
+    def partial(self, job: Job, text: str, is_final: bool) -> None:
+        """What was recognised so far."""
+        now = trio.current_time()
+        self._tell(job, lambda session: session.partial(job, text, is_final, now))
+
+    def _tell(self, job: Job, news: Callable[[Session], list[Output]]) -> None:
+        session = self._sessions.get(job.request.session_id)
+        if session is not None:
+            self._perform(session, news(session))
+
+    def _take(self, connection: Connection, frame: str) -> None:
+        """One frame of a client; no await, so its effects are complete before the next is read."""
+        try:
+            message = codec.client_messages.decode(frame)
+        except WireError as error:
+            self._refuse(connection, error.code, str(error))
+            return
+        metrics.MESSAGES.labels("session", type(message).__struct_config__.tag).inc()
+        if isinstance(message, SessionInit):
+            self._open(connection, message)
+        elif connection.session is None:
+            self._without_session(connection, message)
+        else:
+            session = connection.session
+            self._perform(session, session.handle(message, trio.current_time()))
+
+    def _open(self, connection: Connection, message: SessionInit) -> None:
+        """A session begins; a second one on the same socket ends the first (session-protocol 1.4)."""
+        if connection.session is not None:
+            self._end(connection.session)
+        session = Session(self._ids.session(), message, self._rules, self._ids, self._clock)
+        connection.session = session
+        self._sessions[session.id] = session
+        self._connections[session.id] = connection
+        connection.link.may_ping = message.platform != GATEWAY_PLATFORM
+        connection.link.send(codec.encode(session.hello()))
+        logger.info(
+            "session_opened",
+            session=session.id,
+            trace=session.trace_id,
+            link=connection.link.id,
+            platform=message.platform,
+            client_version=message.client_version,
+            src=message.src_lang,
+            tgt=message.tgt_lang,
+        )
+
+    def _without_session(self, connection: Connection, message: ClientMessage) -> None:
+        """A message before `session_init`; naming an unknown session ends the socket (resolution 18)."""
+        if hasattr(message, "session_id"):
+            self._refuse(
+                connection, ErrorCode.INVALID_SESSION, "no such session here; send session_init first"
+            )
+            connection.link.close(CloseReason.INVALID_SESSION)
+        else:
+            self._refuse(connection, ErrorCode.INVALID_SESSION, "send session_init first")
+
+    def _refuse(self, connection: Connection, code: ErrorCode, sentence: str) -> None:
+        trace_id = connection.session.trace_id if connection.session else None
+        self._send(connection, ErrorMessage(code=code, message=sentence, trace_id=trace_id))
+
+    def _send(self, connection: Connection, message: ServerMessage, optional: bool = False) -> None:
+        if isinstance(message, ErrorMessage):
+            if not connection.throttle.allows(message.code, trio.current_time()):
+                return
+            logger.info("client_error", link=connection.link.id, code=message.code, reason=message.message)
+        connection.link.send(codec.encode(message), optional)
+
+    def _perform(self, session: Session, outputs: list[Output]) -> None:
+        for output in outputs:
+            match output:
+                case Send():
+                    connection = self._connections.get(session.id)
+                    if connection is not None:
+                        self._send(connection, output.message, output.optional)
+                case Submit():
+                    self._jobs.submit(output.request, output.audio)
+                case Ended():
+                    self._end(session)
+        if session.id in self._sessions:
+            self._deadlines.set(session.id, session.due())
+            self._alarm.moved()
+
+    def _tick(self, now: float) -> None:
+        while (session_id := self._deadlines.pop(now)) is not None:
+            session = self._sessions[session_id]
+            self._perform(session, session.tick(now))
+
+    def _detach(self, connection: Connection) -> None:
+        """The socket is gone; the session stays for its grace."""
+        session = connection.session
+        if session is None or self._connections.get(session.id) is not connection:
+            return
+        del self._connections[session.id]
+        logger.info("session_detached", session=session.id, link=connection.link.id)
+        self._perform(session, session.detach(trio.current_time()))
+
+    def _end(self, session: Session) -> None:
+        """Forget a session and cancel its jobs."""
+        del self._sessions[session.id]
+        self._deadlines.set(session.id, None)
+        connection = self._connections.pop(session.id, None)
+        if connection is not None:
+            connection.session = None
+        self._jobs.session_ended(session.id)
+        logger.info("session_ended", session=session.id, malformed_chunks=session.malformed_chunks)
