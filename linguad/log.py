@@ -50,7 +50,10 @@ _KEYS = {
     *("cookie", "cookies", "credential", "credentials", "ticket", "pepper", "signature"),
 }
 _PRIVATE = frozenset(_SPEECH | _KEYS)
-_WORD_BORDER = re.compile(r"[^a-z0-9]+|(?<=[a-z0-9])(?=[A-Z])")
+_WORD_BORDER = re.compile(r"[^A-Za-z0-9]+|(?<=[a-z0-9])(?=[A-Z])")
+_KEY_IN_TEXT = re.compile(
+    r"((?:key|ticket|token|secret|password)=|\bbearer\s+)[^&\s\"']+|(?<=://)[^/\s@]+(?=@)", re.IGNORECASE
+)
 _LARGEST_INT = 2**63 - 1
 
 _HOME = Path(__file__).parent
@@ -277,7 +280,11 @@ def _clean(name: str, value: object, depth: int) -> object:
 
 
 def _cut(text: str) -> str:
-    """At most MAX_TEXT_CHARS of `text`, control characters escaped: a peer must not steer a terminal."""
+    """At most MAX_TEXT_CHARS of `text`, keys hidden (`?api_key=…`, `Bearer …`, `redis://…@host`).
+
+    Control characters are escaped: a peer must not steer a terminal or forge a line.
+    """
+    text = _KEY_IN_TEXT.sub(r"\1<hidden>", text)
     if len(text) > MAX_TEXT_CHARS:
         text = f"{text[:MAX_TEXT_CHARS]}… <{len(text)} chars>"
     if text.isprintable():

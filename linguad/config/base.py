@@ -103,7 +103,7 @@ def one_of(values: Sequence[str]) -> str:
 
 def plain_number(value: float) -> str:
     """A number as a person writes it: 25 rather than 25.0."""
-    return str(int(value)) if value == int(value) else repr(value)
+    return str(int(value)) if float(value).is_integer() else repr(value)
 
 
 def size(count: int) -> str:

@@ -45,13 +45,14 @@ _LEVELS = {
     "error": "error",
     "off": "critical",
 }
-_PACKAGES = {
+PACKAGES: dict[str, tuple[str, ...]] = {
     "websocket": ("net", "sessions", "nodes"),
     "dispatcher": ("dispatch",),
     "node_registry": ("nodes",),
     "session": ("sessions",),
     "result_queue": ("sessions",),
 }
+"""Modules of the earlier server and the packages that do their work now."""
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,7 +121,7 @@ def _found(source: str, default: object, modules: Mapping[str, object]) -> Found
         elif target == "lingua_scheduler":
             settings["level"] = level
         elif crate == "lingua_scheduler":
-            levels |= dict.fromkeys(_PACKAGES.get(module.partition("::")[0], ()), level)
+            levels |= dict.fromkeys(PACKAGES.get(module.partition("::")[0], ()), level)
     if levels:
         settings["levels"] = levels
     return Found(source=source, settings=settings, problem="" if settings else "it names no level we know")

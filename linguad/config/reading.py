@@ -24,10 +24,13 @@ PREFIX = "LINGUAD_"
 MAX_SHOWN_CHARS = 80
 """Longest piece of a wrong value that is quoted in a message."""
 
+EARLIER_PLACES = (Path(), Path("config"), Path(".."))
+"""Where the earlier server looked for `observability.json`, seen from the working directory."""
+
 SETTINGS: dict[str, dict[str, Setting]] = {name: settings_of(name, kind) for name, kind in TABLES.items()}
 """All settings by table and name."""
 
-_ORDERED = (
+ORDERED = (
     ("server.drain_seconds", "server.hard_stop_seconds"),
     ("server.ping_interval_seconds", "server.idle_timeout_seconds"),
     ("jobs.timeout_min_seconds", "jobs.timeout_max_seconds"),
@@ -105,12 +108,11 @@ class _Reader:
 
     def _take_earlier(self, path: Path | None) -> list[log.Notice]:
         """Let the earlier server's log settings fill in what `[log]` does not say."""
-        here = Path.cwd()
         beside = [path.parent] if path is not None else []
         given = self.given["log"]
         set_already = frozenset(given)
         notices = []
-        for found in old.log_settings(self.env, [here, here / "config", here.parent, *beside]):
+        for found in old.log_settings(self.env, [*EARLIER_PLACES, *beside]):
             problem = found.problem
             if clash := next((key for key in found.settings if key in set_already), None):
                 problem = f"log.{clash} is set"
@@ -125,19 +127,20 @@ class _Reader:
         for key, value in self.given[table].items():
             setting = SETTINGS[table][key]
             try:
-                good[key] = msgspec.convert(value, setting.type)
-                wrong = next(_objections(setting, good[key]), "")
+                converted = msgspec.convert(value, setting.type)
+                wrong = list(_objections(setting, converted))
             except msgspec.ValidationError:
-                wrong = f"{_shown(setting, value)} cannot be used; allowed is {setting.allowed}"
-            if wrong:
-                good.pop(key, None)
-                variable = self.variables.get(setting.path)
-                self._problem(setting.path, f"{wrong} (given by {variable})" if variable else wrong)
+                wrong = [f"{_shown(setting, value)} cannot be used; allowed is {setting.allowed}"]
+            if not wrong:
+                good[key] = converted
+            variable = self.variables.get(setting.path)
+            source = f" (given by {variable})" if variable else ""
+            self.problems += [(setting.path, text + source) for text in wrong]
         return good
 
     def _compare(self, tables: Mapping[str, Any]) -> None:
         wrong = {path for path, _ in self.problems}
-        for lower, upper in _ORDERED:
+        for lower, upper in ORDERED:
             if lower in wrong or upper in wrong:
                 continue
             low, high = (getattr(tables[table], key) for table, key in (lower.split("."), upper.split(".")))
