@@ -231,6 +231,11 @@ class Dispatch:
             self._wake_row(row, now, actions)
         return actions
 
+    @property
+    def open_jobs(self) -> int:
+        """Jobs that are not over."""
+        return len(self.jobs) - len(self._finished)
+
     def due(self) -> float | None:
         """When `tick` has something to do, monotonic s."""
         return self._deadlines.due()

@@ -181,10 +181,14 @@ class Session:
         """An `error` message, for what the client itself did wrong."""
         return [Send(ErrorMessage(code=code, message=sentence, trace_id=self.trace_id))]
 
+    def finish(self, now: float) -> list[Output]:
+        """Cut what is buffered, because the server is about to stop."""
+        return self._cut(self._cutter.close(now))
+
     def detach(self, now: float) -> list[Output]:
         """The socket is gone: cut what is buffered and keep the session for its grace (1.6)."""
         self.detached_at = now
-        return self._cut(self._cutter.close(now))
+        return self.finish(now)
 
     def due(self) -> float | None:
         """When `tick` has something to do, monotonic s."""

@@ -67,6 +67,7 @@ class Engine:
         self._budget = budget
         self._scan_interval_s = scan_interval_s
         self._alarm = Alarm(dispatch.due, self._tick)
+        self._idle: trio.Event | None = None
         self._nodes: NodePort
         self._sessions: SessionPort
 
@@ -79,6 +80,12 @@ class Engine:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._alarm.run)
             nursery.start_soon(self._scan)
+
+    async def wait_idle(self) -> None:
+        """Return as soon as no job is open; for the end of the daemon."""
+        self._idle = trio.Event()
+        if self.dispatch.open_jobs:
+            await self._idle.wait()
 
     def submit(self, request: JobRequest, audio: Audio) -> None:
         """Have an utterance translated; the outcome comes to the session port."""
@@ -134,6 +141,8 @@ class Engine:
                     metrics.RESULTS_DROPPED.labels(action.why).inc()
                     logger.info("result_dropped", node=action.node_id, job=action.wire_job_id, why=action.why)
         self._alarm.moved()
+        if self._idle is not None and not self.dispatch.open_jobs:
+            self._idle.set()
 
     def _assign(self, action: Assign) -> None:
         job, attempt = action.job, action.attempt

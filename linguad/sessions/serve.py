@@ -81,6 +81,12 @@ class Sessions:
         finally:
             self._detach(connection)
 
+    def finish(self) -> None:
+        """Cut what every session has buffered: the server is about to stop."""
+        now = trio.current_time()
+        for session in list(self._sessions.values()):
+            self._perform(session, session.finish(now))
+
     def resolve(self, job: Job, outcome: Outcome) -> None:
         """A job ended; its session gets the outcome, if it still exists."""
         now = trio.current_time()

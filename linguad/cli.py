@@ -1,0 +1,54 @@
+"""The `linguad` command: argv to one function per command, and nothing else.
+
+Exit codes: 0 done, 1 failed, 2 used or configured wrongly.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+from linguad import __version__
+from linguad.errors import ConfigError, LinguadError
+
+COMMANDS = {
+    "serve": "run the daemon",
+    "config": "check or show the configuration",
+    "node": "run the reference node: speech recognition, translation and speech on this machine's CPU",
+    "translate": "send a sound file through a session and get its translation",
+}
+"""Every command with its help; the module of the same name in `linguad.commands` does the work."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command in `argv` and return its exit code."""
+    args = _parser().parse_args(argv)
+    run: Callable[[argparse.Namespace], int] = import_module(f"linguad.commands.{args.command}").run
+    try:
+        return run(args)
+    except ConfigError as error:
+        print("linguad: the configuration cannot be used.", file=sys.stderr)
+        for path, problem in error.problems:
+            print(f"  {path}: {problem}", file=sys.stderr)
+        return 2
+    except LinguadError as error:
+        print(f"linguad: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="linguad", description="The central server of the Lingua real-time speech-translation network."
+    )
+    parser.add_argument("--version", action="version", version=f"linguad {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, help_text in COMMANDS.items():
+        command = commands.add_parser(
+            name, help=help_text, description=f"{help_text[0].upper()}{help_text[1:]}."
+        )
+        import_module(f"linguad.commands.{name}").add_arguments(command)
+    return parser

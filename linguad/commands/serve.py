@@ -1,0 +1,47 @@
+"""`linguad serve`: the daemon."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import trio
+
+from linguad import config, log
+from linguad.daemon import Daemon
+from linguad.errors import LinguadError
+
+PARTS = ("scheduler",)
+"""What `--only` may name; the gateway and the hub join it when they exist."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `linguad serve`."""
+    add_config_argument(parser)
+    parser.add_argument(
+        "--only", choices=PARTS, help="run just this part (default: every part that is enabled)"
+    )
+
+
+def add_config_argument(parser: argparse.ArgumentParser) -> None:
+    """The `--config FILE` that several commands share."""
+    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file (default: built-in settings)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until SIGTERM or SIGINT. Returns 0, or 1 with one sentence when it cannot start."""
+    settings = config.load(args.config, os.environ)
+    log.configure(settings.log, settings.notices)
+    try:
+        trio.run(_serve, settings, restrict_keyboard_interrupt_to_checkpoints=True)
+    except* LinguadError as group:
+        for error in group.exceptions:
+            print(f"linguad: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _serve(settings: config.Config) -> None:
+    await Daemon(settings).run()

@@ -1,0 +1,253 @@
+"""The task tree: what starts, what stops, in which order. The one file that knows every part.
+
+services            signals, watchdog, engine, session timer, HTTP app; a crash here ends the process
+  connections       one guarded task per connection; a bug here ends that connection
+    accept          the front door; cancelled first when the daemon stops
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from functools import partial
+
+import trio
+
+from linguad import __version__, log, metrics
+from linguad.config import Config
+from linguad.core.clock import Clock
+from linguad.core.dispatch import Dispatch, JobRules
+from linguad.core.fleet import Fleet
+from linguad.core.node import NodeRules, Status
+from linguad.core.session import SessionRules
+from linguad.core.utterance import CutRules
+from linguad.dispatch.engine import Engine
+from linguad.errors import CloseReason
+from linguad.ids import RandomIds
+from linguad.net.front import Front, FrontSettings
+from linguad.net.http import HttpApp
+from linguad.net.links import Links
+from linguad.net.listen import listen, port_of
+from linguad.net.outbox import Budget
+from linguad.net.peer import TrustedProxies
+from linguad.net.supervise import notify, watch_signals, watchdog
+from linguad.net.websocket import LinkSettings
+from linguad.nodes.serve import Nodes
+from linguad.ops.app import create_ops_app
+from linguad.pools import COMPILED, NodeTable
+from linguad.sessions.serve import Sessions
+
+SESSION_PATH, NODE_PATH = "/ws/session", "/ws/node"
+
+GOODBYE_SECONDS = 6.0
+"""After the drain, how long peers may take over the close handshake (5 s) before their sockets are cut."""
+
+CLOCK_SYNC_SECONDS = 60.0
+"""How often wall time is compared with the monotonic clock, so that a corrected clock shows soon."""
+
+MEMORY_SHARE = 4
+"""One part in so many of the machine's memory may hold buffers, where no limit is set."""
+
+logger = log.get(__name__)
+
+
+class Daemon:
+    """One instance of linguad, put together from its parts."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.draining = False
+        self._started_at = trio.current_time()
+        ids = RandomIds()
+        self._clock = Clock(time.time() - trio.current_time())
+        server = config.server
+        self._budget = Budget(server.max_buffered_bytes or _memory_bytes() // MEMORY_SHARE)
+        pools = config.pools
+        table = NodeTable(
+            hash_seed=pools.hash_seed,
+            rng_seed=int.from_bytes(os.urandom(8), "little") or 1,
+            choices=pools.choices,
+            max_members=pools.max_members,
+        )
+        self.fleet = Fleet(_node_rules(config), table, ids, pools.hash_seed)
+        self.engine = Engine(
+            Dispatch(self.fleet, _job_rules(config), ids),
+            self._budget,
+            config.nodes.status_scan_interval_seconds,
+        )
+        throttle_s = config.sessions.error_throttle_ms / 1000
+        self.sessions = Sessions(self.engine, _session_rules(config), ids, self._clock, throttle_s)
+        self.nodes = Nodes(self.engine, config.nodes.register_timeout_seconds)
+        self.engine.connect(self.nodes, self.sessions)
+        self._session_links = Links(
+            "session", _session_link_settings(config), self.sessions.talk, self._budget
+        )
+        self._node_links = Links("node", _node_link_settings(config), self.nodes.talk, self._budget)
+        for status in Status:
+            metrics.NODES.labels(status.value).set_function(partial(self._count_nodes, status))
+
+    async def run(self, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until a stop signal, then end in order; starts with the port it listens on.
+
+        Raises LinguadError when the port cannot be had.
+        """
+        server = self.config.server
+        proxies = TrustedProxies(server.trusted_proxies)
+        http = HttpApp("ops", create_ops_app(self), proxies, (SESSION_PATH, NODE_PATH))
+        front = Front(
+            "scheduler",
+            {SESSION_PATH: self._session_links.serve, NODE_PATH: self._node_links.serve},
+            http.serve,
+            FrontSettings(proxies=proxies, head_seconds=server.peek_seconds),
+        )
+        stop = trio.Event()
+        async with trio.open_nursery() as services:
+            await services.start(watch_signals, stop, server.hard_stop_seconds, log.reopen)
+            services.start_soon(watchdog)
+            services.start_soon(self._sync_clock)
+            services.start_soon(self.engine.serve)
+            services.start_soon(self.sessions.serve)
+            await services.start(http.run)
+            listeners = await listen(server.host, server.port, server.backlog)
+            async with trio.open_nursery() as connections:
+                async with trio.open_nursery() as accept:
+                    await accept.start(front.serve, listeners, connections)
+                    self._started(port_of(listeners))
+                    task_status.started(port_of(listeners))
+                    await stop.wait()
+                    self.draining = True
+                    notify("STOPPING=1")
+                    accept.cancel_scope.cancel()
+                await self._drain()
+                await http.drain()
+                connections.cancel_scope.deadline = trio.current_time() + GOODBYE_SECONDS
+            services.cancel_scope.cancel()
+        logger.info("stopped")
+
+    def health(self) -> dict[str, object]:
+        """What `/health` tells beside "ok"."""
+        return {
+            "version": __version__,
+            "uptime_seconds": round(trio.current_time() - self._started_at, 1),
+            "compiled": COMPILED,
+            "sessions": len(self.sessions),
+            "nodes": len(self.nodes),
+            "open_jobs": self.engine.dispatch.open_jobs,
+        }
+
+    def not_ready(self) -> list[str]:
+        """Why this instance should get no new traffic; empty when it should."""
+        return ["draining"] if self.draining else []
+
+    def degraded(self) -> list[str]:
+        """Dependencies that are away while work goes on without them; none exist yet."""
+        return []
+
+    def _started(self, port: int) -> None:
+        notify("READY=1")
+        if not COMPILED:
+            logger.warning("extension_missing", cure="install a C compiler and reinstall linguad")
+        logger.info("started", version=__version__, host=self.config.server.host or "*", port=port)
+
+    async def _drain(self) -> None:
+        """Let jobs finish, then say goodbye: clients first, so that their results still come."""
+        logger.info("draining", open_jobs=self.engine.dispatch.open_jobs, sessions=len(self.sessions))
+        self.sessions.finish()
+        with trio.move_on_after(self.config.server.drain_seconds):
+            await self.engine.wait_idle()
+        self._session_links.close_all(CloseReason.SHUTDOWN)
+        self._node_links.close_all(CloseReason.SHUTDOWN)
+
+    async def _sync_clock(self) -> None:
+        while True:
+            self._clock.offset_s = time.time() - trio.current_time()
+            await trio.sleep(CLOCK_SYNC_SECONDS)
+
+    def _count_nodes(self, status: Status) -> int:
+        return Counter(node.status for node in self.fleet.nodes.values())[status]
+
+
+def _memory_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _session_rules(config: Config) -> SessionRules:
+    sessions = config.sessions
+    return SessionRules(
+        cut=CutRules(
+            pause_s=sessions.pause_ms / 1000,
+            max_duration_ms=sessions.max_duration_ms,
+            max_bytes=sessions.max_utterance_bytes,
+            final_grace_s=sessions.final_reorder_grace_ms / 1000,
+            padding_manual_ms=sessions.padding_manual_ms,
+            padding_auto_ms=sessions.padding_auto_ms,
+        ),
+        gap_s=sessions.gap_timeout_ms / 1000,
+        max_undelivered=sessions.max_undelivered_results,
+        detach_grace_s=sessions.detach_grace_seconds,
+        gateway_detach_grace_s=sessions.gateway_detach_grace_seconds,
+        reorder_wait_s=sessions.utterance_reorder_wait_ms / 1000,
+        idempotency_s=config.jobs.idempotency_ttl_seconds,
+        hint_language=sessions.hint_language,
+    )
+
+
+def _node_rules(config: Config) -> NodeRules:
+    nodes = config.nodes
+    return NodeRules(
+        heartbeat_timeout_s=nodes.heartbeat_timeout_seconds,
+        warmup_timeout_s=nodes.warmup_timeout_seconds,
+        health_check_count=nodes.health_check_count,
+        failure_window=nodes.failure_window,
+        failure_count=nodes.failure_count,
+        consecutive_failure_count=nodes.consecutive_failure_count,
+        require_gpu=nodes.require_gpu,
+        max_concurrent_jobs=nodes.max_concurrent_jobs,
+        resource_threshold=config.pools.resource_threshold,
+    )
+
+
+def _job_rules(config: Config) -> JobRules:
+    jobs = config.jobs
+    return JobRules(
+        timeout_base_s=jobs.timeout_base_seconds,
+        timeout_factor=jobs.timeout_factor,
+        timeout_min_s=jobs.timeout_min_seconds,
+        timeout_max_s=jobs.timeout_max_seconds,
+        pending_timeout_s=jobs.pending_timeout_seconds,
+        failover_max_attempts=jobs.failover_max_attempts,
+        max_age_s=jobs.job_max_age_seconds,
+        send_cancel=jobs.send_cancel,
+        terminal_retention_s=jobs.terminal_retention_seconds,
+        late_result_s=config.sessions.late_result_window_ms / 1000,
+        max_waiting=jobs.max_waiting,
+        sticky=jobs.affinity == "session",
+    )
+
+
+def _session_link_settings(config: Config) -> LinkSettings:
+    server, sessions = config.server, config.sessions
+    return LinkSettings(
+        max_message_bytes=sessions.max_message_bytes,
+        outbox_messages=sessions.outbound_queue_messages,
+        outbox_bytes=sessions.outbound_queue_bytes,
+        handshake_seconds=server.handshake_seconds,
+        write_seconds=server.write_timeout_seconds,
+        ping_seconds=server.ping_interval_seconds,
+        idle_seconds=server.idle_timeout_seconds,
+        may_ping=False,
+    )
+
+
+def _node_link_settings(config: Config) -> LinkSettings:
+    server, nodes = config.server, config.nodes
+    return LinkSettings(
+        max_message_bytes=nodes.max_message_bytes,
+        outbox_messages=nodes.outbound_queue_messages,
+        outbox_bytes=nodes.outbound_queue_bytes,
+        handshake_seconds=server.handshake_seconds,
+        write_seconds=server.write_timeout_seconds,
+        ping_seconds=server.ping_interval_seconds,
+        idle_seconds=server.idle_timeout_seconds,
+    )
