@@ -24,7 +24,8 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command in `argv` and return its exit code."""
-    args = _parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else list(argv)
+    args = _parser(words).parse_args(words)
     run: Callable[[argparse.Namespace], int] = import_module(f"linguad.commands.{args.command}").run
     try:
         return run(args)
@@ -40,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser; only the command that is asked for is imported, so that all of them start fast."""
     parser = argparse.ArgumentParser(
         prog="linguad", description="The central server of the Lingua real-time speech-translation network."
     )
@@ -50,5 +52,6 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(
             name, help=help_text, description=f"{help_text[0].upper()}{help_text[1:]}."
         )
-        import_module(f"linguad.commands.{name}").add_arguments(command)
+        if name in words[:1]:
+            import_module(f"linguad.commands.{name}").add_arguments(command)
     return parser

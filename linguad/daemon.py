@@ -137,8 +137,8 @@ class Daemon:
         }
 
     def not_ready(self) -> list[str]:
-        """Why this instance should get no new traffic; empty when it should."""
-        return ["draining"] if self.draining else []
+        """Why this instance should get no new traffic, beside draining; nothing else can keep it away yet."""
+        return []
 
     def degraded(self) -> list[str]:
         """Dependencies that are away while work goes on without them; none exist yet."""

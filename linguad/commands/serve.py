@@ -34,13 +34,14 @@ def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT. Returns 0, or 1 with one sentence when it cannot start."""
     settings = config.load(args.config, os.environ)
     log.configure(settings.log, settings.notices)
+    code = 0
     try:
         trio.run(_serve, settings, restrict_keyboard_interrupt_to_checkpoints=True)
     except* LinguadError as group:
         for error in group.exceptions:
             print(f"linguad: {error}", file=sys.stderr)
-        return 1
-    return 0
+        code = 1
+    return code
 
 
 async def _serve(settings: config.Config) -> None:
