@@ -2,7 +2,6 @@
 
 Rules:
 - Each call changes the state completely and returns the actions in order; nothing else ever changes it.
-- An open attempt holds exactly one slot of its node; `_end_attempt` is the only place that gives one back.
 - Jobs of a lane are sent in order of utterance; a waiting job holds back the later ones.
 - The audio of a job is kept until the job is over, so every failure before that can be repaired elsewhere.
 """
@@ -17,7 +16,6 @@ from msgspec import Struct, field
 from linguad.core.actions import (
     Action,
     Assign,
-    AttemptEnded,
     AudioReleased,
     Cancel,
     Deliver,
@@ -26,6 +24,7 @@ from linguad.core.actions import (
     Progress,
 )
 from linguad.core.assignment import assign_message
+from linguad.core.attempts import Attempts
 from linguad.core.deadlines import Deadlines
 from linguad.core.failure import judge, wire_code
 from linguad.core.fleet import Fleet
@@ -110,8 +109,7 @@ class Dispatch:
         self.waiting = WaitingRoom()
         self._ids = ids
         self._sessions: dict[str, SessionJobs] = {}
-        self._by_wire: dict[str, tuple[Job, Attempt]] = {}
-        self._on_node: dict[str, dict[str, tuple[Job, Attempt]]] = {}
+        self._attempts = Attempts(fleet)
         self._deadlines: Deadlines[str] = Deadlines()
         self._finished: deque[Job] = deque()
 
@@ -149,7 +147,7 @@ class Dispatch:
 
     def result(self, message: JobResult, node_id: str, now: float) -> list[Action]:
         """A node answered (decision table of node-protocol 6.7); `node_id` is that of the connection."""
-        found = self._by_wire.get(message.job_id)
+        found = self._attempts.find(message.job_id)
         if found is None:
             return [Dropped(node_id, message.job_id, "unknown_job")]
         job, attempt = found
@@ -179,7 +177,7 @@ class Dispatch:
 
     def progress(self, message: JobAck | JobStarted | NodeAsrPartial, node_id: str) -> list[Action]:
         """A node told that it took or began a job, or what it heard so far (node-protocol 2.7, 2.9)."""
-        found = self._by_wire.get(message.job_id)
+        found = self._attempts.find(message.job_id)
         if found is None or found[1].node_id != node_id or found[1] is not found[0].current:
             return [Dropped(node_id, message.job_id, "stale_progress")]
         job, attempt = found
@@ -198,18 +196,18 @@ class Dispatch:
         if not self.fleet.lost(node_id, connection):
             return []
         actions: list[Action] = []
-        held = sorted(self._on_node.pop(node_id, {}).values(), key=_session_order)
+        held = self._attempts.open_on(node_id)
         turn_numbers: dict[str, int] = {}
-        for job, _ in held:
+        for job in held:
             turn = job.request.turn_id
             turn_numbers[turn] = max(turn_numbers.get(turn, 0), job.next_number)
-        for job, attempt in held:
-            self._end_attempt(job, attempt, AttemptEnd.NODE_LOST, actions)
+            attempt = job.attempts[-1]
+            actions.append(self._attempts.end(job, attempt, AttemptEnd.NODE_LOST))
             job.excluded_rows.append(attempt.row)
-            job.next_number = turn_numbers[job.request.turn_id]
         lost = Outcome(missing=MissingReason.NODE_LOST, error=ErrorCode.NODE_UNAVAILABLE, received_at=now)
-        for job, _ in held:
+        for job in held:
             if not job.status.final:
+                job.next_number = turn_numbers[job.request.turn_id]
                 self._retry(job, lost, now, actions)
         return actions
 
@@ -274,24 +272,11 @@ class Dispatch:
         if row is None:
             return False
         self.waiting.remove(job)
-        node = self.fleet.node_at(row)
-        suffix = f"~r{job.next_number}" if job.next_number > 1 else ""
-        attempt = Attempt(
-            number=job.next_number,
-            node_id=node.id,
-            row=row,
-            wire_job_id=job.id + suffix,
-            wire_session_id=request.lane + suffix,
-            sent_at=now,
-        )
-        job.next_number += 1
-        job.attempts.append(attempt)
+        attempt = self._attempts.start(job, row, now)
         job.status = JobStatus.ASSIGNED
         lane.row, lane.turn_id = row, request.turn_id
-        self._by_wire[attempt.wire_job_id] = (job, attempt)
-        self._on_node.setdefault(node.id, {})[attempt.wire_job_id] = (job, attempt)
         self._deadlines.set(job.id, now + self.rules.running_timeout_s(audio.seconds))
-        actions.append(Assign(job, attempt, assign_message(job, attempt, node)))
+        actions.append(Assign(job, attempt, assign_message(job, attempt, self.fleet.node_at(row))))
         actions.append(Progress(job, "DISPATCHED"))
         return True
 
@@ -461,25 +446,17 @@ class Dispatch:
         self, job: Job, attempt: Attempt, end: AttemptEnd, actions: list[Action], *, blame: bool = False
     ) -> None:
         if attempt.open:
-            self._end_attempt(job, attempt, end, actions)
+            actions.append(self._attempts.end(job, attempt, end))
             usable = end in (AttemptEnd.OK, AttemptEnd.EMPTY, AttemptEnd.MERGED)
             self.fleet.job_ended(attempt.row, usable=usable, blame=blame)
 
     def _call_off(
         self, job: Job, attempt: Attempt, end: AttemptEnd, reason: str, actions: list[Action]
     ) -> None:
-        self._end_attempt(job, attempt, end, actions)
+        actions.append(self._attempts.end(job, attempt, end))
         if self.rules.send_cancel:
             message = JobCancel(job_id=attempt.wire_job_id, trace_id=job.request.trace_id, reason=reason)
             actions.append(Cancel(attempt.node_id, message))
-
-    def _end_attempt(self, job: Job, attempt: Attempt, end: AttemptEnd, actions: list[Action]) -> None:
-        """The only place where an attempt ends and its slot goes back."""
-        assert job.audio is not None, "a job keeps its audio until it is over"
-        attempt.state, attempt.end = AttemptState.FINISHED, end
-        self._on_node.get(attempt.node_id, {}).pop(attempt.wire_job_id, None)
-        self.fleet.table.release(attempt.row, job.audio.seconds)
-        actions.append(AttemptEnded(job, attempt))
 
     def _forget_finished(self, now: float) -> None:
         oldest = now - self.rules.terminal_retention_s
@@ -487,16 +464,11 @@ class Dispatch:
         while finished and (len(finished) > MAX_FINISHED_JOBS or finished[0].finished_at < oldest):
             job = finished.popleft()
             self.jobs.pop(job.id, None)
-            for attempt in job.attempts:
-                self._by_wire.pop(attempt.wire_job_id, None)
+            self._attempts.forget(job)
 
 
 def _missing(reason: MissingReason, now: float) -> Outcome:
     return Outcome(missing=reason, received_at=now)
-
-
-def _session_order(held: tuple[Job, Attempt]) -> tuple[str, int]:
-    return held[0].request.session_id, held[0].request.utterance_index
 
 
 def _kept_back_for(earlier: Job, closing: Job) -> bool:

@@ -1,0 +1,67 @@
+"""Attempts by the names nodes know them by, and the slots they hold (design 5.5, 5.6).
+
+Rules: an open attempt holds exactly one slot of its node. `start` is called with a slot taken; `end` is the only
+place where one goes back.
+"""
+
+from __future__ import annotations
+
+from linguad.core.actions import AttemptEnded
+from linguad.core.fleet import Fleet
+from linguad.core.job import Attempt, AttemptEnd, AttemptState, Job
+
+
+class Attempts:
+    """Mutable state: every remembered attempt by its wire id, and the open ones by node."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._by_wire: dict[str, tuple[Job, Attempt]] = {}
+        self._on_node: dict[str, dict[str, Job]] = {}
+
+    def find(self, wire_job_id: str) -> tuple[Job, Attempt] | None:
+        """The job and attempt a node means by this id."""
+        return self._by_wire.get(wire_job_id)
+
+    def start(self, job: Job, row: int, now: float) -> Attempt:
+        """A new attempt of a job on the node of a row whose slot was taken; its wire names are fresh (6.2)."""
+        node_id = self._fleet.node_at(row).id
+        suffix = f"~r{job.next_number}" if job.next_number > 1 else ""
+        attempt = Attempt(
+            number=job.next_number,
+            node_id=node_id,
+            row=row,
+            wire_job_id=job.id + suffix,
+            wire_session_id=job.request.lane + suffix,
+            sent_at=now,
+        )
+        job.next_number += 1
+        job.attempts.append(attempt)
+        self._by_wire[attempt.wire_job_id] = (job, attempt)
+        self._on_node.setdefault(node_id, {})[attempt.wire_job_id] = job
+        return attempt
+
+    def end(self, job: Job, attempt: Attempt, end: AttemptEnd) -> AttemptEnded:
+        """An open attempt ends; its slot goes back."""
+        assert attempt.open and job.audio is not None, (
+            "an attempt ends once, before its job lets go of the audio"
+        )
+        attempt.state, attempt.end = AttemptState.FINISHED, end
+        held = self._on_node[attempt.node_id]
+        del held[attempt.wire_job_id]
+        if not held:
+            del self._on_node[attempt.node_id]
+        self._fleet.table.release(attempt.row, job.audio.seconds)
+        return AttemptEnded(job, attempt)
+
+    def open_on(self, node_id: str) -> list[Job]:
+        """Jobs that run on a node, each session's in order of utterance."""
+        return sorted(
+            self._on_node.get(node_id, {}).values(),
+            key=lambda job: (job.request.session_id, job.request.utterance_index),
+        )
+
+    def forget(self, job: Job) -> None:
+        """Answers to this job are unknown from now on."""
+        for attempt in job.attempts:
+            self._by_wire.pop(attempt.wire_job_id, None)
