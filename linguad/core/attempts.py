@@ -1,7 +1,7 @@
 """Attempts by the names nodes know them by, and the slots they hold (design 5.5, 5.6).
 
-Rules: an open attempt holds exactly one slot of its node. `start` is called with a slot taken; `end` is the only
-place where one goes back.
+Rules: an open attempt holds exactly one slot of its node. `start` is called with a slot taken; `end` is the
+only place where one goes back.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Attempts:
         return self._by_wire.get(wire_job_id)
 
     def start(self, job: Job, row: int, now: float) -> Attempt:
-        """A new attempt of a job on the node of a row whose slot was taken; its wire names are fresh (6.2)."""
+        """A new attempt on the node of a row, whose slot was taken; its wire names are fresh (6.2)."""
         node_id = self._fleet.node_at(row).id
         suffix = f"~r{job.next_number}" if job.next_number > 1 else ""
         attempt = Attempt(
@@ -43,9 +43,8 @@ class Attempts:
 
     def end(self, job: Job, attempt: Attempt, end: AttemptEnd) -> AttemptEnded:
         """An open attempt ends; its slot goes back."""
-        assert attempt.open and job.audio is not None, (
-            "an attempt ends once, before its job lets go of the audio"
-        )
+        assert attempt.open, "an attempt ends once"
+        assert job.audio is not None, "a job keeps its audio until it is over"
         attempt.state, attempt.end = AttemptState.FINISHED, end
         held = self._on_node[attempt.node_id]
         del held[attempt.wire_job_id]
