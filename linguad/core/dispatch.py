@@ -346,7 +346,7 @@ class Dispatch:
         outcome = Outcome(
             missing=MissingReason.JOB_FAILED,
             error=wire_code(message.error),
-            details={"node_error": message.error.code} if message.error else None,
+            details={"node_error": message.error.code[:64]} if message.error else None,
             received_at=now,
         )
         self._retry(job, outcome, now, actions, allowed=verdict.retry)
