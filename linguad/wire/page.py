@@ -17,12 +17,12 @@ _HEAD = """\
 Printed from the message types by `python -m linguad.wire.page`; a test compares.
 
 Every message is one JSON object in one WebSocket text frame; `type` selects it. Unknown members are ignored,
-`null` means absent, absent members are not written. A malformed optional member is dropped and counted; a message
-is refused only when a member it cannot do without is missing or of the wrong type. Integers may be written as
-`5.0`. Times are milliseconds, absolute ones since the Unix epoch; audio is base64.
+`null` means absent, absent members are not written. A malformed optional member is dropped and counted; a
+message is refused only when a member it cannot do without is missing or of the wrong type. Integers may be
+written as `5.0`. Times are milliseconds, absolute ones since the Unix epoch; audio is base64.
 
-Audio formats: `opus` is Plan A, a run of records of a 2-byte little-endian length and one Opus packet of 20 ms
-at 16 kHz mono; `pcm16` is raw little-endian signed 16-bit mono.
+Audio formats: `opus` is Plan A, a run of records of a 2-byte little-endian length and one Opus packet of
+20 ms at 16 kHz mono; `pcm16` is raw little-endian signed 16-bit mono.
 
 Section numbers (session-protocol 2.2.1) are those of the Lingua specifications the server is built from.
 """
