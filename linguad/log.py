@@ -13,16 +13,17 @@ import pkgutil
 import re
 import sys
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from enum import Enum
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Protocol, TextIO
 
 import msgspec
 import structlog
-from structlog.stdlib import BoundLogger, ProcessorFormatter
-from structlog.typing import EventDict, Processor, WrappedLogger
+from structlog.stdlib import BoundLogger
+from structlog.typing import EventDict, WrappedLogger
 
 from linguad.errors import ConfigError
 
@@ -186,14 +187,14 @@ class _Stream(logging.Handler):
             # A terminal that cannot show a character must not cost us the line.
             target.reconfigure(errors="backslashreplace")
         pretty = format == "pretty" or (format == "auto" and target.isatty())
-        self.setFormatter(_formatter(_pretty(colors=target.isatty()) if pretty else _to_json))
+        self.setFormatter(_Formatter(_pretty(colors=target.isatty()) if pretty else _to_json))
 
     def emit(self, record: logging.LogRecord) -> None:
         stream = self._stream or sys.stdout
         try:
             stream.write(self.format(record) + "\n")
             stream.flush()
-        except (OSError, ValueError):
+        except Exception:  # noqa: BLE001 - neither a closed output nor a library's bad message may end the caller
             self.handleError(record)
 
 
@@ -202,7 +203,7 @@ class _File(logging.handlers.RotatingFileHandler):
 
     def __init__(self, path: Path, rotate_bytes: int, keep: int) -> None:
         super().__init__(path, maxBytes=rotate_bytes, backupCount=keep, encoding="utf-8", errors="replace")
-        self.setFormatter(_formatter(_to_json))
+        self.setFormatter(_Formatter(_to_json))
 
     def reopen(self) -> None:
         try:
@@ -219,12 +220,6 @@ class _File(logging.handlers.RotatingFileHandler):
 def _stamp(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     event["timestamp"] = now.removesuffix("+00:00") + "Z"
-    return event
-
-
-def _name_library_message(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    event["message"] = event["event"]
-    event["event"] = "library_message"
     return event
 
 
@@ -256,14 +251,16 @@ def _is_private(name: str) -> bool:
 
 def _clean(name: str, value: object, depth: int) -> object:
     """`value` as a plain, short, printable one; its length only, if the field's name says speech or key."""
+    if isinstance(value, str):
+        return f"<{len(value)} chars>" if _is_private(name) else _cut(value)
     if value is None or isinstance(value, bool | float):
         return value
     if isinstance(value, int):
         return value if -_LARGEST_INT <= value <= _LARGEST_INT else f"<int of {value.bit_length()} bits>"
     if isinstance(value, bytes | bytearray | memoryview):
         return f"<{len(value)} bytes>"
-    if isinstance(value, str):
-        return f"<{len(value)} chars>" if _is_private(name) else _cut(value)
+    if isinstance(value, Enum):
+        return value.name.lower()
     if isinstance(value, Path):
         return _cut(str(value))
     if isinstance(value, BaseException):
@@ -284,7 +281,8 @@ def _cut(text: str) -> str:
 
     Control characters are escaped: a peer must not steer a terminal or forge a line.
     """
-    text = _KEY_IN_TEXT.sub(r"\1<hidden>", text)
+    if "=" in text or "@" in text or " " in text:  # else no key can be in it, and the search is slow
+        text = _KEY_IN_TEXT.sub(r"\1<hidden>", text)
     if len(text) > MAX_TEXT_CHARS:
         text = f"{text[:MAX_TEXT_CHARS]}… <{len(text)} chars>"
     if text.isprintable():
@@ -297,30 +295,49 @@ def _to_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
     return msgspec.json.encode({**head, **event}).decode()
 
 
-def _pretty(*, colors: bool) -> Processor:
+def _pretty(*, colors: bool) -> structlog.dev.ConsoleRenderer:
     return structlog.dev.ConsoleRenderer(
         colors=colors, sort_keys=False, exception_formatter=structlog.dev.plain_traceback
     )
 
 
-def _formatter(renderer: Processor) -> ProcessorFormatter:
-    return ProcessorFormatter(
-        processors=[ProcessorFormatter.remove_processors_meta, renderer],
-        foreign_pre_chain=[_name_library_message, *_ALWAYS],
-    )
+class _Formatter(logging.Formatter):
+    """Lays out an event of ours, which arrives as a finished table, or the message of a library."""
+
+    def __init__(self, render: Callable[[WrappedLogger, str, EventDict], str]) -> None:
+        super().__init__()
+        self._render = render
+
+    def format(self, record: logging.LogRecord) -> str:
+        if isinstance(record.msg, dict):
+            return self._render(None, "", record.msg.copy())
+        event: EventDict = {
+            "event": "library_message",
+            "message": record.getMessage(),
+            "logger": record.name,
+            "level": record.levelname.lower(),
+            "exc_info": record.exc_info,
+        }
+        return self._render(None, "", _stamp(None, "", _redact(None, "", _render_exception(None, "", event))))
 
 
-# Everything that makes a line safe runs before a handler sees it, so that any handler gets safe lines only.
-_ALWAYS: list[Processor] = [
-    structlog.stdlib.add_logger_name,
-    structlog.stdlib.add_log_level,
-    _render_exception,
-    _redact,
-    _stamp,
-]
+def _hand_over(
+    _logger: WrappedLogger, _method: str, event: EventDict
+) -> tuple[tuple[EventDict], dict[str, object]]:
+    return (event,), {}
+
 
 structlog.configure(
-    processors=[structlog.stdlib.filter_by_level, *_ALWAYS, ProcessorFormatter.wrap_for_formatter],
+    # What makes a line safe runs before any handler sees the event, ours or somebody else's.
+    processors=[
+        structlog.stdlib.filter_by_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        _render_exception,
+        _redact,
+        _stamp,
+        _hand_over,
+    ],
     wrapper_class=BoundLogger,
     logger_factory=structlog.stdlib.LoggerFactory(),
     cache_logger_on_first_use=True,

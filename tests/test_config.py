@@ -281,12 +281,18 @@ def test_every_setting_is_declared_in_full(setting: config.base.Setting) -> None
 
 
 def test_every_setting_is_used() -> None:
+    """A setting counts as used where it is read as `server.port`, `settings.port` or `config.port`."""
     used = set()
     for path in (ROOT / "linguad").rglob("*.py"):
-        if path.parent.name != "config":
-            tree = ast.parse(path.read_text())
-            used |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-    unused = [setting.path for setting in ALL_SETTINGS if setting.name not in used]
+        if path.parent.name != "config" or path.parent.parent.name != "linguad":
+            for node in ast.walk(ast.parse(path.read_text(), path)):
+                if isinstance(node, ast.Attribute):
+                    used.add((ast.unparse(node.value).rpartition(".")[2], node.attr))
+    unused = [
+        setting.path
+        for setting in ALL_SETTINGS
+        if not any((owner, setting.name) in used for owner in (setting.table, "settings", "config"))
+    ]
     assert unused == []
 
 

@@ -19,7 +19,7 @@ PACKAGE = Path(__file__).parent.parent / "linguad"
 MAX_LINES = 500
 """A file of more lines is two (about 400 is the aim)."""
 
-FIRST_ROW = frozenset({"errors", "config", "log", "metrics", "wire", "pools", "_hash", "_hash_py"})
+FIRST_ROW = frozenset({"errors", "config", "log", "metrics", "wire", "ids", "pools", "_hash", "_hash_py"})
 EDGES = frozenset({"net", "web", "audio"})
 TRIO_SIDE = frozenset({"trio", "trio_websocket", "msgspec", "structlog", "prometheus_client"})
 HTTP_SIDE = TRIO_SIDE | {"hypercorn", "quart", "quart_trio", "werkzeug"}
@@ -117,7 +117,7 @@ def _imports(path: Path, text: str, package: Path) -> Iterator[tuple[int, str]]:
                     yield number, module
         return
     home = [package.name, *path.relative_to(package).parent.parts]
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(ast.parse(text, path)):
         match node:
             case ast.Import(names=names):
                 for name in names:

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linguad import config, log
-from linguad.errors import ConfigError
+from linguad.errors import CloseReason, ConfigError, ErrorCode
 
 ROOT = Path(__file__).parent.parent
 SECRET = "the quick brown fox"
@@ -140,6 +140,10 @@ def test_values_are_made_plain_and_short() -> None:
         "at": [1, 2.5],
         "on": True,
         "none": None,
+    }
+    assert written(code=ErrorCode.INVALID_SESSION, why=CloseReason.SILENT_PEER) == {
+        "code": "INVALID_SESSION",
+        "why": "silent_peer",
     }
     assert written(big=2**70) == {"big": "<int of 71 bits>"}
     assert written(table=MappingProxyType({1: 2})) == {"table": {"1": 2}}
@@ -268,6 +272,18 @@ def test_libraries_are_heard_from_warning_on() -> None:
     assert (line["event"], line["logger"], line["level"]) == ("library_message", "hypercorn.error", "warning")
     assert str(line["message"]).startswith("said xxx")
     assert len(str(line["message"])) < 600
+
+
+def test_a_bad_message_of_a_library_does_not_harm_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = start()
+    # The handlers of pytest raise on purpose.
+    ours = [handler for handler in logging.root.handlers if type(handler).__module__ == log.__name__]
+    monkeypatch.setattr(logging.root, "handlers", ours)
+    logging.getLogger("hypercorn.error").warning("%d", "no number")
+    assert stream.getvalue() == ""
+    assert "TypeError" in capsys.readouterr().err
 
 
 def test_unconfigured_programs_hear_warnings_without_secrets(capsys: pytest.CaptureFixture[str]) -> None:
@@ -402,12 +418,12 @@ LEVELS = frozenset({"debug", "info", "warning", "error", "critical", "exception"
 OTHER_WAYS = frozenset({"log", "msg", "warn", "err", "fatal", "failure"})
 
 
-def events_in(source: str) -> tuple[set[str], list[str]]:
+def events_in(source: str, path: Path = Path("given")) -> tuple[set[str], list[str]]:
     """Names of the events that a module logs, and what is wrong with its calls.
 
     A logger is what `log.get(...)` or `bind(...)` gave, or any name that ends in `logger`.
     """
-    tree = ast.parse(source)
+    tree = ast.parse(source, path)
     loggers = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign) and _makes_logger(node.value):
@@ -457,7 +473,7 @@ def events_documented(page: str) -> list[str]:
 
 
 def events_logged() -> dict[Path, tuple[set[str], list[str]]]:
-    return {path: events_in(path.read_text()) for path in sorted((ROOT / "linguad").rglob("*.py"))}
+    return {path: events_in(path.read_text(), path) for path in sorted((ROOT / "linguad").rglob("*.py"))}
 
 
 def test_every_event_has_a_literal_name() -> None:
