@@ -73,8 +73,8 @@ def breaches(package: Path) -> list[str]:
 
 
 def _sources(package: Path) -> Iterator[Path]:
-    yield from package.rglob("*.py")
-    yield from package.rglob("*.pyx")
+    for pattern in ("*.py", "*.pyx", "*.pxd"):
+        yield from package.rglob(pattern)
 
 
 def _breaches_of(path: Path, package: Path) -> Iterator[str]:
@@ -108,7 +108,7 @@ def _is_allowed(module: str, part: str, rule: Rule) -> bool:
 
 def _imports(path: Path, text: str, package: Path) -> Iterator[tuple[int, str]]:
     """Line and full name of all that a source imports, also inside functions and for types only."""
-    if path.suffix == ".pyx":
+    if path.suffix != ".py":
         for number, line in enumerate(text.splitlines(), 1):
             if found := re.match(r"\s*(?:from\s+([\w.]+)\s+c?import|c?import\s+([\w.]+))", line):
                 module = found[1] or found[2]
