@@ -1,0 +1,231 @@
+"""`linguad node`: the reference node, on the engines of this machine."""
+
+from __future__ import annotations
+
+import argparse
+import socket
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+import trio
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from linguad import config, log
+from linguad.errors import EngineError, LinguadError
+from linguad.net.supervise import watch_signals
+from linguad.worker import languages, machine
+from linguad.worker.agent import Agent, AgentSettings, unless
+from linguad.worker.dial import dial
+from linguad.worker.engines import ENGINES, echo
+from linguad.worker.engines.base import Hello
+from linguad.worker.pipeline import Pipeline
+from linguad.worker.process import EngineProcess, probe
+from linguad.worker.runner import Runner, pairs_served
+
+HARD_STOP_SECONDS = 10.0
+"""A node that has not ended this long after a signal is cut; its end takes one close frame and some kills."""
+
+SHOWN_LANGUAGES = 8
+"""Languages of an engine that the table names one by one."""
+
+EXAMPLE = "ws://127.0.0.1:5010/ws/node"
+
+N = TypeVar("N", int, float)
+logger = log.get(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `linguad node`."""
+    add = parser.add_argument
+    add("--server", metavar="URL", help=f"address of the scheduler, such as {EXAMPLE}")
+    add("--list-engines", action="store_true", help="show every engine and whether it works here, then end")
+    add(
+        "--engines",
+        metavar="A,B",
+        type=_engines,
+        default=list(ENGINES),
+        help=f"engines to use (default: those of {', '.join(ENGINES)} that work here); {echo.NAME} alone "
+        "answers each job with its own audio",
+    )
+    add(
+        "--languages",
+        metavar="A,B",
+        type=_languages,
+        default=["en", "es"],
+        help=f"languages of {echo.NAME} (default: en,es)",
+    )
+    add("--node-id", metavar="ID", help="id to ask for (default: the scheduler gives one)")
+    add("--name", default=socket.gethostname(), help="name of this node in its log (default: host name)")
+    add(
+        "--max-jobs",
+        metavar="N",
+        type=_number(int, 1, 64),
+        default=4,
+        help="jobs worked on at once, 1 to 64 (default: 4)",
+    )
+    add(
+        "--speech-format",
+        choices=["opus", "pcm16"],
+        default="opus",
+        help="form in which speech is returned (default: opus)",
+    )
+    add(
+        "--engine-seconds",
+        metavar="S",
+        type=_number(float, 1, 600),
+        default=60.0,
+        help="longest time for one request to an engine, after which it is started anew (default: 60)",
+    )
+    add(
+        "--reconnect-seconds",
+        metavar="S",
+        type=_number(float, 0.01, 60),
+        default=5.0,
+        help="pause before connecting again, doubled up to 60 s (default: 5)",
+    )
+    add(
+        "--log-level",
+        choices=["debug", "info", "warning", "error"],
+        default="info",
+        help="least level that is logged (default: info)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Be a node until SIGTERM or SIGINT. Returns 0, 1 if it cannot work, 2 if the arguments make no sense."""
+    if args.list_engines:
+        return _list_engines()
+    if args.server is None:
+        return _complain(f"--server is missing, for example --server {EXAMPLE}", 2)
+    try:
+        dial(args.server)
+    except LinguadError as error:
+        return _complain(str(error), 2)
+    log.configure(config.Log(level=args.log_level))
+    return trio.run(_serve, args, restrict_keyboard_interrupt_to_checkpoints=True)
+
+
+async def _serve(args: argparse.Namespace) -> int:
+    settings = AgentSettings(
+        name=args.name,
+        node_id=args.node_id,
+        max_jobs=args.max_jobs,
+        reconnect_seconds=args.reconnect_seconds,
+    )
+    stop = trio.Event()
+    code = 0
+    async with trio.open_nursery() as nursery:
+        await nursery.start(watch_signals, stop, HARD_STOP_SECONDS)
+        runner = await unless(stop, partial(_start, args, nursery))
+        if runner is not None:
+            logger.info("node_started", name=args.name, pairs=pairs_served(runner.offer()))
+            hardware = await trio.to_thread.run_sync(machine.hardware)
+            await Agent(runner, dial(args.server), settings, hardware).run(stop)
+            logger.info("node_stopped", name=args.name)
+        elif not stop.is_set():
+            names = ", ".join(args.engines)
+            code = _complain(f"no engine works here ({names}); linguad node --list-engines tells why", 1)
+        nursery.cancel_scope.cancel()
+    return code
+
+
+async def _start(args: argparse.Namespace, nursery: trio.Nursery) -> Runner | None:
+    """Whoever is to do the work, engines loaded; None if no engine works."""
+    if args.engines == [echo.NAME]:
+        return echo.Echo(args.languages)
+    engines = [EngineProcess(name, request_seconds=args.engine_seconds) for name in args.engines]
+    working: list[EngineProcess] = []
+
+    async def start(engine: EngineProcess) -> None:
+        try:
+            await nursery.start(engine.serve)
+            working.append(engine)
+        except EngineError as error:
+            logger.warning("engine_unusable", engine=engine.name, reason=str(error))
+
+    async with trio.open_nursery() as starting:
+        for engine in engines:
+            starting.start_soon(start, engine)
+    in_order = [engine for engine in engines if engine in working]
+    return Pipeline(in_order, args.speech_format) if in_order else None
+
+
+def _list_engines() -> int:
+    found = trio.run(_probe_all)
+    table = Table("Engine", "Stage", "Languages", "Works here", title="Engines of linguad node")
+    for name, hello in found.items():
+        if isinstance(hello, Hello):
+            works = "yes" if hello.problem is None else f"no: {hello.problem}"
+            table.add_row(name, hello.kind, _languages_of(hello), escape(works))
+        else:
+            table.add_row(name, "", "", escape(f"no: {hello}"))
+    table.add_row(echo.NAME, "asr nmt tts", "those of --languages", "yes, but not with others")
+    Console().print(table)
+    return 0 if any(isinstance(hello, Hello) and hello.problem is None for hello in found.values()) else 1
+
+
+async def _probe_all() -> dict[str, Hello | EngineError]:
+    """What every engine says about itself, or why it says nothing."""
+    found: dict[str, Hello | EngineError] = dict.fromkeys(ENGINES, EngineError("not asked"))
+
+    async def ask(name: str) -> None:
+        try:
+            found[name] = await probe(name)
+        except EngineError as error:
+            found[name] = error
+
+    async with trio.open_nursery() as nursery:
+        for name in ENGINES:
+            nursery.start_soon(ask, name)
+    return found
+
+
+def _languages_of(hello: Hello) -> str:
+    named = [f"{source}>{target}" for source, target in hello.pairs] or hello.languages
+    more = f" and {len(named) - SHOWN_LANGUAGES} more" if len(named) > SHOWN_LANGUAGES else ""
+    return " ".join(named[:SHOWN_LANGUAGES]) + more
+
+
+def _engines(text: str) -> list[str]:
+    names = _items(text)
+    if names == [echo.NAME]:
+        return names
+    unknown = [name for name in names if name not in ENGINES]
+    if unknown:
+        raise argparse.ArgumentTypeError(
+            f"there is no engine {unknown[0]!r} to combine; there are {', '.join(ENGINES)}"
+        )
+    return names
+
+
+def _languages(text: str) -> list[str]:
+    return [languages.normal(code) for code in _items(text)]
+
+
+def _items(text: str) -> list[str]:
+    items = [item.strip() for item in text.split(",") if item.strip()]
+    if not items:
+        raise argparse.ArgumentTypeError("names are expected, with commas between them")
+    return items
+
+
+def _number(kind: type[N], least: N, most: N) -> Callable[[str], N]:
+    def parse(text: str) -> N:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number from {least} to {most}")
+        return value
+
+    return parse
+
+
+def _complain(sentence: str, code: int) -> int:
+    print(f"linguad: {sentence}", file=sys.stderr)
+    return code

@@ -1,0 +1,67 @@
+"""English speech recognition by PocketSphinx, with the model that its package brings."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from linguad.errors import EngineError
+from linguad.worker.engines.base import Engine, Kind, Recognise, Text, Work
+
+if TYPE_CHECKING:
+    import pocketsphinx
+
+RATE = 16_000
+"""Sample rate of the model, Hz."""
+
+MIN_SPEECH_FRAMES = 3
+"""Voiced frames (30 ms) below which nothing was said: the decoder hears a word even in digital silence."""
+
+_STRICTEST = 3
+"""Mode of the voice detector that takes the least noise for speech; whole words pass it well."""
+
+
+class PocketSphinx(Engine):
+    """About 0.4 s of one core per second of speech."""
+
+    kind = Kind.ASR
+
+    def __init__(self) -> None:
+        self._decoder: pocketsphinx.Decoder | None = None
+
+    def probe(self) -> str | None:
+        if find_spec("pocketsphinx") is None:
+            return "the package pocketsphinx is not installed; pip install 'linguad[engines]'"
+        return None
+
+    def version(self) -> str:
+        return metadata.version("pocketsphinx")
+
+    def languages(self) -> list[str]:
+        return ["en"]
+
+    def load(self) -> None:
+        import pocketsphinx
+
+        self._decoder = pocketsphinx.Decoder(samprate=RATE, loglevel="FATAL")
+        self._voice = pocketsphinx.Vad(mode=_STRICTEST, sample_rate=RATE, frame_length=0.03)
+
+    def run(self, request: Work) -> Text:
+        if not isinstance(request, Recognise) or self._decoder is None:
+            raise EngineError("pocketsphinx was asked for something else than to recognise speech")
+        if not self._holds_speech(request.pcm16):
+            return Text("")
+        self._decoder.start_utt()
+        self._decoder.process_raw(request.pcm16, full_utt=True)
+        self._decoder.end_utt()
+        guess = self._decoder.hyp()
+        return Text(guess.hypstr if guess else "")
+
+    def _holds_speech(self, pcm16: bytes) -> bool:
+        size, voiced = self._voice.frame_bytes, 0
+        for start in range(0, len(pcm16) - size + 1, size):
+            voiced += self._voice.is_speech(pcm16[start : start + size])
+            if voiced >= MIN_SPEECH_FRAMES:
+                return True
+        return False
