@@ -19,7 +19,7 @@ from linguad.config import Config
 from linguad.core.clock import Clock
 from linguad.core.dispatch import Dispatch, JobRules
 from linguad.core.fleet import Fleet
-from linguad.core.node import NodeRules, Status
+from linguad.core.node import Node, NodeRules, Status
 from linguad.core.session import SessionRules
 from linguad.core.utterance import CutRules
 from linguad.dispatch.engine import Engine
@@ -35,8 +35,10 @@ from linguad.net.supervise import notify, watch_signals, watchdog
 from linguad.net.websocket import LinkSettings
 from linguad.nodes.serve import Nodes
 from linguad.ops.app import create_ops_app
+from linguad.ops.nodes import add_node_routes
 from linguad.pools import COMPILED, NodeTable
 from linguad.sessions.serve import Sessions
+from linguad.web.admin import admin_token
 
 SESSION_PATH, NODE_PATH = "/ws/session", "/ws/node"
 
@@ -78,12 +80,12 @@ class Daemon:
         )
         throttle_s = config.sessions.error_throttle_ms / 1000
         self.sessions = Sessions(self.engine, _session_rules(config), ids, self._clock, throttle_s)
-        self.nodes = Nodes(self.engine, config.nodes.register_timeout_seconds)
-        self.engine.connect(self.nodes, self.sessions)
-        self._session_links = Links(
+        self._node_sockets = Nodes(self.engine, config.nodes.register_timeout_seconds)
+        self.engine.connect(self._node_sockets, self.sessions)
+        self.session_links = Links(
             "session", _session_link_settings(config), self.sessions.talk, self._budget
         )
-        self._node_links = Links("node", _node_link_settings(config), self.nodes.talk, self._budget)
+        self.node_links = Links("node", _node_link_settings(config), self._node_sockets.talk, self._budget)
         for status in Status:
             metrics.NODES.labels(status.value).set_function(partial(self._count_nodes, status))
 
@@ -94,10 +96,12 @@ class Daemon:
         """
         server = self.config.server
         proxies = TrustedProxies(server.trusted_proxies)
-        http = HttpApp("ops", create_ops_app(self), proxies, (SESSION_PATH, NODE_PATH))
+        app = create_ops_app(self)
+        add_node_routes(app, self, admin_token(server.admin_token, self.config.state_dir()))
+        http = HttpApp("ops", app, proxies, (SESSION_PATH, NODE_PATH))
         front = Front(
             "scheduler",
-            {SESSION_PATH: self._session_links.serve, NODE_PATH: self._node_links.serve},
+            {SESSION_PATH: self.session_links.serve, NODE_PATH: self.node_links.serve},
             http.serve,
             FrontSettings(proxies=proxies, head_seconds=server.peek_seconds),
         )
@@ -132,7 +136,7 @@ class Daemon:
             "uptime_seconds": round(trio.current_time() - self._started_at, 1),
             "compiled": COMPILED,
             "sessions": len(self.sessions),
-            "nodes": len(self.nodes),
+            "nodes": len(self._node_sockets),
             "open_jobs": self.engine.dispatch.open_jobs,
         }
 
@@ -143,6 +147,11 @@ class Daemon:
     def degraded(self) -> list[str]:
         """Dependencies that are away while work goes on without them; none exist yet."""
         return []
+
+    def nodes(self) -> list[tuple[Node, int]]:
+        """Every known node and the slots it has in use."""
+        fleet = self.fleet
+        return [(node, fleet.slots_used(node.id)) for node in fleet.nodes.values()]
 
     def _started(self, port: int) -> None:
         notify("READY=1")
@@ -156,8 +165,8 @@ class Daemon:
         self.sessions.finish()
         with trio.move_on_after(self.config.server.drain_seconds):
             await self.engine.wait_idle()
-        self._session_links.close_all(CloseReason.SHUTDOWN)
-        self._node_links.close_all(CloseReason.SHUTDOWN)
+        self.session_links.close_all(CloseReason.SHUTDOWN)
+        self.node_links.close_all(CloseReason.SHUTDOWN)
 
     async def _sync_clock(self) -> None:
         while True:
@@ -223,6 +232,7 @@ def _job_rules(config: Config) -> JobRules:
         late_result_s=config.sessions.late_result_window_ms / 1000,
         max_waiting=jobs.max_waiting,
         sticky=jobs.affinity == "session",
+        lane_idle_s=jobs.affinity_idle_minutes * 60,
     )
 
 

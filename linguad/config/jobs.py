@@ -109,12 +109,11 @@ class Jobs(Table, frozen=True, kw_only=True):
         ),
     ] = 300
     affinity: Annotated[
-        Literal["session", "turn", "spread"],
+        Literal["session", "turn"],
         Meta(
             description="How long a speaker stays with a node. `session` keeps the node while it is fit, "
             "because real nodes stall on gaps in a session's indexes; `turn` keeps it only "
-            "within what is said in one go; `spread` moreover avoids the nodes of the last 30 "
-            "s, so that no node hears much."
+            "within what is said in one go, so that no node hears a whole conversation."
         ),
     ] = "session"
     affinity_idle_minutes: Annotated[

@@ -77,6 +77,7 @@ class JobRules(Struct, frozen=True, kw_only=True):
     late_result_s: float = 30.0
     max_waiting: int = 10_000
     sticky: bool = True
+    lane_idle_s: float = 1800.0
 
     def running_timeout_s(self, audio_s: float) -> float:
         """Time a node gets for this much audio (node-protocol 6.5)."""
@@ -90,6 +91,7 @@ class Lane(Struct):
     route: int
     row: int = -1
     turn_id: str = ""
+    used_at: float = 0.0
 
 
 class SessionJobs(Struct):
@@ -268,13 +270,15 @@ class Dispatch:
         request, audio = job.request, job.audio
         assert audio is not None, "a job keeps its audio until it is over"
         lane = self._sessions[request.session_id].lanes[request.lane]
+        if now - lane.used_at > self.rules.lane_idle_s:
+            lane.row = -1
         row = self._choose(job, lane, audio.seconds)
         if row is None:
             return False
         self.waiting.remove(job)
         attempt = self._attempts.start(job, row, now)
         job.status = JobStatus.ASSIGNED
-        lane.row, lane.turn_id = row, request.turn_id
+        lane.row, lane.turn_id, lane.used_at = row, request.turn_id, now
         self._deadlines.set(job.id, now + self.rules.running_timeout_s(audio.seconds))
         actions.append(Assign(job, attempt, assign_message(job, attempt, self.fleet.node_at(row))))
         actions.append(Progress(job, "DISPATCHED"))

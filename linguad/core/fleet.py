@@ -109,6 +109,10 @@ class Fleet:
                 self._forget(node)
         return [node for node in self.nodes.values() if node.overdue(now)]
 
+    def slots_used(self, node_id: str) -> int:
+        """Slots of a node that attempts hold."""
+        return self.table.used(self._rows[node_id])
+
     def node_at(self, row: int) -> Node:
         """The node of a table row."""
         return self._by_row[row]
