@@ -1,0 +1,29 @@
+#!/bin/sh
+# The programs that the reference node's engines call: espeak-ng, and apertium with English-Spanish.
+# Installs them with apt where that is possible without asking; else names the packages and fails.
+set -eu
+
+missing() {
+    command -v espeak-ng >/dev/null || printf ' espeak-ng'
+    command -v apertium >/dev/null || printf ' apertium'
+    apertium -l 2>/dev/null | grep -q 'eng-spa' || printf ' apertium-eng-spa'
+}
+
+packages=$(missing)
+[ -n "$packages" ] || exit 0
+
+if command -v apt-get >/dev/null; then
+    sudo=''
+    [ "$(id -u)" -eq 0 ] || sudo='sudo -n'
+    if $sudo true 2>/dev/null; then
+        echo "Installing$packages"
+        $sudo apt-get update -qq || echo "apt-get update failed; trying with the package lists that are here"
+        # shellcheck disable=SC2086 # the words are the packages
+        $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages || true
+        packages=$(missing)
+        [ -n "$packages" ] || exit 0
+    fi
+fi
+
+echo "Missing packages:$packages; on Debian and Ubuntu: sudo apt-get install$packages" >&2
+exit 1
