@@ -86,6 +86,7 @@ class Daemon:
             "session", _session_link_settings(config), self.sessions.talk, self._budget
         )
         self.node_links = Links("node", _node_link_settings(config), self._node_sockets.talk, self._budget)
+        metrics.BUFFERED_BYTES.set_function(lambda: self._budget.used)
         for status in Status:
             metrics.NODES.labels(status.value).set_function(partial(self._count_nodes, status))
 
