@@ -1,0 +1,5 @@
+"""What all tests share: helper modules in this directory can be imported, and explain their assertions."""
+
+import pytest
+
+pytest.register_assert_rewrite("harness")
