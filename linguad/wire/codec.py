@@ -8,7 +8,7 @@ that the message cannot do without make it fail.
 from __future__ import annotations
 
 import re
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, get_args
 
 import msgspec
 
@@ -38,6 +38,7 @@ class Codec(Generic[T]):
 
     def __init__(self, messages: Any, link: str) -> None:
         self._decoder: msgspec.json.Decoder[T] = msgspec.json.Decoder(messages, strict=False)
+        self._kinds = {message.__struct_config__.tag for message in get_args(messages)}
         self._link = link
 
     def decode(self, text: str | bytes) -> T:
@@ -47,41 +48,42 @@ class Codec(Generic[T]):
         or a member it cannot do without is missing or of the wrong type.
         """
         try:
-            return self._decoder.decode(text)
-        except msgspec.ValidationError as error:
-            problem = error
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            try:
+                return self._decoder.decode(text)
+            except msgspec.ValidationError:
+                return self._repair(text)
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             raise self._reject(f"not valid JSON: {error}") from error
-        return self._repair(text, problem)
 
-    def _repair(self, text: str | bytes, problem: msgspec.ValidationError) -> T:
+    def _repair(self, text: str | bytes) -> T:
         message = msgspec.json.decode(text)
         if not isinstance(message, dict):
             raise self._reject("a message is one JSON object")
         kind = message.get("type")
         if not isinstance(kind, str):
             raise self._reject("member type is missing or not a string", "type")
-        if problem.args[0].startswith("Invalid value") and str(problem).endswith("`$.type`"):
+        if kind not in self._kinds:
             raise self._reject(f"unknown message type {kind[:64]!r}", "type")
+        message = _without_nulls(message)
         removed: dict[str, str] = {}
-        for _ in range(MAX_REPAIRS):
-            detail = str(problem)
+        for _ in range(MAX_REPAIRS + 1):
+            # the first round, too: of a member that came twice, msgspec named the first, and this is the last
+            try:
+                return self._decoder.decode(msgspec.json.encode(message))
+            except msgspec.ValidationError as error:
+                detail = str(error)
             path = _path_of(detail)
-            missing = _MISSING.search(detail)
-            if missing and not path:
-                name = missing["name"]
-                raise self._reject(removed.get(name, f"member {name} is missing"), name) from problem
             if not path:
-                raise self._reject(detail) from problem
+                missing = _MISSING.search(detail)
+                if missing is None:
+                    raise self._reject(detail)
+                name = missing["name"]
+                raise self._reject(removed.get(name, f"member {name} is missing"), name)
             if len(path) == 1:
                 removed[str(path[0])] = f"member {path[0]}: {_PATH.sub('', detail)}"
             _delete(message, path)
             metrics.REPAIRED.labels(self._link).inc()
-            try:
-                return self._decoder.decode(msgspec.json.encode(message))
-            except msgspec.ValidationError as error:
-                problem = error
-        raise self._reject(f"more than {MAX_REPAIRS} members of {kind[:64]} are malformed") from problem
+        raise self._reject(f"more than {MAX_REPAIRS} members of {kind} are malformed")
 
     def _reject(self, sentence: str, field: str = "") -> WireError:
         metrics.REJECTED.labels(self._link, ErrorCode.INVALID_MESSAGE).inc()
@@ -102,6 +104,15 @@ def _path_of(detail: str) -> list[str | int]:
         else:
             break
     return steps
+
+
+def _without_nulls(value: Any) -> Any:
+    """The value without the members that are null, which means the same."""
+    if isinstance(value, dict):
+        return {name: _without_nulls(member) for name, member in value.items() if member is not None}
+    if isinstance(value, list):
+        return [_without_nulls(element) for element in value]
+    return value
 
 
 def _delete(message: Any, path: list[str | int]) -> None:
