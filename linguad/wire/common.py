@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 Count = Annotated[int, Meta(ge=0)]
 """A non-negative whole number."""
@@ -15,6 +15,11 @@ Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]
 
 class Wire(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Base of every wire object: immutable, and what equals its default is not written."""
+
+
+def required(default: Any) -> Any:
+    """A member the protocol requires: written even when it equals what a missing one is read as."""
+    return field(default_factory=lambda: default)
 
 
 class FeatureFlags(Wire, frozen=True):

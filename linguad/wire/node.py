@@ -13,21 +13,22 @@ from linguad.wire.common import (
     PipelineConfig,
     SegmentsMeta,
     Wire,
+    required,
 )
 
 
 class GpuInfo(Wire, frozen=True):
     """One GPU: name and memory (GiB)."""
 
-    name: str = ""
-    memory_gb: float = 0
+    name: str = required("")
+    memory_gb: float = required(0)
 
 
 class HardwareInfo(Wire, frozen=True):
     """The machine of a node; `gpus` is absent when the node's probe found none (node-protocol 2.12)."""
 
-    cpu_cores: float = 0
-    memory_gb: float = 0
+    cpu_cores: float = required(0)
+    memory_gb: float = required(0)
     gpus: list[GpuInfo] | None = None
 
 
@@ -35,7 +36,7 @@ class InstalledModel(Wire, frozen=True):
     """A model on the node's disk."""
 
     model_id: str
-    kind: str = "other"
+    kind: str = required("other")
     src_lang: str | None = None
     tgt_lang: str | None = None
     dialect: str | None = None
@@ -48,8 +49,8 @@ class InstalledService(Wire, frozen=True):
 
     service_id: str
     type: str
-    device: str = "gpu"
-    status: str = "error"
+    device: str = required("gpu")
+    status: str = required("error")
     version: str | None = None
     model_id: str | None = None
     engine: str | None = None
@@ -62,7 +63,7 @@ class CapabilityByType(Wire, frozen=True):
     """What the node itself says about one service type."""
 
     type: str
-    ready: bool = False
+    ready: bool = required(False)
     reason: str | None = None
     ready_impl_ids: list[str] | None = None
     devices: list[str] | None = None
@@ -80,9 +81,9 @@ class LanguagePair(Wire, frozen=True):
 class NmtCapability(Wire, frozen=True):
     """A translation rule of a node (table in node-protocol 2.12)."""
 
-    model_id: str = ""
+    model_id: str = required("")
     languages: list[str] | None = None
-    rule: str = ""
+    rule: str = required("")
     blocked_pairs: list[LanguagePair] | None = None
     supported_pairs: list[LanguagePair] | None = None
 
@@ -112,11 +113,11 @@ class ResourceUsage(Wire, frozen=True):
 class RerunMetrics(Wire, frozen=True, rename="camel"):
     """Counters of repeated recognitions since the node started."""
 
-    total_reruns: Count = 0
-    successful_reruns: Count = 0
-    failed_reruns: Count = 0
-    timeout_reruns: Count = 0
-    quality_improvements: Count = 0
+    total_reruns: Count = required(0)
+    successful_reruns: Count = required(0)
+    failed_reruns: Count = required(0)
+    timeout_reruns: Count = required(0)
+    quality_improvements: Count = required(0)
 
 
 class ProcessingMetrics(Wire, frozen=True, rename="camel"):
@@ -182,8 +183,8 @@ class JobStarted(Wire, frozen=True, tag="job_started"):
 class JobError(Wire, frozen=True):
     """Why a job failed on its node."""
 
-    code: str = "PROCESSING_ERROR"
-    message: str = ""
+    code: str = required("PROCESSING_ERROR")
+    message: str = required("")
     details: Any = None
 
 
@@ -218,7 +219,7 @@ class NodeAsrPartial(Wire, frozen=True, tag="asr_partial"):
     job_id: str
     node_id: str
     text: str
-    is_final: bool = False
+    is_final: bool = required(False)
     session_id: str | None = None
     utterance_index: int | None = None
     trace_id: str | None = None
@@ -228,8 +229,8 @@ class NodeError(Wire, frozen=True, tag="node_error"):
     """A node reports trouble of its own (node-protocol 2.10)."""
 
     node_id: str | None = None
-    code: str = ""
-    message: str = ""
+    code: str = required("")
+    message: str = required("")
     details: Any = None
 
 
