@@ -23,6 +23,7 @@ SAMPLE_RATE = 16000
 """Hz; the only rate of streamed audio."""
 
 _BYTES_PER_MS = SAMPLE_RATE * 2 // 1000
+_NO_LIMIT = 2**62
 
 
 class CutReason(Enum):
@@ -92,7 +93,7 @@ class UtteranceCutter:
         self._format = ""
         self._parts: list[bytes] = []
         self._bytes = 0
-        self._ms = 0
+        self._packets = 0
         self._last_at = 0.0
         self._last_client_ms: int | None = None
         self._turn_id: str | None = None
@@ -114,8 +115,8 @@ class UtteranceCutter:
     def chunk(self, payload: bytes, *, seq: int, final: bool, client_ms: int | None, now: float) -> list[Cut]:
         """Take a chunk (Plan A, or PCM16 at 16 kHz mono; may be empty) and return what it completed."""
         cuts: list[Cut] = []
-        if self._parts and self._final_at is None and self._paused(now):
-            cuts.append(self._cut(CutReason.TIMEOUT, now))
+        if self._final_at is None and self._paused(now):
+            cuts.extend(self._end_turn(CutReason.TIMEOUT, now))
         if self._final_at is not None and payload:
             is_tail = seq == self._final_seq + 1 and now <= self._final_at + self._rules.final_grace_s
             if not is_tail:
@@ -151,6 +152,10 @@ class UtteranceCutter:
         """Cut what is left when the session ends or its socket is lost."""
         return self._end_turn(CutReason.CLOSE if self._final_at is None else CutReason.MANUAL, now)
 
+    @property
+    def _duration_ms(self) -> int:
+        return self._packets * opus.PACKET_MS if self._format == OPUS else self._bytes // _BYTES_PER_MS
+
     def _paused(self, now: float) -> bool:
         return 0 < self._rules.pause_s < now - self._last_at
 
@@ -164,57 +169,44 @@ class UtteranceCutter:
         if not payload:
             return []
         self._last_at = now
-        if client_ms is not None:
-            self._last_client_ms = client_ms
-        cuts = []
-        while (split := self._limit_within(payload)) is not None:
-            at, reason = split
-            if closing and at == len(payload):
-                break
-            self._add(payload[:at])
-            cuts.append(self._cut(reason, now))
-            payload = payload[at:]
-        if payload:
-            self._add(payload)
+        cuts: list[Cut] = []
+        start = 0
+        while start < len(payload):
+            end, limit = self._until_limit(payload, start)
+            self._add(payload[start:end], client_ms)
+            start = end
+            if limit is not None and not (closing and end == len(payload)):
+                cuts.append(self._cut(limit, now))
         return cuts
 
-    def _add(self, payload: bytes) -> None:
+    def _add(self, payload: bytes, client_ms: int | None) -> None:
         if self._turn_id is None:
             self._turn_id = self._new_turn_id()
         self._parts.append(payload)
         self._bytes += len(payload)
-        self._ms += self._duration_ms(payload)
+        if client_ms is not None:
+            self._last_client_ms = client_ms
 
-    def _duration_ms(self, payload: bytes) -> int:
-        if self._format == OPUS:
-            return opus.walk(payload).packets * opus.PACKET_MS
-        return len(payload) // _BYTES_PER_MS
-
-    def _limit_within(self, payload: bytes) -> tuple[int, CutReason] | None:
-        """Where in the payload a limit is reached, as a byte offset on a record border, or None."""
-        rules = self._rules
-        limits = []
-        if rules.max_duration_ms > 0:
-            missing_ms = rules.max_duration_ms - self._ms
-            if self._format == OPUS:
-                packets = max(1, -(-missing_ms // opus.PACKET_MS))
-                if packets <= opus.walk(payload).packets:
-                    limits.append((opus.offset_of(payload, packets), CutReason.MAX_DURATION))
-            elif (at := max(2, missing_ms * _BYTES_PER_MS)) <= len(payload):
-                limits.append((at, CutReason.MAX_DURATION))
-        if 0 < rules.max_bytes < self._bytes + len(payload):
-            limits.append(
-                (self._first_border_past(payload, rules.max_bytes - self._bytes), CutReason.MAX_LENGTH)
+    def _until_limit(self, payload: bytes, start: int) -> tuple[int, CutReason | None]:
+        """How far the payload may be collected: the offset, and the limit that is reached there if one is."""
+        max_ms, max_bytes = self._rules.max_duration_ms or _NO_LIMIT, self._rules.max_bytes or _NO_LIMIT
+        if self._format == PCM16:
+            limits = (
+                (max_ms * _BYTES_PER_MS, CutReason.MAX_DURATION),
+                (max_bytes // 2 * 2 + 2, CutReason.MAX_LENGTH),
             )
-        return min(limits, key=lambda limit: limit[0]) if limits else None
-
-    def _first_border_past(self, payload: bytes, room: int) -> int:
-        if self._format != OPUS:
-            return max(2, (room + 2) & ~1)
-        position = 0
-        while position <= room and position < len(payload):
+            size, limit = min(limits, key=lambda limit: limit[0])
+            end = start + size - self._bytes
+            return (end, limit) if end <= len(payload) else (len(payload), None)
+        position = start
+        while position < len(payload):
             position += 2 + (payload[position] | payload[position + 1] << 8)
-        return position
+            self._packets += 1
+            if self._packets * opus.PACKET_MS >= max_ms:
+                return position, CutReason.MAX_DURATION
+            if self._bytes + position - start > max_bytes:
+                return position, CutReason.MAX_LENGTH
+        return position, None
 
     def _end_turn(self, reason: CutReason, now: float) -> list[Cut]:
         cuts = [self._cut(reason, now)] if self._parts else []
@@ -229,7 +221,7 @@ class UtteranceCutter:
                 base64=b2a_base64(b"".join(self._parts), newline=False).decode("ascii"),
                 format=self.format,
                 sample_rate=SAMPLE_RATE,
-                duration_ms=self._ms,
+                duration_ms=self._duration_ms,
             ),
             reason=reason,
             turn_id=self._turn_id,
@@ -239,7 +231,7 @@ class UtteranceCutter:
             last_client_ms=self._last_client_ms,
         )
         self._parts = []
-        self._bytes = self._ms = 0
+        self._bytes = self._packets = 0
         self._last_client_ms = None
         if not reason.speech_continues:
             self._turn_id = None

@@ -39,14 +39,6 @@ def walk(payload: bytes | bytearray | memoryview, limit: int = MAX_PACKET_BYTES)
     return Walk(packets, position)
 
 
-def offset_of(payload: bytes | bytearray | memoryview, packet: int) -> int:
-    """Byte offset at which record number `packet` (from 0) of a well-formed payload begins."""
-    position = 0
-    for _ in range(packet):
-        position += 2 + (payload[position] | payload[position + 1] << 8)
-    return position
-
-
 def looks_like_plan_a(payload: bytes) -> bool:
     """Whether a first payload parses completely as Plan A (session-protocol 1.7.2, sniffing)."""
     return bool(payload) and walk(payload, MAX_LEGAL_PACKET_BYTES).good_bytes == len(payload)

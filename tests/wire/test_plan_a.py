@@ -18,13 +18,6 @@ def test_whole_records_are_counted_exactly(sent: list[bytes]) -> None:
     assert list(opus.packets(payload)) == sent
 
 
-@given(packets)
-def test_offsets_are_the_borders(sent: list[bytes]) -> None:
-    payload = opus.join(sent)
-    for number in range(len(sent) + 1):
-        assert opus.offset_of(payload, number) == len(opus.join(sent[:number]))
-
-
 @given(packets, packets)
 def test_payloads_concatenate(first: list[bytes], second: list[bytes]) -> None:
     assert opus.join(first) + opus.join(second) == opus.join(first + second)
