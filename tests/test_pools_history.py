@@ -1,0 +1,277 @@
+"""Both twins of the node table side by side over any history, beside a naive model of what must hold."""
+
+from __future__ import annotations
+
+import importlib
+import random
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from linguad import _hash_py
+
+
+class Model:
+    """What must hold of any table: slots out per row, readiness, caps and memberships."""
+
+    def __init__(self) -> None:
+        self.cap: dict[int, int] = {}
+        self.ready: dict[int, bool] = {}
+        self.used: Counter[int] = Counter()
+        self.keys: dict[int, set[int]] = {}
+        self.held: list[tuple[int, float]] = []
+
+    def available(self, key: int) -> set[int]:
+        return {row for row in self.keys[key] if self.ready[row] and self.used[row] < self.cap[row]}
+
+
+class Twins:
+    """Does the same to both twins and compares the answers, and keeps the model in step."""
+
+    def __init__(self, seed: int, choices: int, max_members: int) -> None:
+        compiled = importlib.import_module("linguad._hash")
+        self.tables = [
+            twin.NodeTable(hash_seed=seed, rng_seed=seed, choices=choices, max_members=max_members)
+            for twin in (compiled, _hash_py)
+        ]
+        self.model = Model()
+        self.added = 0
+
+    def both(self, name: str, *args: Any) -> Any:
+        fast, plain = (getattr(table, name)(*args) for table in self.tables)
+        assert fast == plain, (name, args)
+        assert type(fast) is type(plain)
+        return fast
+
+    def add_node(self, cap: int, ready: bool) -> int:
+        self.added += 1
+        row: int = self.both("add_node", f"node-{self.added}", cap)
+        assert row not in self.model.cap
+        assert not self.model.used[row]
+        self.model.cap[row] = cap
+        self.set_ready(row, ready)
+        return row
+
+    def remove_node(self, row: int) -> None:
+        self.both("remove_node", row)
+        del self.model.cap[row], self.model.ready[row]
+        for rows in self.model.keys.values():
+            rows.discard(row)
+
+    def add_key(self) -> int:
+        key: int = self.both("add_key")
+        assert key not in self.model.keys
+        self.model.keys[key] = set()
+        return key
+
+    def remove_key(self, key: int) -> None:
+        self.both("remove_key", key)
+        del self.model.keys[key]
+
+    def toggle(self, key: int, row: int, speed: float) -> None:
+        rows = self.model.keys[key]
+        if row in rows:
+            self.both("leave", key, row)
+        else:
+            self.both("join", key, row, speed)
+        rows ^= {row}
+
+    def set_ready(self, row: int, ready: bool) -> None:
+        self.both("set_ready", row, ready)
+        self.model.ready[row] = ready
+
+    def set_cap(self, row: int, cap: int) -> None:
+        self.both("set_cap", row, cap)
+        self.model.cap[row] = cap
+
+    def select(self, key: int, route: int, audio_s: float, exclude: list[int], sticky: int) -> None:
+        allowed = self.model.available(key) - set(exclude)
+        told = self.both("explain", key, route, audio_s, exclude, sticky)
+        row = self.both("select", key, route, audio_s, exclude, sticky)
+        assert row in allowed if allowed else row == -1
+        assert [found["row"] for found in told if found["selected"]] == ([row] if allowed else [])
+        if allowed:
+            self._hold(row, audio_s)
+
+    def take(self, row: int, audio_s: float, extra: int) -> None:
+        may = self.model.ready[row] and self.model.used[row] < self.model.cap[row] + extra
+        assert self.both("take", row, audio_s, extra) is may
+        if may:
+            self._hold(row, audio_s)
+
+    def release(self, which: int) -> None:
+        row, audio_s = self.model.held.pop(which % len(self.model.held))
+        self.both("release", row, audio_s)
+        self.model.used[row] -= 1
+
+    def _hold(self, row: int, audio_s: float) -> None:
+        self.model.used[row] += 1
+        self.model.held.append((row, audio_s))
+
+    def check(self) -> None:
+        model = self.model
+        statistics = self.both("statistics")
+        assert statistics["used"] == len(model.held)
+        assert statistics["nodes"] == len(model.cap)
+        assert statistics["memberships"] == sum(map(len, model.keys.values()))
+        for row in model.cap:
+            assert self.both("used", row) == model.used[row]
+            assert self.both("cap", row) == model.cap[row]
+        for key, rows in model.keys.items():
+            assert self.both("members", key) == len(rows)
+            assert self.both("free", key) == len(model.available(key))
+            assert {row["row"] for row in self.both("explain", key, 5, 1.0)} == rows
+
+    def every_available_row_is_reached(self) -> None:
+        """Selecting until nobody is free takes exactly what was free."""
+        for key in self.model.keys:
+            free = sum(self.model.cap[row] - self.model.used[row] for row in self.model.available(key))
+            for i in range(free + 1):
+                self.select(key, i, 1.0, [], -1)
+            assert not self.model.available(key)
+        self.check()
+
+
+class History(RuleBasedStateMachine):
+    """Any history: hypothesis looks for a short one that breaks the twins or the model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.twins = Twins(seed=1, choices=2, max_members=2)
+
+    def row(self, pick: int) -> int:
+        rows = sorted(self.twins.model.cap)
+        return rows[pick % len(rows)]
+
+    def key(self, pick: int) -> int:
+        keys = sorted(self.twins.model.keys)
+        return keys[pick % len(keys)]
+
+    picks = st.integers(0, 1000)
+    seconds = st.floats(0.0, 100.0)
+    some_rows = precondition(lambda self: self.twins.model.cap)
+    some_keys = precondition(lambda self: self.twins.model.keys)
+    some_held = precondition(lambda self: self.twins.model.held)
+
+    @rule(cap=st.integers(0, 3), ready=st.booleans(), keys=st.sets(picks, max_size=4))
+    def add_node(self, cap: int, ready: bool, keys: set[int]) -> None:
+        row = self.twins.add_node(cap, ready)
+        if self.twins.model.keys:
+            for key in sorted({self.key(pick) for pick in keys}):
+                self.twins.toggle(key, row, 1.0)
+
+    @some_rows
+    @rule(row=picks)
+    def remove_node(self, row: int) -> None:
+        self.twins.remove_node(self.row(row))
+
+    @rule()
+    def add_key(self) -> None:
+        self.twins.add_key()
+
+    @some_keys
+    @rule(key=picks)
+    def remove_key(self, key: int) -> None:
+        self.twins.remove_key(self.key(key))
+
+    @some_keys
+    @some_rows
+    @rule(key=picks, row=picks, speed=st.floats(0.1, 10.0))
+    def toggle(self, key: int, row: int, speed: float) -> None:
+        self.twins.toggle(self.key(key), self.row(row), speed)
+
+    @some_rows
+    @rule(row=picks, ready=st.booleans(), cap=st.integers(0, 3), backlog_s=seconds, penalty_s=seconds)
+    def status(self, row: int, ready: bool, cap: int, backlog_s: float, penalty_s: float) -> None:
+        self.twins.set_ready(self.row(row), ready)
+        self.twins.set_cap(self.row(row), cap)
+        self.twins.both("set_load", self.row(row), backlog_s, penalty_s)
+
+    @some_keys
+    @rule(
+        key=picks,
+        route=st.integers(0, 2**64 - 1),
+        audio_s=seconds,
+        exclude=st.lists(st.integers(0, 8), max_size=4),
+        sticky=st.integers(-1, 8),
+    )
+    def select(self, key: int, route: int, audio_s: float, exclude: list[int], sticky: int) -> None:
+        self.twins.select(self.key(key), route, audio_s, exclude, sticky)
+
+    @some_rows
+    @rule(row=picks, audio_s=seconds, extra=st.integers(0, 2))
+    def take(self, row: int, audio_s: float, extra: int) -> None:
+        self.twins.take(self.row(row), audio_s, extra)
+
+    @some_held
+    @rule(which=picks)
+    def release(self, which: int) -> None:
+        self.twins.release(which)
+
+    @invariant()
+    def holds(self) -> None:
+        self.twins.check()
+
+    def teardown(self) -> None:
+        self.twins.every_available_row_is_reached()
+
+
+TestHistory = History.TestCase
+TestHistory.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+@pytest.mark.parametrize(("seed", "nodes", "max_members"), [(1, 30, 100), (2, 120, 3), (3, 300, 20)])
+def test_long_history(seed: int, nodes: int, max_members: int) -> None:
+    """Thousands of steps over a fleet that grows, shrinks and fills up."""
+    chance = random.Random(seed)
+    twins = Twins(seed, choices=1 + seed, max_members=max_members)
+    model = twins.model
+    keys = [twins.add_key() for _ in range(8)]
+
+    def a_row() -> int:
+        return chance.choice(list(model.cap))
+
+    def grow() -> None:
+        row = twins.add_node(chance.randint(0, 4), chance.random() < 0.9)
+        for key in chance.sample(keys, chance.randint(0, 8)):
+            twins.toggle(key, row, chance.uniform(0.5, 2.0))
+
+    def select() -> None:
+        exclude = [a_row() for _ in range(chance.choice((0, 0, 1, 4)))]
+        sticky = chance.choice((-1, a_row()))
+        route = chance.getrandbits(64)
+        twins.select(chance.choice(keys), route, chance.uniform(0.2, 20.0), exclude, sticky)
+
+    def release() -> None:
+        if model.held:
+            twins.release(chance.randrange(len(model.held)))
+
+    steps: list[tuple[int, Callable[[], None]]] = [
+        (3, grow),
+        (2, lambda: twins.remove_node(a_row())),
+        (10, lambda: twins.toggle(chance.choice(keys), a_row(), chance.uniform(0.5, 2.0))),
+        (10, lambda: twins.set_ready(a_row(), chance.random() < 0.9)),
+        (2, lambda: twins.set_cap(a_row(), chance.randint(0, 4))),
+        (10, lambda: twins.both("set_load", a_row(), chance.uniform(0, 9), chance.choice((0.0, 0.2, 5.0)))),
+        (90, select),
+        (5, lambda: twins.take(a_row(), chance.uniform(0.2, 20.0), chance.randint(0, 2))),
+        (60, release),
+    ]
+    for _ in range(nodes):
+        grow()
+    weights = [weight for weight, _ in steps]
+    for _, step in chance.choices(steps, weights, k=1500):
+        step()
+    twins.check()
+    twins.every_available_row_is_reached()
+    while model.held:
+        release()
+    for row in list(model.cap):
+        twins.remove_node(row)
+    twins.check()
+    assert twins.both("statistics")["used"] == 0
