@@ -1,0 +1,287 @@
+"""How long an utterance takes from a client through linguad to a node and back, beside a bare relay.
+
+The relay is trio-websocket and nothing else (bench/parts/relay.py). Both serve the same clients and echo
+nodes with the same audio, in turns within one run; ratios are linguad : relay. Each session sends its
+next utterance when it has the answer to the last one. `chunks` is a sentence of 3 s in 256 ms pieces, timed
+from its final. Server, relay, nodes and load are processes of their own.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from base64 import b64encode
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack, ExitStack, contextmanager
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+
+import trio
+from trio_websocket import WebSocketConnection
+
+from bench import report
+from linguad.net import dial
+from linguad.wire import codec, opus
+from linguad.wire.session import AudioChunk, SessionInit, SessionInitAck, Utterance
+
+IMPLS = ("linguad", "relay")
+NODES = 4
+PACKET = bytes(60)  # an Opus packet of speech at 24 kbit/s
+CHUNK = opus.join([PACKET] * 13)  # what a browser sends for 256 ms
+CHUNKS = 12  # in a spoken sentence of 3 s
+READY_S = 30
+ANSWER_S = 30  # a lost answer ends the bench
+STOP_S = 40
+TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One measurement: so many bytes of audio, as an utterance or in chunks, from so many sessions."""
+
+    kind: str
+    audio_bytes: int
+    sessions: int
+
+
+@dataclass
+class Taken:
+    """What one server did in one case: latencies (ms), wall time and its own CPU time (s)."""
+
+    latencies: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    cpu_s: float = 0.0
+
+
+class Client:
+    """One session at one of the two servers; it keeps asking for the same thing."""
+
+    def __init__(self, ws: WebSocketConnection, session_id: str) -> None:
+        self._ws = ws
+        self._session_id = session_id
+        self._index = 0
+        self._seq = 0
+
+    async def ask(self, case: Case) -> float:
+        """Send one utterance and wait for its result; ms from its last message on."""
+        *first, last = self._utterance(case) if case.kind == "utterance" else self._chunks()
+        for text in first:
+            await self._ws.send_message(text)
+        began = time.perf_counter_ns()
+        await self._ws.send_message(last)
+        while True:
+            answer = await self._ws.get_message()
+            assert isinstance(answer, str)
+            kind = answer[:40]
+            if '"translation_result"' in kind:
+                return (time.perf_counter_ns() - began) / 1e6
+            if '"ui_event"' not in kind:
+                raise SystemExit(f"unexpected answer: {answer[:200]}")
+
+    def _utterance(self, case: Case) -> list[str]:
+        message = Utterance(
+            session_id=self._session_id,
+            utterance_index=self._index,
+            manual_cut=True,
+            src_lang="en",
+            tgt_lang="es",
+            audio=_speech(case.audio_bytes),
+            audio_format="opus",
+            sample_rate=16000,
+        )
+        self._index += 1
+        return [codec.encode(message)]
+
+    def _chunks(self) -> list[str]:
+        payloads = [_speech(len(CHUNK))] * CHUNKS + [""]
+        self._seq += len(payloads)
+        return [
+            codec.encode(
+                AudioChunk(session_id=self._session_id, seq=seq, is_final=not payload, payload=payload)
+            )
+            for seq, payload in enumerate(payloads, start=self._seq - len(payloads))
+        ]
+
+
+_encoded: dict[int, str] = {}
+
+
+def _speech(size: int) -> str:
+    """Base64 of about so many bytes of Plan A audio."""
+    if size not in _encoded:
+        packet = PACKET[: min(len(PACKET), size)]
+        _encoded[size] = b64encode(opus.join([packet] * max(1, size // (len(packet) + 2)))).decode()
+    return _encoded[size]
+
+
+async def _clients(stack: AsyncExitStack, impl: str, url: str, count: int) -> list[Client]:
+    clients = []
+    for number in range(count):
+        ws = await stack.enter_async_context(dial.websocket(url))
+        session_id = f"s-{number:024}"
+        if impl == "linguad":
+            init = SessionInit(client_version="bench", platform="web", src_lang="en", tgt_lang="es")
+            await ws.send_message(codec.encode(init))
+            ack = codec.server_messages.decode(await ws.get_message())
+            assert isinstance(ack, SessionInitAck), ack
+            session_id = ack.session_id
+        clients.append(Client(ws, session_id))
+    return clients
+
+
+async def _round(clients: Sequence[Client], case: Case, seconds: float, taken: Taken) -> None:
+    """Let all clients ask for some seconds."""
+    until = time.perf_counter() + seconds
+
+    async def keep_asking(client: Client) -> None:
+        while time.perf_counter() < until:
+            with trio.fail_after(ANSWER_S):
+                taken.latencies.append(await client.ask(case))
+
+    began = time.perf_counter()
+    async with trio.open_nursery() as nursery:
+        for client in clients:
+            nursery.start_soon(keep_asking, client)
+    taken.seconds += time.perf_counter() - began
+
+
+async def _measure(
+    urls: dict[str, str], pids: dict[str, int], cases: Sequence[Case], quick: bool
+) -> list[report.Row]:
+    rounds, seconds = (1, 0.5) if quick else (5, 1.0)
+    rows: list[report.Row] = []
+    async with AsyncExitStack() as stack:
+        most = max(case.sessions for case in cases)
+        clients = {impl: await _clients(stack, impl, urls[impl], most) for impl in IMPLS}
+        for case in cases:
+            taken = {impl: Taken() for impl in IMPLS}
+            for impl in IMPLS:
+                await _round(clients[impl][: case.sessions], case, seconds / 4, Taken())
+            for impl in IMPLS * rounds:
+                before = _cpu_s(pids[impl])
+                await _round(clients[impl][: case.sessions], case, seconds, taken[impl])
+                taken[impl].cpu_s += _cpu_s(pids[impl]) - before
+            rows += _rows(case, taken)
+    return rows
+
+
+def _rows(case: Case, taken: dict[str, Taken]) -> Iterator[report.Row]:
+    numbers = {impl: _numbers(taken[impl]) for impl in IMPLS}
+    shared: dict[str, str | int] = {
+        "kind": case.kind,
+        "audio_bytes": case.audio_bytes,
+        "sessions": case.sessions,
+    }
+    for impl in IMPLS:
+        yield {"impl": impl, **shared, **numbers[impl]}
+    linguad, relay = numbers["linguad"], numbers["relay"]
+    latency, throughput = (linguad[name] / relay[name] for name in ("p50_ms", "jobs_per_s"))
+    yield {
+        "impl": "ratio",
+        **shared,
+        "latency_ratio": round(latency, 2),
+        "throughput_ratio": round(throughput, 2),
+    }
+
+
+def _numbers(taken: Taken) -> dict[str, float]:
+    latencies = sorted(taken.latencies)
+    jobs = len(latencies)
+    return {
+        "jobs": jobs,
+        "p50_ms": round(latencies[jobs // 2], 3),
+        "p99_ms": round(latencies[jobs * 99 // 100], 3),
+        "jobs_per_s": round(jobs / taken.seconds, 1),
+        "cpu_us_per_job": round(taken.cpu_s / jobs * 1e6, 1),
+    }
+
+
+def _cpu_s(pid: int) -> float:
+    """CPU time of a process so far, s."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) * TICK_S
+
+
+@contextmanager
+def _child(
+    arguments: list[str], environment: dict[str, str] | None = None, output: int = subprocess.PIPE
+) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", *arguments],
+        stdout=output,
+        text=True,
+        env={**os.environ, **(environment or {})},
+    )
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def _line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    line = process.stdout.readline().strip()
+    if not line:
+        raise SystemExit("a process of the bench ended early")
+    return line
+
+
+def _wait_for(url: str, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + READY_S
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            time.sleep(0.1)
+    raise SystemExit(f"nothing is ready at {url}")
+
+
+def main() -> None:
+    """Measure and print."""
+    arguments = report.parser(__doc__).parse_args()
+    sessions = (1, 8) if arguments.quick else (1, 8, 32)
+    sizes = (("utterance", 1_000), ("utterance", 20_000), ("chunks", CHUNKS * len(CHUNK)))
+    cases = [Case(kind, size, count) for (kind, size), count in product(sizes, sessions)]
+    with ExitStack() as stack:
+        state = stack.enter_context(tempfile.TemporaryDirectory())
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        environment = {
+            "LINGUAD_SERVER__HOST": "127.0.0.1",
+            "LINGUAD_SERVER__PORT": str(port),
+            "LINGUAD_SERVER__STATE_DIR": state,
+            # By design an empty final waits so long for a late chunk; here the rest of the way counts.
+            "LINGUAD_SESSIONS__FINAL_REORDER_GRACE_MS": "0",
+        }
+        log = stack.enter_context(open(os.path.join(state, "log"), "w"))
+        server = stack.enter_context(_child(["linguad", "serve"], environment, log.fileno()))
+        relay = stack.enter_context(_child(["bench.parts.relay"]))
+        _wait_for(f"http://127.0.0.1:{port}/ready", server)
+        hosts = {"linguad": f"ws://127.0.0.1:{port}", "relay": f"ws://127.0.0.1:{_line(relay)}"}
+        nodes = [f"{hosts[impl]}/ws/node" for impl in IMPLS]
+        _line(stack.enter_context(_child(["bench.parts.echo_node", *nodes, str(NODES)])))
+        pids = {"linguad": server.pid, "relay": relay.pid}
+        urls = {impl: f"{host}/ws/session" for impl, host in hosts.items()}
+        rows = trio.run(_measure, urls, pids, cases, arguments.quick)
+    report.show("roundtrip", rows, as_json=arguments.json)
+
+
+if __name__ == "__main__":
+    main()
