@@ -199,7 +199,7 @@ def run(args: argparse.Namespace) -> int:
         report = {"file": str(args.file), "error": str(error)}
     if args.json:
         print(json.dumps(report, ensure_ascii=False))
-    elif "utterances" in report:
+    elif report.get("utterances"):
         _show(report)
     if report["error"] is not None:
         print(f"linguad translate: {report['error']}", file=sys.stderr)
