@@ -363,6 +363,7 @@ def _reason(error: BaseException) -> str:
         return "no answer in time"
     if isinstance(error, ConnectionRejected):
         return f"HTTP status {error.status_code}; is the path /ws/node?"
-    if isinstance(error, OSError) and not error.strerror and error.__cause__ is not None:
+    system = getattr(error, "strerror", None)
+    if not system and error.__cause__ is not None:
         return _reason(error.__cause__)
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return system or str(error) or type(error).__name__

@@ -10,6 +10,7 @@ import ctypes
 import os
 import signal
 import sys
+from contextlib import closing
 from typing import BinaryIO
 
 import msgspec
@@ -34,9 +35,10 @@ def serve(engine: Engine, requests: BinaryIO, replies: BinaryIO) -> None:
     """Say hello, then answer until `requests` ends; a bug in the engine ends the process with a traceback."""
     decoder = msgspec.msgpack.Decoder(Request)
     _send(replies, _hello(engine))
-    while head := requests.read(LENGTH_BYTES):
-        request = decoder.decode(requests.read(int.from_bytes(head, "little")))
-        _send(replies, _answer(engine, request))
+    with closing(engine):
+        while head := requests.read(LENGTH_BYTES):
+            request = decoder.decode(requests.read(int.from_bytes(head, "little")))
+            _send(replies, _answer(engine, request))
 
 
 def _hello(engine: Engine) -> Hello:

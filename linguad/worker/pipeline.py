@@ -71,7 +71,8 @@ class Pipeline:
         understood = self.offer().languages.asr_languages or []
         sides = [languages.normal(code) for code in (job.lang_a, job.lang_b) if code]
         # No engine here tells languages apart: where both sides are understood, the first one is a guess.
-        source = next((code for code in [*sides, *understood] if code in understood), "auto")
+        candidates = sides or understood
+        source = next((code for code in candidates if code in understood), next(iter(candidates), source))
         if len(sides) == 2 and source in sides:
             target = sides[1 - sides.index(source)]
         return source, target

@@ -54,6 +54,11 @@ class Apertium(Engine):
     def pairs(self) -> list[Pair]:
         return sorted(_modes())
 
+    def close(self) -> None:
+        for line in self._lines.values():
+            line.stop()
+        self._lines.clear()
+
     def run(self, request: Work) -> Text:
         if not isinstance(request, Translate):
             raise EngineError("apertium was asked for something else than to translate")
@@ -106,8 +111,8 @@ class _AssemblyLine:
 
     def stop(self) -> None:
         for program in self._programs:
-            program.kill()
-            program.wait()
+            with program:
+                program.kill()
 
     def pass_through(self, text: bytes) -> bytes:
         out = b""

@@ -131,6 +131,9 @@ class Engine(ABC):
     def load(self) -> None:  # noqa: B027 - most engines have nothing to load
         """Do what is slow once: read models, start helpers."""
 
+    def close(self) -> None:  # noqa: B027 - as above
+        """End what `load` and `run` have started."""
+
     @abstractmethod
     def run(self, request: Work) -> Result:
         """Do one request of this engine's kind. Raises EngineError."""

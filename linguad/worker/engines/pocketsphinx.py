@@ -15,8 +15,11 @@ if TYPE_CHECKING:
 RATE = 16_000
 """Sample rate of the model, Hz."""
 
+FRAME_SECONDS = 0.03
+"""What the voice detector judges at a time."""
+
 MIN_SPEECH_FRAMES = 3
-"""Voiced frames (30 ms) below which nothing was said: the decoder hears a word even in digital silence."""
+"""Voiced frames below which nothing was said: the decoder hears a word even in digital silence."""
 
 _STRICTEST = 3
 """Mode of the voice detector that takes the least noise for speech; whole words pass it well."""
@@ -45,12 +48,11 @@ class PocketSphinx(Engine):
         import pocketsphinx
 
         self._decoder = pocketsphinx.Decoder(samprate=RATE, loglevel="FATAL")
-        self._voice = pocketsphinx.Vad(mode=_STRICTEST, sample_rate=RATE, frame_length=0.03)
 
     def run(self, request: Work) -> Text:
         if not isinstance(request, Recognise) or self._decoder is None:
             raise EngineError("pocketsphinx was asked for something else than to recognise speech")
-        if not self._holds_speech(request.pcm16):
+        if not _holds_speech(request.pcm16):
             return Text("")
         self._decoder.start_utt()
         self._decoder.process_raw(request.pcm16, full_utt=True)
@@ -58,10 +60,15 @@ class PocketSphinx(Engine):
         guess = self._decoder.hyp()
         return Text(guess.hypstr if guess else "")
 
-    def _holds_speech(self, pcm16: bytes) -> bool:
-        size, voiced = self._voice.frame_bytes, 0
-        for start in range(0, len(pcm16) - size + 1, size):
-            voiced += self._voice.is_speech(pcm16[start : start + size])
-            if voiced >= MIN_SPEECH_FRAMES:
-                return True
-        return False
+
+def _holds_speech(pcm16: bytes) -> bool:
+    import pocketsphinx
+
+    # A new one each time, because it takes silence for speech for a while after speech.
+    voice = pocketsphinx.Vad(mode=_STRICTEST, sample_rate=RATE, frame_length=FRAME_SECONDS)
+    size, voiced = voice.frame_bytes, 0
+    for start in range(0, len(pcm16) - size + 1, size):
+        voiced += voice.is_speech(pcm16[start : start + size])
+        if voiced >= MIN_SPEECH_FRAMES:
+            return True
+    return False
