@@ -254,6 +254,8 @@ def _wait_for(url: str, process: subprocess.Popen[str]) -> None:
 
 def main() -> None:
     """Measure and print."""
+    # An end from outside must unwind the stack too, or the children would stay behind; trio knows SIGINT.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     arguments = report.parser(__doc__).parse_args()
     sessions = (1, 8) if arguments.quick else (1, 8, 32)
     sizes = (("utterance", 1_000), ("utterance", 20_000), ("chunks", CHUNKS * len(CHUNK)))

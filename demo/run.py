@@ -40,6 +40,8 @@ class DemoError(Exception):
 
 def main() -> int:
     """Run the demo and return its exit code."""
+    # An end from outside must unwind the stack too, or the children would stay behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     OUT.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     try:
