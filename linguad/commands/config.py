@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+from pathlib import Path
 
 from linguad import config
-from linguad.commands.serve import add_config_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,6 +18,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show = actions.add_parser("show", help="print the effective settings; secrets are hidden")
     for action in (check, show):
         add_config_argument(action)
+
+
+def add_config_argument(parser: argparse.ArgumentParser) -> None:
+    """The `--config FILE` that several commands share."""
+    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file (default: built-in settings)")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from pathlib import Path
 
 import trio
 
 from linguad import config, log
+from linguad.commands.config import add_config_argument
 from linguad.daemon import Daemon
 from linguad.errors import LinguadError
 
@@ -23,11 +23,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--only", choices=PARTS, help="run just this part (default: every part that is enabled)"
     )
-
-
-def add_config_argument(parser: argparse.ArgumentParser) -> None:
-    """The `--config FILE` that several commands share."""
-    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file (default: built-in settings)")
 
 
 def run(args: argparse.Namespace) -> int:
