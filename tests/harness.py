@@ -9,13 +9,14 @@ import json
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, cast
 
+import msgspec
 import trio
 from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
-from linguad.config import TABLES, Config
+from linguad.config import Config
 from linguad.daemon import Daemon
 from linguad.net.links import Links
 from linguad.net.peer import Peer as Address
@@ -102,7 +103,7 @@ class Peer:
         with trio.fail_after(self._patience_s):
             frame = await self._ws.get_message()
         assert isinstance(frame, str), "servers send text frames only"
-        message = json.loads(frame)
+        message: Json = json.loads(frame)
         assert None not in message.values(), "what is absent is not written"
         return message
 
@@ -345,8 +346,9 @@ class World:
         self.nursery.start_soon(work)
         return node
 
-    async def _dial(self, links: Links) -> tuple[WebSocketConnection, trio.StapledStream]:
-        ours, theirs = memory_stream_pair()
+    async def _dial(self, links: Links) -> tuple[WebSocketConnection, trio.abc.AsyncResource]:
+        # Links and the library say sockets where any stream will do.
+        ours, theirs = (cast(trio.SocketStream, stream) for stream in memory_stream_pair())
         self.nursery.start_soon(links.serve, ours, Address("192.0.2.1", 4000))
         ws = await wrap_client_stream(
             self.nursery, theirs, "localhost:5010", "/ws", message_queue_size=QUEUE, max_message_size=2**26
@@ -357,8 +359,7 @@ class World:
 @asynccontextmanager
 async def daemon_in_memory(**tables: dict[str, Any]) -> AsyncIterator[World]:
     """A daemon with these settings, as `sessions={"pause_ms": 500}`; for tests under autojump_clock."""
-    config = Config(**{table: TABLES[table](**settings) for table, settings in tables.items()})
-    daemon = Daemon(config)
+    daemon = Daemon(msgspec.convert(tables, Config))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(daemon.engine.serve)
         nursery.start_soon(daemon.sessions.serve)

@@ -1,0 +1,254 @@
+"""Real processes of linguad for the tests, and the little HTTP they need."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+import h11
+import trio
+from harness import Client, Json, Node
+
+from linguad.config.writing import toml
+from linguad.net import dial
+
+PATIENCE_S = 20.0
+"""Longest wait for anything on a machine that is busy, s."""
+
+BASE = {"host": "127.0.0.1", "port": 0}
+"""Settings of `[server]` in every test: a free port that nobody else sees."""
+
+
+def clean_environment(**members: str) -> dict[str, str]:
+    """This process's environment without what changes linguad's settings; warnings are errors there too."""
+    own = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("LINGUAD_", "RUST_", "NOTIFY_"))
+    }
+    return own | {"PYTHONWARNINGS": "error"} | members
+
+
+def command(*words: str | Path) -> list[str]:
+    """The command line of `linguad`."""
+    return [sys.executable, "-m", "linguad", *map(str, words)]
+
+
+def linguad(
+    *words: str | Path,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    seconds: float = PATIENCE_S,
+) -> subprocess.CompletedProcess[str]:
+    """Run `linguad` to its end."""
+    return subprocess.run(
+        command(*words),
+        cwd=cwd,
+        env=clean_environment() if env is None else dict(env),
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+
+
+def write_config(path: Path, **tables: Mapping[str, Any]) -> Path:
+    """A configuration file with these settings."""
+    lines = []
+    for table, settings in tables.items():
+        lines.append(f"[{table}]")
+        lines += [f"{name} = {toml(value)}" for name, value in settings.items()]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+class Process:
+    """A running program, whose lines are kept as they come."""
+
+    def __init__(self, words: list[str], env: Mapping[str, str], cwd: Path) -> None:
+        self.lines: list[str] = []
+        """What it said on standard output."""
+        self.complaints: list[str] = []
+        """What it said on standard error."""
+        self._changed = threading.Condition()
+        self._process = subprocess.Popen(
+            words, env=dict(env), cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        self._pumps = [
+            threading.Thread(target=self._pump, args=(pipe, into), daemon=True)
+            for pipe, into in ((self._process.stdout, self.lines), (self._process.stderr, self.complaints))
+        ]
+        for pump in self._pumps:
+            pump.start()
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    @property
+    def events(self) -> list[Json]:
+        """The JSON objects among its lines: the log of linguad."""
+        return [json.loads(line) for line in list(self.lines) if line.startswith("{")]
+
+    def wait_for(self, name: str, **members: Any) -> Json:
+        """The first event of this name with these members, waiting for it."""
+        end = time.monotonic() + PATIENCE_S
+        with self._changed:
+            while True:
+                for event in self.events:
+                    if event["event"] == name and members.items() <= event.items():
+                        return event
+                left = end - time.monotonic()
+                assert left > 0, f"{name} did not come; what came: {self.lines} {self.complaints}"
+                assert self.running, f"ended before {name}; it said: {self.lines} {self.complaints}"
+                self._changed.wait(min(left, 0.5))
+
+    async def event(self, name: str, **members: Any) -> Json:
+        """As `wait_for`, for trio."""
+        return await trio.to_thread.run_sync(partial(self.wait_for, name, **members))
+
+    def signal(self, number: int) -> None:
+        """Send a signal."""
+        self._process.send_signal(number)
+
+    def wait(self, seconds: float = PATIENCE_S) -> int:
+        """Its exit code, when it ends and everything it said has been read."""
+        code = self._process.wait(seconds)
+        for pump in self._pumps:
+            pump.join(seconds)
+        return code
+
+    async def ended(self) -> int:
+        """Its exit code, when it ends."""
+        return await trio.to_thread.run_sync(self.wait)
+
+    def clear_away(self) -> None:
+        """Kill it if it still runs, and close its pipes."""
+        if self.running:
+            self._process.kill()
+        self.wait()
+        for pipe in (self._process.stdout, self._process.stderr):
+            assert pipe is not None
+            pipe.close()
+
+    def _pump(self, pipe: IO[str], into: list[str]) -> None:
+        for line in pipe:
+            with self._changed:
+                into.append(line.rstrip("\n"))
+                self._changed.notify_all()
+
+
+class DaemonProcess(Process):
+    """`linguad serve`."""
+
+    def __init__(
+        self, directory: Path, env: Mapping[str, str] | None = None, **tables: Mapping[str, Any]
+    ) -> None:
+        settings: dict[str, Mapping[str, Any]] = dict(tables)
+        settings["server"] = BASE | {"state_dir": str(directory / "state")} | dict(tables.get("server", {}))
+        settings["log"] = {"format": "json"} | dict(tables.get("log", {}))
+        config = write_config(directory / "linguad.toml", **settings)
+        super().__init__(command("serve", "--config", config), clean_environment(**(env or {})), directory)
+
+    async def port(self) -> int:
+        """The port it listens on, as soon as it does."""
+        return int((await self.event("started"))["port"])
+
+    @asynccontextmanager
+    async def stranger(self) -> AsyncIterator[Client]:
+        """A client that has said nothing yet."""
+        async with dial.websocket(f"ws://127.0.0.1:{await self.port()}/ws/session") as ws:
+            yield Client(ws, patience_s=PATIENCE_S)
+
+    @asynccontextmanager
+    async def client(self, **members: Any) -> AsyncIterator[Client]:
+        """A client with an open session."""
+        async with self.stranger() as client:
+            await client.open(**members)
+            yield client
+
+    @asynccontextmanager
+    async def unregistered(self) -> AsyncIterator[Node]:
+        """A node that has said nothing yet."""
+        url = f"ws://127.0.0.1:{await self.port()}/ws/node"
+        async with dial.websocket(url, max_message_bytes=2**26) as ws:
+            yield Node(ws, patience_s=PATIENCE_S)
+
+    @asynccontextmanager
+    async def node(self, **members: Any) -> AsyncIterator[Node]:
+        """A registered node with heartbeats."""
+        async with self.unregistered() as node, trio.open_nursery() as nursery:
+            await node.register(**members)
+            nursery.start_soon(node.beat)
+            yield node
+            nursery.cancel_scope.cancel()
+
+    @asynccontextmanager
+    async def working_node(self) -> AsyncIterator[Node]:
+        """A node that answers every job at once."""
+        async with self.node() as node, trio.open_nursery() as nursery:
+            nursery.start_soon(node.work)
+            yield node
+            nursery.cancel_scope.cancel()
+
+    async def get(self, path: str, **headers: str) -> tuple[int, str]:
+        """Status and body of a GET request."""
+        with trio.fail_after(PATIENCE_S):
+            async with await trio.open_tcp_stream("127.0.0.1", await self.port()) as stream:
+                peer = h11.Connection(h11.CLIENT)
+                request = h11.Request(method="GET", target=path, headers=[("Host", "x"), *headers.items()])
+                await stream.send_all(peer.send(request))
+                status, body = 0, b""
+                while True:
+                    match peer.next_event():
+                        case h11.NEED_DATA:
+                            peer.receive_data(await stream.receive_some())
+                        case h11.Response(status_code=status):
+                            pass
+                        case h11.Data(data=part):
+                            body += part
+                        case h11.EndOfMessage():
+                            return status, body.decode()
+
+    async def talk(self, data: bytes) -> bytes:
+        """Send bytes and read to the end of the connection."""
+        with trio.fail_after(PATIENCE_S):
+            async with await trio.open_tcp_stream("127.0.0.1", await self.port()) as stream:
+                await stream.send_all(data)
+                answer = b""
+                try:
+                    async for part in stream:
+                        answer += part
+                except trio.BrokenResourceError:
+                    answer += b" <reset>"
+                return answer
+
+    async def assert_serves(self) -> None:
+        """It is healthy and translates."""
+        status, body = await self.get("/health")
+        assert (status, json.loads(body)["status"]) == (200, "ok")
+        async with self.working_node(), self.client() as client:
+            await client.speak()
+            result = await client.result()
+            assert (result["utterance_index"], result["text_translated"]) == (0, "oído 0")
+
+    def stop(self) -> None:
+        """End it in order; it must have nothing to complain of."""
+        if self.running:
+            self.signal(signal.SIGTERM)
+        code = self.wait()
+        assert (code, self.complaints) == (0, [])
+        assert [event for event in self.events if event["level"] in ("error", "critical")] == []
