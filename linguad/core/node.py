@@ -12,6 +12,7 @@ from linguad.core.language import AUTO, normalize
 from linguad.wire.common import PipelineConfig
 from linguad.wire.node import (
     HardwareInfo,
+    LanguagePair,
     NmtCapability,
     NodeHeartbeat,
     NodeLanguageCapabilities,
@@ -21,6 +22,12 @@ from linguad.wire.node import (
 
 ANY = "*"
 """Source or target of an index key that is not asked for."""
+
+MAX_LANGUAGES = 2_000
+"""Codes of one list that are believed; the largest models of today know 1 100. Bounds the work for a node."""
+
+MAX_RULES = 100
+"""Translation rules of one node that are believed."""
 
 
 class Services(IntFlag):
@@ -247,72 +254,90 @@ class Languages:
     def __init__(self, reported: NodeLanguageCapabilities) -> None:
         self.asr = _codes(reported.asr_languages)
         self.tts = _codes(reported.tts_languages)
-        self.semantic = _codes(reported.semantic_languages)
-        self.nmt = reported.nmt_capabilities
         self._pairs = None
         if reported.supported_language_pairs is not None:
-            self._pairs = {(normalize(p.src), normalize(p.tgt)) for p in reported.supported_language_pairs}
-        self._nmt_languages = _codes(
-            [code for rule in reported.nmt_capabilities or () for code in _languages_of(rule)]
-        )
-        self.any = bool(self._pairs) or any(
-            self._pair(s, t, CORE_SERVICES) for s in self.asr for t in self._targets(CORE_SERVICES)
-        )
+            self._pairs = _pairs(reported.supported_language_pairs)
+        self._rules = None
+        self._sources = self.asr
+        if reported.nmt_capabilities is not None:
+            self._rules = [_Rule(rule) for rule in reported.nmt_capabilities[:MAX_RULES]]
+            self._sources = self.asr & (_codes(reported.semantic_languages) or self.asr)
+        self._spoken = self._targets(speaks=True)
+        self._written = self._targets(speaks=False)
+
+    @property
+    def any(self) -> bool:
+        """Whether there is a pair the node can do, be it in writing only."""
+        return bool(self._spoken or self._written)
 
     def serve(self, src: str, tgt: str, needs: Services) -> bool:
         """Whether such jobs can be done; `*` as a side asks for any language there."""
         if not needs & Services.NMT:
             return src == ANY or src in self.asr
-        if src != ANY:
-            return self._pair(src, tgt, needs)
-        if self._pairs is not None:
-            return any(t == tgt and s != t for s, t in self._pairs)
-        return any(self._pair(s, tgt, needs) for s in self.asr)
-
-    def _targets(self, needs: Services) -> set[str]:
         speaks = bool(needs & (Services.TTS | Services.TONE))
-        return self.tts if speaks or self.nmt is None else self._nmt_languages
-
-    def _pair(self, src: str, tgt: str, needs: Services) -> bool:
-        if src == tgt:
-            return False
+        if src == ANY:
+            return tgt in (self._spoken if speaks else self._written)
         if self._pairs is not None:
             return (src, tgt) in self._pairs
-        if src not in self.asr or tgt not in self._targets(needs):
+        if src == tgt or src not in self._sources:
             return False
-        if self.nmt is None:
-            return True
-        if self.semantic and src not in self.semantic:
-            return False
-        return any(_allows(rule, src, tgt) for rule in self.nmt)
+        if self._rules is None:
+            return tgt in self.tts
+        return (tgt in self.tts or not speaks) and any(rule.allows(src, tgt) for rule in self._rules)
+
+    def _targets(self, *, speaks: bool) -> set[str]:
+        """Languages that some source can be translated into."""
+        if self._pairs is not None:
+            return {tgt for _, tgt in self._pairs}
+        if self._rules is None:
+            return {tgt for tgt in self.tts if self.asr and self.asr != {tgt}}
+        found = set().union(*(rule.targets_from(self._sources) for rule in self._rules))
+        return found & self.tts if speaks else found
+
+
+class _Rule:
+    """One translation rule, read once (table in node-protocol 2.12); unknown ones allow nothing."""
+
+    def __init__(self, reported: NmtCapability) -> None:
+        languages = _codes(reported.languages)
+        self._blocked = _pairs(reported.blocked_pairs)
+        self._listed: set[tuple[str, str]] | None = None
+        self._sources: set[str] = set()
+        self._targets: set[str] = set()
+        match reported.rule:
+            case "any_to_any":
+                self._sources = self._targets = languages
+            case "any_to_en":
+                self._sources, self._targets = languages, {"en"}
+            case "en_to_any":
+                self._sources, self._targets = {"en"}, languages
+            case "specific_pairs":
+                self._listed = _pairs(reported.supported_pairs) - self._blocked
+
+    def allows(self, src: str, tgt: str) -> bool:
+        """Whether the pair of two different languages can be translated."""
+        if self._listed is not None:
+            return (src, tgt) in self._listed
+        return src in self._sources and tgt in self._targets and (src, tgt) not in self._blocked
+
+    def targets_from(self, sources: set[str]) -> set[str]:
+        """Languages that one of these sources can be translated into."""
+        if self._listed is not None:
+            return {tgt for src, tgt in self._listed if src in sources}
+        starts = self._sources & sources
+        # only the language itself and blocked pairs are tried in vain, so this takes no time of n times n
+        return {
+            tgt
+            for tgt in self._targets
+            if any(src != tgt and (src, tgt) not in self._blocked for src in starts)
+        }
 
 
 def _codes(codes: list[str] | None) -> set[str]:
-    return {code for code in map(normalize, codes or ()) if code and code != AUTO}
+    return {code for code in map(normalize, (codes or ())[:MAX_LANGUAGES]) if code and code != AUTO}
 
 
-def _languages_of(rule: NmtCapability) -> list[str]:
-    codes = list(rule.languages or ())
-    for pair in rule.supported_pairs or ():
-        codes += (pair.src, pair.tgt)
-    return codes
-
-
-def _allows(capability: NmtCapability, src: str, tgt: str) -> bool:
-    """The rule table of node-protocol 2.12; unknown rules allow nothing."""
-    languages = _codes(capability.languages)
-    if any(normalize(p.src) == src and normalize(p.tgt) == tgt for p in capability.blocked_pairs or ()):
-        return False
-    match capability.rule:
-        case "any_to_any":
-            return src in languages and tgt in languages
-        case "any_to_en":
-            return tgt == "en" and src in languages
-        case "en_to_any":
-            return src == "en" and tgt in languages
-        case "specific_pairs":
-            return any(
-                normalize(p.src) == src and normalize(p.tgt) == tgt for p in capability.supported_pairs or ()
-            )
-        case _:
-            return False
+def _pairs(pairs: list[LanguagePair] | None) -> set[tuple[str, str]]:
+    """Directed pairs of two different languages."""
+    found = {(normalize(pair.src), normalize(pair.tgt)) for pair in pairs or ()}
+    return {(src, tgt) for src, tgt in found if src != tgt and src and tgt and AUTO not in (src, tgt)}
