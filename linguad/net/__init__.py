@@ -1,0 +1,1 @@
+"""The trio edges of linguad: sockets, proxies, HTTP and WebSocket connections, supervision."""

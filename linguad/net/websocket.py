@@ -1,0 +1,332 @@
+"""One WebSocket connection: handshake, one writer, pings, and an end that says why.
+
+Rules (session-protocol 1.2, 1.5; node-protocol 1; traps T1 to T5):
+
+- The handler reads and decides; it never writes to the socket: `Link.send` fills the outbox and returns.
+- Whoever ends a link says why, once: the first `Link.close` counts. It cancels the handler at its next
+  checkpoint, lets the outbox be sent, and closes with the code of the reason.
+- A bug in the handler closes with 1011, its normal return with 1000. A write that timed out ends the
+  connection without a close frame, because half of another frame is already out.
+- If the peer goes away the handler still gets the messages that came before, then LinkClosed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from math import inf
+
+import trio
+from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
+from wsproto.utilities import LocalProtocolError
+
+from linguad import log
+from linguad.errors import CloseReason, LinguadError
+from linguad.metrics import LINK_CLOSES, LINKS_OPEN, OUTBOX_DROPPED
+from linguad.net.outbox import Budget, Data, Outbox, OutboxStatistics
+from linguad.net.peer import Peer
+from linguad.net.stream import TimedStream
+from linguad.net.supervise import guarded
+
+RECEIVE_BUFFER_BYTES = 64 * 1024
+"""Bytes per read; the library's 4 KiB made a 400 KB message 1.7 times as dear (design 5.2)."""
+
+MESSAGE_QUEUE_SIZE = 2
+"""Messages decoded but not yet taken by the handler; each may have the full size (resolutions 7)."""
+
+LINGER_SECONDS = 2.0
+"""How long the rest of a message that is too big is read and thrown away, so that the peer sees 1009."""
+
+PING_SPREAD = 0.25
+"""Part of the ping interval that is random, so that links opened together do not ping together for ever."""
+
+_numbers = itertools.count(1)
+logger = log.get(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSettings:
+    """Limits of one kind of link; sizes in bytes, times in seconds."""
+
+    max_message_bytes: int = 16 * 1024 * 1024
+    outbox_messages: int = 256
+    outbox_bytes: int = 32 * 1024 * 1024
+    handshake_seconds: float = 10.0
+    write_seconds: float = 10.0
+    ping_seconds: float = 20.0
+    idle_seconds: float = 60.0
+    close_seconds: float = 5.0
+    """How long the peer may take to answer our close frame."""
+    may_ping: bool = True
+    """Whether a new link pings at once; gateways break on pings, so sessions wait for their first message."""
+
+
+class LinkClosed(LinguadError):
+    """The connection is at its end; nothing more will be received."""
+
+
+class Link:
+    """One open WebSocket connection, of a session or a node."""
+
+    __slots__ = (
+        *("id", "kind", "peer", "opened_at", "may_ping", "closing", "round_trip"),
+        *("_settings", "_stream", "_connection", "_outbox", "_text"),
+        *("_handling", "_writing", "_handled", "_written", "_asked_at"),
+    )
+
+    def __init__(
+        self,
+        kind: str,
+        peer: Peer,
+        settings: LinkSettings,
+        stream: TimedStream,
+        connection: WebSocketConnection,
+        budget: Budget | None,
+    ) -> None:
+        self.id = f"{kind}-{next(_numbers)}"
+        """Name for logs, unique in this process."""
+        self.kind = kind
+        self.peer = peer
+        self.opened_at = trio.current_time()
+        """Seconds on the trio clock."""
+        self.may_ping = settings.may_ping
+        """Whether pings may be sent now; without them a silent peer is never closed."""
+        self.closing: CloseReason | None = None
+        """Why we closed, once we have."""
+        self.round_trip: float | None = None
+        """Seconds from the last ping to its pong."""
+        self._settings = settings
+        self._stream = stream
+        self._connection = connection
+        dropped = OUTBOX_DROPPED.labels(kind)
+        self._outbox = Outbox(settings.outbox_messages, settings.outbox_bytes, budget, dropped.inc)
+        self._text = ""
+        self._handling = trio.CancelScope()
+        self._writing = trio.CancelScope()
+        self._handled = False
+        self._written = trio.Event()
+        self._asked_at = -inf
+        stream.when_closed(self._on_stream_closed)
+
+    @property
+    def last_received(self) -> float:
+        """When the last byte came, seconds on the trio clock."""
+        return self._stream.last_received
+
+    @property
+    def outcome(self) -> str:
+        """Why the link is ending, for logs and metrics; "open" while it is not."""
+        closed = self._connection.closed
+        if self.closing is not None:
+            return self.closing.label
+        if closed is None:
+            return "open"
+        if closed.code == CloseReason.MESSAGE_TOO_BIG.code:
+            return CloseReason.MESSAGE_TOO_BIG.label
+        return "peer_lost" if closed.code == 1006 else "peer_closed"
+
+    async def receive(self) -> str | bytes:
+        """The next message. Raises LinkClosed at the end."""
+        try:
+            return await self._connection.get_message()
+        except ConnectionClosed as error:
+            raise LinkClosed(f"link {self.id} is closed") from error
+
+    def __aiter__(self) -> Link:
+        """All messages until the peer closes."""
+        return self
+
+    async def __anext__(self) -> str | bytes:
+        """The next message."""
+        try:
+            return await self._connection.get_message()
+        except ConnectionClosed:
+            raise StopAsyncIteration from None
+
+    def send(self, data: Data, optional: bool = False) -> bool:
+        """Queue a message: str goes as text, bytes as binary frame; False if it will not be sent.
+
+        Optional messages are dropped for a slow peer; one with too much of the rest is closed, QUEUE_FULL.
+        """
+        if self.closing is not None or self._handled:
+            return False
+        if self._outbox.put(data, optional):
+            return True
+        self.close(CloseReason.QUEUE_FULL)
+        return False
+
+    def close(self, reason: CloseReason, text: str | None = None) -> None:
+        """End the link: what is queued is still sent, then the peer is told the reason (`text` for its text).
+
+        Only the first call counts.
+        """
+        if self.closing is None:
+            self.closing = reason
+            self._text = reason.text if text is None else text
+            self._handling.cancel()
+            self._writing.deadline = trio.current_time() + self._settings.write_seconds
+            self._outbox.wake()
+
+    def statistics(self) -> OutboxStatistics:
+        """How much waits to be sent."""
+        return self._outbox.statistics()
+
+    async def run(self, nursery: trio.Nursery, handler: Callable[[Link], Awaitable[object]]) -> None:
+        """Serve the link to its end, with helper tasks in `nursery`; for `serve_link`."""
+        nursery.start_soon(self._write, nursery)
+        sound = True
+        with self._handling:
+            sound = await guarded(self.kind, _until_closed, handler, self)
+        self._handled = True
+        if not sound:
+            self.close(CloseReason.INTERNAL_ERROR)
+        elif self._connection.closed is None:
+            self.close(CloseReason.NORMAL)
+        self._outbox.wake()
+        await self._written.wait()
+
+    def end(self) -> None:
+        """Count the link as closed and forget what is still queued; for `serve_link`."""
+        self._handled = True
+        self._outbox.clear()
+        self._stream.when_closed(None)
+        outcome = "cut" if self.outcome == "open" else self.outcome
+        LINKS_OPEN.labels(self.kind).dec()
+        LINK_CLOSES.labels(self.kind, outcome).inc()
+        logger.debug(
+            "link_closed",
+            link=self.id,
+            address=self.peer.address,
+            reason=outcome,
+            seconds=round(trio.current_time() - self.opened_at, 3),
+        )
+
+    async def _write(self, nursery: trio.Nursery) -> None:
+        """The one writer: sends, pings, and says goodbye."""
+        try:
+            with self._writing:
+                await self._send_and_ping(nursery)
+                if self.closing is not None:
+                    self._writing.deadline = trio.current_time() + self._settings.close_seconds
+                    await self._connection.aclose(self.closing.code, self._text)
+        except ConnectionClosed:
+            # The handler may still take what the peer sent before it went.
+            self._handling.deadline = trio.current_time() + self._settings.close_seconds
+        self._written.set()
+
+    async def _send_and_ping(self, nursery: trio.Nursery) -> None:
+        """Send until the link is to be closed and the outbox is empty."""
+        look_at = trio.current_time() + self._ping_pause()
+        while True:
+            data = self._outbox.take()
+            if data is not None:
+                await self._connection.send_message(data)
+                continue
+            if self.closing is not None or self._handled:
+                return
+            with trio.CancelScope(deadline=look_at) as nap:
+                await self._outbox.wait()
+            if nap.cancelled_caught:
+                # After a standstill of the process, what has come meanwhile is to be read first.
+                await trio.lowlevel.checkpoint()
+                look_at = self._look_after_peer(nursery)
+
+    def _look_after_peer(self, nursery: trio.Nursery) -> float:
+        """Ping the peer or give it up; answers when to look again (trio clock)."""
+        now = trio.current_time()
+        if not self.may_ping:
+            return now + self._ping_pause()
+        heard_at = self._stream.heard_at
+        if heard_at >= self._asked_at:
+            self._asked_at = now
+        gone_at = max(heard_at + self._settings.idle_seconds, self._asked_at + self._settings.ping_seconds)
+        if now >= gone_at:
+            self.close(CloseReason.SILENT_PEER)
+            return inf
+        nursery.start_soon(self._ping)
+        return min(now + self._ping_pause(), gone_at)
+
+    async def _ping(self) -> None:
+        sent_at = trio.current_time()
+        try:
+            await self._connection.ping()
+        except ConnectionClosed:
+            return
+        self.round_trip = trio.current_time() - sent_at
+
+    def _ping_pause(self) -> float:
+        return self._settings.ping_seconds * (1 - PING_SPREAD * random.random())
+
+    def _on_stream_closed(self) -> None:
+        if self._stream.stalled:
+            self.close(CloseReason.WRITE_TIMEOUT)
+
+
+Handler = Callable[[Link], Awaitable[object]]
+"""What a session or a node does with its link; it ends by returning, by LinkClosed, or by cancellation."""
+
+
+async def serve_link(
+    kind: str,
+    stream: trio.abc.HalfCloseableStream,
+    peer: Peer,
+    settings: LinkSettings,
+    handler: Handler,
+    *,
+    budget: Budget | None = None,
+) -> None:
+    """Make a `Link` of the untouched upgrade request on `stream`, run `handler` on it, and close it.
+
+    What its outbox holds counts against `budget`.
+    """
+    timed = TimedStream(stream, settings.write_seconds)
+    link: Link | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            connection = await _shake_hands(nursery, timed, settings)
+            if connection is None:
+                LINK_CLOSES.labels(kind, "bad_handshake").inc()
+            else:
+                link = Link(kind, peer, settings, timed, connection, budget)
+                LINKS_OPEN.labels(kind).inc()
+                await link.run(nursery, handler)
+            nursery.cancel_scope.cancel()
+        if link is not None and link.outcome == CloseReason.MESSAGE_TOO_BIG.label:
+            await timed.drain(LINGER_SECONDS)
+    except* LocalProtocolError as group:
+        # trio-websocket answers a ping although our close frame is already out.
+        logger.debug("link_protocol_race", kind=kind, exc_info=group)
+    finally:
+        if link is not None:
+            link.end()
+        await trio.aclose_forcefully(timed)
+
+
+async def _shake_hands(
+    nursery: trio.Nursery, stream: TimedStream, settings: LinkSettings
+) -> WebSocketConnection | None:
+    """The accepted connection, or None: on a bad upgrade the library neither returns nor raises."""
+    with trio.move_on_after(settings.handshake_seconds) as patience:
+        # The library closes the stream of a bad upgrade itself; there is no need to wait any longer then.
+        stream.when_closed(patience.cancel)
+        try:
+            request = await wrap_server_stream(
+                nursery,
+                stream,
+                message_queue_size=MESSAGE_QUEUE_SIZE,
+                max_message_size=settings.max_message_bytes,
+                receive_buffer_size=RECEIVE_BUFFER_BYTES,
+            )
+            return await request.accept()
+        except ConnectionClosed:
+            return None
+    return None
+
+
+async def _until_closed(handler: Handler, link: Link) -> None:
+    try:
+        await handler(link)
+    except* LinkClosed:
+        pass
