@@ -32,5 +32,5 @@ QUEUE_SECONDS = Histogram(
 )
 SESSIONS = Gauge("linguad_sessions", "Sessions, attached or waiting to be taken up again", ["state"])
 NODES = Gauge("linguad_nodes", "Nodes by status", ["status"])
-HTTP_REQUESTS = Counter("linguad_http_requests_total", "HTTP requests by the status answered", ["app", "status"])
-BUFFERED_BYTES = Gauge("linguad_buffered_bytes", "Bytes held for connections, of server.max_buffered_bytes")
+HTTP_REQUESTS = Counter("linguad_http_requests_total", "HTTP requests by status", ["app", "status"])
+BUFFERED_BYTES = Gauge("linguad_buffered_bytes", "Bytes held for connections (server.max_buffered_bytes)")

@@ -1,0 +1,133 @@
+"""The outbox against a naive model, and the budget it shares."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from linguad.net.outbox import Budget, Outbox
+
+MOST_MESSAGES = 6
+MOST_BYTES = 60
+
+
+class OutboxMachine(RuleBasedStateMachine):
+    """The model is a plain list; it drops as the rules in the docstring of `Outbox` say."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.budget = Budget(100)
+        self.drops = 0
+        self.outbox = Outbox(MOST_MESSAGES, MOST_BYTES, self.budget, self.count_drop)
+        self.queue: list[tuple[str | bytes, bool]] = []
+        self.writing: str | bytes | None = None
+        self.dropped = 0
+
+    def count_drop(self) -> None:
+        self.drops += 1
+
+    def size(self) -> int:
+        held = [data for data, _ in self.queue] + ([] if self.writing is None else [self.writing])
+        return sum(len(data if isinstance(data, bytes) else data.encode()) for data in held)
+
+    def fits(self, data: str | bytes, part: int) -> bool:
+        more = len(data if isinstance(data, bytes) else data.encode())
+        return len(self.queue) + 1 <= MOST_MESSAGES // part and self.size() + more <= MOST_BYTES // part
+
+    @rule(data=st.text(max_size=20) | st.binary(max_size=70), optional=st.booleans())
+    def put(self, data: str | bytes, optional: bool) -> None:
+        part = 2 if optional else 1
+        while not self.fits(data, part) and any(flag for _, flag in self.queue):
+            oldest = next(index for index, (_, flag) in enumerate(self.queue) if flag)
+            del self.queue[oldest]
+            self.dropped += 1
+        fits = self.fits(data, part)
+        if fits:
+            self.queue.append((data, optional))
+        elif optional:
+            self.dropped += 1
+        assert self.outbox.put(data, optional) == (fits or optional)
+
+    @rule()
+    def take(self) -> None:
+        self.writing = self.queue.pop(0)[0] if self.queue else None
+        assert self.outbox.take() == self.writing
+
+    @rule()
+    def clear(self) -> None:
+        self.queue.clear()
+        self.writing = None
+        self.outbox.clear()
+
+    @invariant()
+    def counts_are_exact(self) -> None:
+        statistics = self.outbox.statistics()
+        assert statistics.bytes == self.size() == self.budget.used
+        assert statistics.dropped == self.dropped == self.drops
+        assert statistics.bytes <= MOST_BYTES
+
+
+OutboxMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestOutboxMachine = OutboxMachine.TestCase
+
+
+def test_budget_tells_when_too_much_is_held() -> None:
+    budget = Budget(100)
+    first, second = Outbox(10, 1000, budget), Outbox(10, 1000, budget)
+    assert first.put(b"x" * 60)
+    assert not budget.over
+    assert second.put(b"x" * 60)
+    assert budget.over
+    assert budget.used == 120
+    second.clear()
+    assert not budget.over
+
+
+async def test_writer_waits_for_a_message(autojump_clock: MockClock) -> None:
+    outbox = Outbox(10, 1000)
+    got: list[str | bytes | None] = []
+
+    async def write() -> None:
+        while True:
+            data = outbox.take()
+            if data is None:
+                await outbox.wait()
+            else:
+                got.append(data)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(write)
+        for number in range(3):
+            await wait_all_tasks_blocked()
+            outbox.put(f"{number}a")
+            outbox.put(f"{number}b")
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert got == ["0a", "0b", "1a", "1b", "2a", "2b"]
+
+
+async def test_wait_returns_at_once_when_there_is_something(autojump_clock: MockClock) -> None:
+    outbox = Outbox(10, 1000)
+    outbox.put(b"x")
+    with trio.fail_after(1):
+        await outbox.wait()
+
+
+async def test_wake_without_a_message(autojump_clock: MockClock) -> None:
+    outbox = Outbox(10, 1000)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(outbox.wait)
+        await wait_all_tasks_blocked()
+        outbox.wake()
+    assert outbox.take() is None
+
+
+@pytest.mark.parametrize("data", ["ü" * 10, b"x" * 20])
+def test_size_is_that_on_the_wire(data: str | bytes) -> None:
+    outbox = Outbox(10, 20)
+    assert outbox.put(data)
+    assert outbox.statistics().bytes == 20
