@@ -307,6 +307,7 @@ cdef class NodeTable:
     cdef uint64_t random
     cdef int choices
     cdef int64_t max_members
+    cdef int32_t fixed_pools
     cdef Row* rows
     cdef Key* keys
     cdef Py_ssize_t row_count

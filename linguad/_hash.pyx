@@ -111,14 +111,23 @@ cdef inline double checked_seconds(double seconds) except -1.0:
 cdef class NodeTable:
     """Slots and loads of all nodes, and the choice of a node for a job (see `_hash_py.NodeTable`)."""
 
-    def __cinit__(self, *, uint64_t hash_seed=0, uint64_t rng_seed=1, int choices=3, int64_t max_members=100):
+    def __cinit__(
+        self,
+        *,
+        uint64_t hash_seed=0,
+        uint64_t rng_seed=1,
+        int choices=3,
+        int64_t max_members=100,
+        int32_t pools=0,
+    ):
         if not 1 <= choices <= CHOICES_ROOM:
             raise ValueError(f"choices must be 1 to {MAX_CHOICES}")
-        if max_members < 1:
-            raise ValueError("max_members must be at least 1")
+        if max_members < 1 or not 0 <= pools <= POOL_LADDER[-1]:
+            raise ValueError(f"max_members must be at least 1, pools 0 to {POOL_LADDER[-1]}")
         self.hash_seed = hash_seed
         self.choices = choices
         self.max_members = max_members
+        self.fixed_pools = pools
         self.random = hash_of(b"node table", rng_seed) or 1
         self.node_ids = []
         self.spare_rows = []
@@ -215,7 +224,7 @@ cdef class NodeTable:
             raise ValueError(f"row {row} is already in key {key}")
         checked_speed(speed)
         node.links = <Link*> with_room(node.links, node.size, sizeof(Link))
-        reshard(self.rows, entry, pool_count(entry.members + 1, self.max_members))
+        reshard(self.rows, entry, self.fixed_pools or pool_count(entry.members + 1, self.max_members))
         cdef Pool* pool = &entry.pools[pool_of(entry, node)]
         pool.entries = <Entry*> with_room(pool.entries, pool.size, sizeof(Entry))
         cdef Entry new = Entry(speed, <int32_t> row, node.size)
@@ -425,7 +434,7 @@ cdef class NodeTable:
         displace(self.rows, entry, &self.rows[row].links[link_at])
         drop_link(self.keys, &self.rows[row], link_at)
         entry.members -= 1
-        reshard(self.rows, entry, pool_count(entry.members, self.max_members))
+        reshard(self.rows, entry, self.fixed_pools or pool_count(entry.members, self.max_members))
         return 0
 
     cdef int recycle(self, Py_ssize_t row) except -1:

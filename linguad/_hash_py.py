@@ -19,7 +19,14 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Final
 
-POOL_LADDER: Final = (1, 2, 3, 5, 7, 11, 17, 29, 47, 79, 127, 211, 347, 577, 997)  # primes, × 1.65 or so
+from linguad._pool_ids import MASK
+from linguad._pool_ids import POOL_LADDER as POOL_LADDER
+from linguad._pool_ids import fnv1a64 as fnv1a64
+from linguad._pool_ids import pick_index_for_key as pick_index_for_key
+from linguad._pool_ids import pool_count_for as pool_count_for
+from linguad._pool_ids import pool_id_for_key as pool_id_for_key
+from linguad._pool_ids import pool_probe_order as pool_probe_order
+from linguad._pool_ids import ring_order_ids as ring_order_ids
 
 MAX_EXCLUDED: Final = 4  # rows that one selection may exclude
 MAX_CHOICES: Final = 16  # more samples than this cost more than they improve
@@ -30,51 +37,6 @@ STICKY_RATIO: Final = 1.5  # a session keeps its node while it is done within th
 STICKY_MARGIN_S: Final = 1.0  # ... or so long after it
 
 Rows = Sequence[int]
-
-_MASK: Final = 0xFFFF_FFFF_FFFF_FFFF
-_FNV_START: Final = 0xCBF2_9CE4_8422_2325
-_FNV_PRIME: Final = 0x100_0000_01B3
-
-
-def fnv1a64(key: str | bytes, seed: int) -> int:
-    """64-bit FNV-1a of the key (text as UTF-8) followed by the seed as 8 bytes, least significant first.
-
-    Raises OverflowError for a seed outside 64 bits, TypeError for another kind of key.
-    """
-    if not isinstance(key, (str, bytes)):
-        raise TypeError("a key is text or bytes")
-    state = _FNV_START
-    for byte in (key.encode() if isinstance(key, str) else key) + seed.to_bytes(8, "little"):
-        state = (state ^ byte) * _FNV_PRIME & _MASK
-    return state
-
-
-def pool_id_for_key(count: int, seed: int, key: str | bytes) -> int:
-    """The pool, 0 to count - 1, in which a node or a job belongs; a count below 1 means 1."""
-    return fnv1a64(key, seed) % max(count, 1)
-
-
-def pick_index_for_key(n: int, seed: int, key: str | bytes) -> int:
-    """The index, 0 to n - 1, that a key prefers in a list of n; n below 1 means 1."""
-    return fnv1a64(key, seed) % max(n, 1)
-
-
-def pool_probe_order(count: int, preferred: int) -> list[int]:
-    """All pool ids once, as a ring from the preferred one; a count below 1 means 1."""
-    return ring_order_ids(range(max(count, 1)), preferred)
-
-
-def ring_order_ids(ids: Sequence[int], start: int) -> list[int]:
-    """The ids as a ring from index `start` (modulo their number)."""
-    at = start % len(ids) if ids else 0
-    return [*ids[at:], *ids[:at]]
-
-
-def pool_count_for(members: int, max_members: int = 100) -> int:
-    """The smallest number of the ladder with at most `max_members` a pool on average; ValueError below 1."""
-    if max_members < 1:
-        raise ValueError("max_members must be at least 1")
-    return next((count for count in POOL_LADDER if count * max_members >= members), POOL_LADDER[-1])
 
 
 @dataclass(slots=True, eq=False)
@@ -153,21 +115,29 @@ class NodeTable:
     """Slots and loads of all nodes, and the choice of a node for a job.
 
     `hash_seed` places nodes in pools, `rng_seed` starts the table's own generator (xorshift64*), `choices` is
-    the number of rows compared in a pool, `max_members` the average size of a full pool.
+    the number of rows compared in a pool, `max_members` the average size of a full pool, `pools` the number
+    of pools of every key (0: by the ladder).
     Unknown handles raise KeyError, numbers out of range ValueError: seconds are finite and not negative,
     speeds finite and above 0, caps 0 to MAX_CAP.
     """
 
     def __init__(
-        self, *, hash_seed: int = 0, rng_seed: int = 1, choices: int = 3, max_members: int = 100
+        self,
+        *,
+        hash_seed: int = 0,
+        rng_seed: int = 1,
+        choices: int = 3,
+        max_members: int = 100,
+        pools: int = 0,
     ) -> None:
         if not 1 <= choices <= MAX_CHOICES:
             raise ValueError(f"choices must be 1 to {MAX_CHOICES}")
-        if max_members < 1:
-            raise ValueError("max_members must be at least 1")
+        if max_members < 1 or not 0 <= pools <= POOL_LADDER[-1]:
+            raise ValueError(f"max_members must be at least 1, pools 0 to {POOL_LADDER[-1]}")
         self._hash_seed = hash_seed
         self._choices = choices
         self._max_members = max_members
+        self._fixed_pools = pools
         self._random = fnv1a64(b"node table", rng_seed) or 1  # xorshift needs a state other than 0
         self._rows: dict[int, _Row] = {}
         self._keys: dict[int, _Key] = {}
@@ -355,7 +325,7 @@ class NodeTable:
         if len(exclude) > MAX_EXCLUDED:
             raise ValueError(f"at most {MAX_EXCLUDED} rows may be excluded")
         entry = self._key(key)
-        if not 0 <= route <= _MASK:
+        if not 0 <= route <= MASK:
             raise OverflowError("route must fit 64 bits")
         if not entry.free:
             return None
@@ -397,10 +367,10 @@ class NodeTable:
         """A random index below n (at most 2**32) from xorshift64*."""
         x = self._random
         x ^= x >> 12
-        x ^= x << 25 & _MASK
+        x ^= x << 25 & MASK
         x ^= x >> 27
         self._random = x
-        return ((x * 0x2545_F491_4F6C_DD1D & _MASK) >> 32) * n >> 32
+        return ((x * 0x2545_F491_4F6C_DD1D & MASK) >> 32) * n >> 32
 
     def _take(self, node: _Row, audio_s: float) -> None:
         node.open_s += audio_s
@@ -438,7 +408,7 @@ class NodeTable:
 
     def _shard(self, entry: _Key, members: int) -> None:
         """Spread the rows anew if this number of members asks for another number of pools."""
-        count = pool_count_for(members, self._max_members)
+        count = self._fixed_pools or pool_count_for(members, self._max_members)
         if count == len(entry.pools):
             return
         old = entry.pools

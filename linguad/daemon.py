@@ -71,6 +71,7 @@ class Daemon:
             rng_seed=int.from_bytes(os.urandom(8), "little") or 1,
             choices=pools.choices,
             max_members=pools.max_members,
+            pools=pools.count,
         )
         self.fleet = Fleet(_node_rules(config), table, ids, pools.hash_seed)
         self.engine = Engine(

@@ -256,7 +256,7 @@ def test_wrong_values_change_nothing(make: Make, use: Callable[[NodeTable, int, 
 
 
 def test_wrong_settings(make: Make) -> None:
-    for settings_ in ({"choices": 0}, {"choices": pools.MAX_CHOICES + 1}, {"max_members": 0}):
+    for settings_ in ({"choices": 0}, {"choices": pools.MAX_CHOICES + 1}, {"max_members": 0}, {"pools": 998}):
         with pytest.raises(ValueError):
             make(**settings_)
     with pytest.raises(OverflowError):

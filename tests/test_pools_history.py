@@ -33,10 +33,12 @@ class Model:
 class Twins:
     """Does the same to both twins and compares the answers, and keeps the model in step."""
 
-    def __init__(self, seed: int, choices: int, max_members: int) -> None:
+    def __init__(self, seed: int, choices: int, max_members: int, pools: int = 0) -> None:
         compiled = importlib.import_module("linguad._hash")
         self.tables = [
-            twin.NodeTable(hash_seed=seed, rng_seed=seed, choices=choices, max_members=max_members)
+            twin.NodeTable(
+                hash_seed=seed, rng_seed=seed, choices=choices, max_members=max_members, pools=pools
+            )
             for twin in (compiled, _hash_py)
         ]
         self.model = Model()
@@ -225,11 +227,14 @@ TestHistory = History.TestCase
 TestHistory.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 
 
-@pytest.mark.parametrize(("seed", "nodes", "max_members"), [(1, 30, 100), (2, 120, 3), (3, 300, 20)])
-def test_long_history(seed: int, nodes: int, max_members: int) -> None:
+@pytest.mark.parametrize(
+    ("seed", "nodes", "max_members", "pools"),
+    [(1, 30, 100, 0), (2, 120, 3, 0), (3, 300, 20, 0), (4, 60, 100, 7)],
+)
+def test_long_history(seed: int, nodes: int, max_members: int, pools: int) -> None:
     """Thousands of steps over a fleet that grows, shrinks and fills up."""
     chance = random.Random(seed)
-    twins = Twins(seed, choices=1 + seed, max_members=max_members)
+    twins = Twins(seed, choices=1 + seed, max_members=max_members, pools=pools)
     model = twins.model
     keys = [twins.add_key() for _ in range(8)]
 

@@ -134,7 +134,7 @@ class Pools(Table, frozen=True, kw_only=True):
         int,
         Meta(
             ge=0,
-            le=65535,
+            le=997,
             description="Pools per language pair. 0 takes the smallest number of a fixed ladder that keeps "
             "each pool at max_members, so that pools grow with the fleet; a fixed number is "
             "best a prime.",
