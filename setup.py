@@ -7,9 +7,12 @@ plain-Python twin, slower, and says so at start.
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-setup(
-    ext_modules=cythonize(
-        [Extension("linguad._hash", ["linguad/_hash.pyx"], extra_compile_args=["-O3"], optional=True)],
-        compiler_directives={"language_level": "3"},
-    )
+extensions = cythonize(
+    [Extension("linguad._hash", ["linguad/_hash.pyx"], extra_compile_args=["-O3"])],
+    compiler_directives={"language_level": "3"},
 )
+for extension in extensions:
+    # Only here: cythonize makes new objects and forgets this.
+    extension.optional = True
+
+setup(ext_modules=extensions)
