@@ -151,6 +151,34 @@ class Process:
                 self._changed.notify_all()
 
 
+class Http:
+    """A connection that stays open between its requests."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+        self._protocol = h11.Connection(h11.CLIENT)
+
+    async def get(self, path: str, **headers: str) -> tuple[int, str]:
+        """Status and body of a GET request."""
+        protocol = self._protocol
+        request = h11.Request(method="GET", target=path, headers=[("Host", "x"), *headers.items()])
+        status, body = 0, b""
+        with trio.fail_after(PATIENCE_S):
+            await self._stream.send_all(protocol.send(request) + protocol.send(h11.EndOfMessage()))
+            while True:
+                match protocol.next_event():
+                    case h11.NEED_DATA:
+                        protocol.receive_data(await self._stream.receive_some())
+                    case h11.Response(status_code=status):
+                        pass
+                    case h11.Data(data=part):
+                        body += part
+                    case h11.EndOfMessage():
+                        if protocol.states == {h11.CLIENT: h11.DONE, h11.SERVER: h11.DONE}:
+                            protocol.start_next_cycle()
+                        return status, body.decode()
+
+
 class DaemonProcess(Process):
     """`linguad serve`."""
 
@@ -204,24 +232,16 @@ class DaemonProcess(Process):
             yield node
             nursery.cancel_scope.cancel()
 
+    @asynccontextmanager
+    async def http(self) -> AsyncIterator[Http]:
+        """A connection for HTTP requests."""
+        async with await trio.open_tcp_stream("127.0.0.1", await self.port()) as stream:
+            yield Http(stream)
+
     async def get(self, path: str, **headers: str) -> tuple[int, str]:
         """Status and body of a GET request."""
-        with trio.fail_after(PATIENCE_S):
-            async with await trio.open_tcp_stream("127.0.0.1", await self.port()) as stream:
-                peer = h11.Connection(h11.CLIENT)
-                request = h11.Request(method="GET", target=path, headers=[("Host", "x"), *headers.items()])
-                await stream.send_all(peer.send(request))
-                status, body = 0, b""
-                while True:
-                    match peer.next_event():
-                        case h11.NEED_DATA:
-                            peer.receive_data(await stream.receive_some())
-                        case h11.Response(status_code=status):
-                            pass
-                        case h11.Data(data=part):
-                            body += part
-                        case h11.EndOfMessage():
-                            return status, body.decode()
+        async with self.http() as http:
+            return await http.get(path, **headers)
 
     async def talk(self, data: bytes) -> bytes:
         """Send bytes and read to the end of the connection."""

@@ -5,6 +5,7 @@ Rules: a daemon of its own for each test, on a real port; signals as systemd sen
 
 from __future__ import annotations
 
+import json
 import signal
 
 import pytest
@@ -36,6 +37,22 @@ async def test_open_job_is_finished_and_delivered(number: int, start: Start) -> 
     assert await daemon.ended() == 0
     assert daemon.complaints == []
     assert daemon.events[-1]["event"] == "stopped"
+
+
+async def test_no_new_work_is_asked_for_while_it_ends(start: Start) -> None:
+    """What a load balancer sees on the connection it has kept."""
+    daemon = start()
+    async with daemon.http() as http, daemon.node() as node, daemon.client() as client:
+        status, body = await http.get("/ready")
+        assert (status, json.loads(body)["ready"]) == (200, True)
+        await client.speak()
+        job = await node.job()
+        daemon.signal(signal.SIGTERM)
+        await daemon.event("draining")
+        status, body = await http.get("/ready")
+        assert (status, json.loads(body)["reasons"]) == (503, ["draining"])
+        await node.answer(job)
+        await client.result()
 
 
 async def test_speech_that_was_not_cut_yet_is_translated(start: Start) -> None:
