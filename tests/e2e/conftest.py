@@ -42,6 +42,8 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess]:
         nodes={"max_message_bytes": 1024 * 1024, "register_timeout_seconds": 0.5},
         jobs={"pending_timeout_seconds": 0.5},
     )
-    yield running
-    running.stop()
-    running.clear_away()
+    try:
+        yield running
+        running.stop()
+    finally:
+        running.clear_away()
