@@ -15,11 +15,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from linguad import config, log
-from linguad.errors import EngineError, LinguadError
+from linguad.errors import EngineError
+from linguad.net import dial
 from linguad.net.supervise import watch_signals
 from linguad.worker import languages, machine
-from linguad.worker.agent import Agent, AgentSettings, unless
-from linguad.worker.dial import dial
+from linguad.worker.agent import Agent, AgentSettings, scheduler_at, unless
 from linguad.worker.engines import ENGINES, echo
 from linguad.worker.engines.base import Hello
 from linguad.worker.pipeline import Pipeline
@@ -102,9 +102,9 @@ def run(args: argparse.Namespace) -> int:
     if args.server is None:
         return _complain(f"--server is missing, for example --server {EXAMPLE}", 2)
     try:
-        dial(args.server)
-    except LinguadError as error:
-        return _complain(str(error), 2)
+        dial.parse(args.server)
+    except dial.AddressError:
+        return _complain(f"{args.server!r} is not an address like {EXAMPLE}", 2)
     log.configure(config.Log(level=args.log_level))
     return trio.run(_serve, args, restrict_keyboard_interrupt_to_checkpoints=True)
 
@@ -124,7 +124,7 @@ async def _serve(args: argparse.Namespace) -> int:
         if runner is not None:
             logger.info("node_started", name=args.name, pairs=pairs_served(runner.offer()))
             hardware = await trio.to_thread.run_sync(machine.hardware)
-            await Agent(runner, dial(args.server), settings, hardware).run(stop)
+            await Agent(runner, scheduler_at(args.server), settings, hardware).run(stop)
             logger.info("node_stopped", name=args.name)
         elif not stop.is_set():
             names = ", ".join(args.engines)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from math import inf
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -12,12 +15,11 @@ import trio
 from trio_websocket import ConnectionRejected, WebSocketConnection, wrap_client_stream
 
 from linguad.errors import LinguadError
+from linguad.net.stream import TimedStream
 from linguad.net.websocket import MESSAGE_QUEUE_SIZE, RECEIVE_BUFFER_BYTES
 
 CLOSE_SECONDS = 5.0
 """How long the peer may take to answer our close frame, s."""
-
-Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
 
 class DialError(LinguadError):
@@ -42,22 +44,31 @@ class Target(NamedTuple):
 
 @asynccontextmanager
 async def websocket(
-    url: str, *, connect_seconds: float = 10.0, max_message_bytes: int = 16 * 2**20
+    url: str,
+    *,
+    connect_seconds: float = 10.0,
+    write_seconds: float = inf,
+    max_message_bytes: int = 16 * 2**20,
 ) -> AsyncGenerator[WebSocketConnection]:
     """An open connection to a ws:// or wss:// URL, closed with code 1000 at the end of the block.
 
-    `connect_seconds` is the deadline for TCP with TLS, and again for the upgrade. Raises DialError; what the
-    block itself raises comes out as it is.
+    `connect_seconds` is the deadline for TCP, TLS and the upgrade together; a peer that takes nothing for
+    `write_seconds` breaks the connection. Raises DialError; what the block itself raises comes out as it is.
     """
     target = parse(url)
+    attempt = partial(_attempt, url, connect_seconds, trio.current_time() + connect_seconds)
     ws: WebSocketConnection | None = None
     try:
         with ungrouped():
-            async with _connected(target, url, connect_seconds) as stream, trio.open_nursery() as nursery:
-                with _deadline(url, connect_seconds):
+            with attempt():
+                tcp = await trio.open_tcp_stream(target.host, target.port)
+            # The WebSocket library would leave the stream open after a refused upgrade.
+            async with TimedStream(tcp, write_seconds) as timed, trio.open_nursery() as nursery:
+                with attempt():
+                    stream = await _secure(timed, target.host) if target.tls else timed
                     ws = await wrap_client_stream(
                         nursery,
-                        stream,
+                        stream,  # type: ignore[arg-type] # any stream will do
                         target.authority,
                         target.resource,
                         message_queue_size=MESSAGE_QUEUE_SIZE,
@@ -106,39 +117,23 @@ def ungrouped() -> Iterator[None]:
             error.__context__ = context
 
 
-@asynccontextmanager
-async def _connected(target: Target, url: str, seconds: float) -> AsyncGenerator[Stream]:
-    """The stream, which the WebSocket library would leave open after a refused upgrade."""
-    stream = await _connect(target, url, seconds)
-    try:
-        yield stream
-    finally:
-        await trio.aclose_forcefully(stream)
-
-
-async def _connect(target: Target, url: str, seconds: float) -> Stream:
-    try:
-        with _deadline(url, seconds):
-            if not target.tls:
-                return await trio.open_tcp_stream(target.host, target.port)
-            stream = await trio.open_ssl_over_tcp_stream(target.host, target.port, https_compatible=True)
-            try:
-                await stream.do_handshake()
-            except BaseException:
-                await trio.aclose_forcefully(stream)
-                raise
-            return stream
-    except (OSError, trio.BrokenResourceError) as error:
-        raise DialError(f"cannot connect to {url}: {_reason(error)}") from error
+async def _secure(stream: TimedStream, host: str) -> trio.SSLStream[TimedStream]:
+    context = ssl.create_default_context()
+    secured = trio.SSLStream(stream, context, server_hostname=host, https_compatible=True)
+    await secured.do_handshake()
+    return secured
 
 
 @contextmanager
-def _deadline(url: str, seconds: float) -> Iterator[None]:
+def _attempt(url: str, seconds: float, deadline: float) -> Iterator[None]:
+    """One step of the way to the peer, all of which have the same deadline (trio clock)."""
     try:
-        with trio.fail_after(seconds):
+        with trio.fail_at(deadline):
             yield
     except trio.TooSlowError:
         raise DialError(f"{url} did not answer as a WebSocket within {seconds:g} s") from None
+    except (OSError, trio.BrokenResourceError) as error:
+        raise DialError(f"cannot connect to {url}: {_reason(error)}") from error
 
 
 def _reason(error: BaseException) -> str:

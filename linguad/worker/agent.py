@@ -10,18 +10,18 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from functools import partial
-from math import inf
 from typing import TypeVar
 
 import msgspec
 import trio
-from trio_websocket import ConnectionClosed, ConnectionRejected, HandshakeError, WebSocketConnection
+from trio_websocket import ConnectionClosed, WebSocketConnection
 
 from linguad import __version__, log
 from linguad.errors import ErrorCode, WireError
+from linguad.net.dial import DialError, websocket
 from linguad.net.outbox import Outbox
 from linguad.net.supervise import guarded
 from linguad.wire import codec
@@ -40,11 +40,16 @@ from linguad.wire.node import (
     SchedulerError,
 )
 from linguad.worker import machine
-from linguad.worker.dial import Dial
 from linguad.worker.runner import JobFailed, Runner
 
 CONNECT_SECONDS = 10.0
 """TCP, TLS and the upgrade are slow only when something is wrong."""
+
+WRITE_SECONDS = 10.0
+"""A scheduler that takes not one byte for so long is gone."""
+
+MAX_MESSAGE_BYTES = 100 << 20
+"""Receive limit of real nodes (node-protocol 1)."""
 
 ACK_SECONDS = 30.0
 """A scheduler answers a registration at once; without an answer only a new socket helps (0.3 item 3)."""
@@ -63,6 +68,9 @@ MAX_WAITING_JOBS = 16
 
 REMEMBERED = 10_000
 """Ids kept to recognise what comes twice; real nodes keep them all."""
+
+Dial = Callable[[], AbstractAsyncContextManager[WebSocketConnection]]
+"""Opens a connection for as long as a block lasts. Raises DialError."""
 
 T = TypeVar("T")
 logger = log.get(__name__)
@@ -117,12 +125,18 @@ class Agent:
         """One connection from dialling to its end, for whatever reason it ends."""
         try:
             async with trio.open_nursery() as link:
-                ws = await unless(stop, partial(self._dial, link), CONNECT_SECONDS)
+                ws = await unless(stop, partial(link.start, self._hold))
                 if ws is not None:
                     await self._talk(ws, stop, jobs)
                 link.cancel_scope.cancel()
-        except* (OSError, HandshakeError, trio.BrokenResourceError, trio.TooSlowError) as group:
+        except* (DialError, trio.TooSlowError) as group:
             self._log.warning("scheduler_unreachable", reason=_reason(group), retry_in_s=self._pause)
+
+    async def _hold(self, task_status: trio.TaskStatus[WebSocketConnection]) -> None:
+        """Dial, and keep the connection until cancelled."""
+        async with self._dial() as ws:
+            task_status.started(ws)
+            await trio.sleep_forever()
 
     async def _talk(self, ws: WebSocketConnection, stop: trio.Event, jobs: trio.Nursery) -> None:
         self._pause = self._settings.reconnect_seconds
@@ -344,26 +358,29 @@ async def _ends(part: Callable[[], Awaitable[None]], scope: trio.CancelScope) ->
     scope.cancel()
 
 
-async def unless(stop: trio.Event, call: Callable[[], Awaitable[T]], seconds: float = inf) -> T | None:
-    """What `call` gives, or None if `stop` comes first. Raises TooSlowError after `seconds`."""
+async def unless(stop: trio.Event, call: Callable[[], Awaitable[T]]) -> T | None:
+    """What `call` gives, or None if `stop` comes first."""
     result: T | None = None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_ends, stop.wait, nursery.cancel_scope)
-        with trio.fail_after(seconds):
-            result = await call()
+        result = await call()
         nursery.cancel_scope.cancel()
     return result
 
 
+def scheduler_at(url: str) -> Dial:
+    """How a node reaches the scheduler at a ws:// or wss:// address."""
+    return partial(
+        websocket,
+        url,
+        connect_seconds=CONNECT_SECONDS,
+        write_seconds=WRITE_SECONDS,
+        max_message_bytes=MAX_MESSAGE_BYTES,
+    )
+
+
 def _reason(error: BaseException) -> str:
-    """What went wrong on the way to the scheduler, out of the groups and causes it is wrapped in."""
+    """What went wrong between this node and the scheduler, out of the groups it is wrapped in."""
     if isinstance(error, BaseExceptionGroup):
         return _reason(error.exceptions[0])
-    if isinstance(error, trio.TooSlowError):
-        return "no answer in time"
-    if isinstance(error, ConnectionRejected):
-        return f"HTTP status {error.status_code}; is the path /ws/node?"
-    system = getattr(error, "strerror", None)
-    if not system and error.__cause__ is not None:
-        return _reason(error.__cause__)
-    return system or str(error) or type(error).__name__
+    return "no answer in time" if isinstance(error, trio.TooSlowError) else str(error)

@@ -19,6 +19,7 @@ from trio.testing import MockClock, memory_stream_pair
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream, wrap_server_stream
 
 from linguad.errors import ErrorCode
+from linguad.net.dial import DialError
 from linguad.wire.common import ExtraResult
 from linguad.wire.node import HardwareInfo, JobAssign
 from linguad.worker.agent import MAX_WAITING_JOBS, Agent, AgentSettings
@@ -115,6 +116,8 @@ class Bench:
     calls: trio.MemoryReceiveChannel[Peer]
     refusing: list[bool] = field(default_factory=list)
     """True in here makes dialling fail for as long."""
+    hanging: list[bool] = field(default_factory=list)
+    """True in here makes dialling last for ever."""
     dialled_at: list[float] = field(default_factory=list)
 
     async def answer(self) -> Peer:
@@ -128,13 +131,17 @@ async def bench(runner: Runner | None = None, **settings: Any) -> AsyncIterator[
     connections, calls = trio.open_memory_channel[Peer](8)
     async with trio.open_nursery() as nursery:
 
-        async def dial(link: trio.Nursery) -> WebSocketConnection:
+        @asynccontextmanager
+        async def dial() -> AsyncIterator[WebSocketConnection]:
             made.dialled_at.append(trio.current_time())
             if made.refusing:
-                raise ConnectionRefusedError(111, "Connection refused")
+                raise DialError("cannot connect to ws://localhost/ws/node: Connection refused")
+            if made.hanging:
+                await trio.sleep_forever()
             ours, theirs = memory_stream_pair()
             nursery.start_soon(serve, ours)
-            return await wrap_client_stream(link, theirs, "localhost", "/ws/node")  # type: ignore[arg-type]
+            async with trio.open_nursery() as link:
+                yield await wrap_client_stream(link, theirs, "localhost", "/ws/node")  # type: ignore[arg-type]
 
         async def serve(stream: trio.StapledStream[Any, Any]) -> None:
             async with trio.open_nursery() as background:
@@ -470,6 +477,18 @@ class TestStop:
         async with bench() as node:
             node.refusing.append(True)
             await trio.sleep(1)
+            node.stop.set()
+            since = trio.current_time()
+            await node.ended.wait()
+            assert trio.current_time() == since
+
+    async def test_it_does_not_wait_for_an_attempt_to_connect_that_hangs(
+        self, autojump_clock: MockClock
+    ) -> None:
+        async with bench() as node:
+            node.hanging.append(True)
+            await trio.sleep(1)
+            assert len(node.dialled_at) == 1
             node.stop.set()
             since = trio.current_time()
             await node.ended.wait()
