@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from math import ceil
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 from linguad.core.actions import (
     Action,
@@ -41,10 +41,12 @@ from linguad.core.job import (
     ResultClass,
     classify,
 )
-from linguad.core.node import Node
+from linguad.core.lanes import Lane, SessionJobs
+from linguad.core.node import Key, Node
 from linguad.core.utterance import Audio
 from linguad.core.waiting import WaitingRoom
 from linguad.errors import ErrorCode
+from linguad.pools import MAX_EXCLUDED
 from linguad.wire.node import (
     JobAck,
     JobCancel,
@@ -85,22 +87,6 @@ class JobRules(Struct, frozen=True, kw_only=True):
         return float(min(self.timeout_max_s, max(self.timeout_min_s, wanted)))
 
 
-class Lane(Struct):
-    """Where a session's jobs in one ordering context go: preferred pool, node of the last job, its turn."""
-
-    route: int
-    row: int = -1
-    turn_id: str = ""
-    used_at: float = 0.0
-
-
-class SessionJobs(Struct):
-    """The open jobs of a session in order of submission, and its lanes."""
-
-    open: dict[str, Job] = field(default_factory=dict)
-    lanes: dict[str, Lane] = field(default_factory=dict)
-
-
 class Dispatch:
     """All jobs, waiting and running, and the fleet they run on."""
 
@@ -114,6 +100,8 @@ class Dispatch:
         self._attempts = Attempts(fleet)
         self._deadlines: Deadlines[str] = Deadlines()
         self._finished: deque[Job] = deque()
+        self._freed: list[int] = []
+        self._stirred: dict[str, None] = {}
 
     def submit(
         self, request: JobRequest, audio: Audio, now: float, *, refuse: bool = False
@@ -122,10 +110,7 @@ class Dispatch:
 
         With `refuse` (no memory left for its audio) or too many waiting it fails with NODE_OVERLOADED.
         """
-        key = self.fleet.key(
-            request.src_lang, request.tgt_lang, request.pipeline, request.lang_a, request.lang_b
-        )
-        job = Job(id=self._ids.job(), request=request, key=key, audio=audio, created_at=now)
+        job = Job(id=self._ids.job(), request=request, key=self._key(request), audio=audio, created_at=now)
         self.jobs[job.id] = job
         session = self._sessions.setdefault(request.session_id, SessionJobs())
         session.open[job.id] = job
@@ -135,8 +120,8 @@ class Dispatch:
         if refuse or len(self.waiting) >= self.rules.max_waiting:
             self._refuse(job, MissingReason.OVERLOADED, ErrorCode.NODE_OVERLOADED, now, actions)
         else:
-            self._pend(job, now, actions)
-        return job, actions
+            self._pend(job, now)
+        return job, self._settle(now, actions)
 
     def register(self, message: NodeRegister, connection: int, now: float) -> tuple[Node, list[Action]]:
         """A node registered over the connection of that generation; raises WireError when it must not."""
@@ -160,7 +145,7 @@ class Dispatch:
         if job.status.final:
             self._answer_after_the_end(job, attempt, kind, message, now, actions)
         elif kind is ResultClass.NO_TEXT:
-            self._finish_attempt(job, attempt, AttemptEnd.MERGED, actions)
+            self._answered(job, attempt, AttemptEnd.MERGED, actions)
             self._complete(
                 job, JobStatus.COMPLETED_NO_TEXT, _missing(MissingReason.MERGED, now), now, actions
             )
@@ -174,8 +159,7 @@ class Dispatch:
             self._complete(job, JobStatus.COMPLETED_NO_TEXT, _missing(reason, now), now, actions)
         else:
             self._node_failed(job, attempt, message, now, actions)
-        self._wake_row(attempt.row, now, actions)
-        return actions
+        return self._settle(now, actions)
 
     def progress(self, message: JobAck | JobStarted | NodeAsrPartial, node_id: str) -> list[Action]:
         """A node told that it took or began a job, or what it heard so far (node-protocol 2.7, 2.9)."""
@@ -199,19 +183,23 @@ class Dispatch:
             return []
         actions: list[Action] = []
         held = self._attempts.open_on(node_id)
-        turn_numbers: dict[str, int] = {}
+        turns: dict[tuple[str, str], list[Job]] = {}
         for job in held:
-            turn = job.request.turn_id
-            turn_numbers[turn] = max(turn_numbers.get(turn, 0), job.next_number)
+            turns.setdefault((job.request.lane, job.request.turn_id), []).append(job)
             attempt = job.attempts[-1]
-            actions.append(self._attempts.end(job, attempt, AttemptEnd.NODE_LOST))
-            job.excluded_rows.append(attempt.row)
+            self._end_attempt(job, attempt, AttemptEnd.NODE_LOST, actions)
+            job.exclude(attempt.row)
+        for slices in turns.values():
+            # slices of a turn share a wire session on their next node as they did on this one
+            number = max(job.next_number for job in slices)
+            number = self._lane(slices[0]).number_for(slices[0].request.utterance_index, number)
+            for job in slices:
+                job.next_number = number
         lost = Outcome(missing=MissingReason.NODE_LOST, error=ErrorCode.NODE_UNAVAILABLE, received_at=now)
         for job in held:
             if not job.status.final:
-                job.next_number = turn_numbers[job.request.turn_id]
                 self._retry(job, lost, now, actions)
-        return actions
+        return self._settle(now, actions)
 
     def session_ended(self, session_id: str, now: float) -> list[Action]:
         """Nobody wants the results of a session any more: its jobs are cancelled, nothing is reported."""
@@ -219,17 +207,13 @@ class Dispatch:
         session = self._sessions.get(session_id)
         if session is None:
             return actions
-        freed = []
         for job in list(session.open.values()):
             attempt = job.current
             if attempt is not None:
-                freed.append(attempt.row)
                 self._call_off(job, attempt, AttemptEnd.CANCELLED, "session_closed", actions)
             self._close(job, JobStatus.CANCELLED, _missing(MissingReason.CANCELLED, now), now, actions)
         del self._sessions[session_id]
-        for row in freed:
-            self._wake_row(row, now, actions)
-        return actions
+        return self._settle(now, actions)
 
     @property
     def open_jobs(self) -> int:
@@ -250,16 +234,27 @@ class Dispatch:
                 self._give_up_waiting(job, now, actions)
             else:
                 self._time_out(job, attempt, now, actions)
+            self._settle(now, actions)
         self._forget_finished(now)
         return actions
 
-    def _pend(self, job: Job, now: float, actions: list[Action]) -> None:
-        """Let a job wait for a node; it gets one at once if it is its lane's turn and one is free."""
+    def _pend(self, job: Job, now: float) -> None:
+        """Let a job wait for a node; `_settle` gives it one if it is its lane's turn and one is free."""
         job.status = JobStatus.PENDING
         wait_until = min(now + self.rules.pending_timeout_s, job.created_at + self.rules.max_age_s)
         self._deadlines.set(job.id, wait_until)
         self.waiting.add(job)
-        self._advance(job.request.lane, now, actions)
+        self._stirred[job.request.lane] = None
+
+    def _settle(self, now: float, actions: list[Action]) -> list[Action]:
+        """Send what this step made possible: slots came back, and lanes got another job at their head."""
+        freed, self._freed = dict.fromkeys(self._freed), []
+        stirred, self._stirred = self._stirred, {}
+        for row in freed:
+            self._wake_row(row, now, actions)
+        for lane in stirred:
+            self._advance(lane, now, actions)
+        return actions
 
     def _advance(self, lane: str, now: float, actions: list[Action]) -> None:
         """Send as many waiting jobs of a lane as have a free node, in order."""
@@ -267,18 +262,19 @@ class Dispatch:
             pass
 
     def _send(self, job: Job, now: float, actions: list[Action]) -> bool:
-        request, audio = job.request, job.audio
+        audio = job.audio
         assert audio is not None, "a job keeps its audio until it is over"
-        lane = self._sessions[request.session_id].lanes[request.lane]
+        lane = self._lane(job)
         if now - lane.used_at > self.rules.lane_idle_s:
             lane.row = -1
         row = self._choose(job, lane, audio.seconds)
         if row is None:
             return False
         self.waiting.remove(job)
+        job.next_number = lane.number_for(job.request.utterance_index, job.next_number)
         attempt = self._attempts.start(job, row, now)
         job.status = JobStatus.ASSIGNED
-        lane.row, lane.turn_id, lane.used_at = row, request.turn_id, now
+        lane.sent(job, row, now)
         self._deadlines.set(job.id, now + self.rules.running_timeout_s(audio.seconds))
         actions.append(Assign(job, attempt, assign_message(job, attempt, self.fleet.node_at(row))))
         actions.append(Progress(job, "DISPATCHED"))
@@ -294,10 +290,14 @@ class Dispatch:
         ):
             return lane.row
         sticky = lane.row if self.rules.sticky else -1
-        row = self.fleet.select(job.key, lane.route, audio_s, job.excluded_rows, sticky)
-        if row is None and job.excluded_rows:
+        failed = job.excluded_rows
+        row = self.fleet.select(job.key, lane.route, audio_s, failed[-MAX_EXCLUDED:], sticky)
+        if row is None and failed and not self.fleet.has_ready(job.key, besides=failed):
             row = self.fleet.select(job.key, lane.route, audio_s)
         return row
+
+    def _lane(self, job: Job) -> Lane:
+        return self._sessions[job.request.session_id].lanes[job.request.lane]
 
     def _wake(self, node_id: str, now: float) -> list[Action]:
         actions: list[Action] = []
@@ -312,9 +312,10 @@ class Dispatch:
             if not self.fleet.fits(row, key):
                 continue
             for job in self.waiting.heads(key):
-                if not self._send(job, now, actions):
+                if self._send(job, now, actions):
+                    self._advance(job.request.lane, now, actions)
+                elif not job.excluded_rows:
                     break
-                self._advance(job.request.lane, now, actions)
 
     def _usable_answer(
         self,
@@ -325,11 +326,8 @@ class Dispatch:
         now: float,
         actions: list[Action],
     ) -> None:
-        """The first usable answer of any attempt ends the job; a newer attempt is called off."""
-        current = job.current
-        if current is not None and current is not attempt:
-            self._call_off(job, current, AttemptEnd.SUPERSEDED, "superseded", actions)
-        self._finish_attempt(job, attempt, AttemptEnd.OK, actions)
+        """The first usable answer of any attempt ends the job."""
+        self._answered(job, attempt, AttemptEnd.OK, actions)
         if message.text_asr:
             actions.append(Progress(job, "ASR_FINAL"))
         if kind is ResultClass.PARTIAL_TURN:
@@ -346,7 +344,7 @@ class Dispatch:
         verdict = judge(message.error)
         self._finish_attempt(job, attempt, AttemptEnd.FAILED, actions, blame=verdict.blame)
         if not verdict.same_node:
-            job.excluded_rows.append(attempt.row)
+            job.exclude(attempt.row)
         outcome = Outcome(
             missing=MissingReason.JOB_FAILED,
             error=wire_code(message.error),
@@ -369,6 +367,7 @@ class Dispatch:
             kind is ResultClass.COMPLETE
             and job.status in (JobStatus.COMPLETED_NO_TEXT, JobStatus.FAILED)
             and now - job.finished_at <= self.rules.late_result_s
+            and job.request.session_id in self._sessions
         )
         if not rescued:
             actions.append(Dropped(attempt.node_id, attempt.wire_job_id, "duplicate"))
@@ -378,11 +377,10 @@ class Dispatch:
         actions.append(Deliver(job, job.outcome))
 
     def _give_up_waiting(self, job: Job, now: float, actions: list[Action]) -> None:
-        if any(True for _ in self.fleet.ready_members(job.key)):
+        if self.fleet.has_ready(job.key):
             self._refuse(job, MissingReason.OVERLOADED, ErrorCode.NODE_OVERLOADED, now, actions)
         else:
             self._refuse(job, MissingReason.NO_NODE, ErrorCode.NO_AVAILABLE_NODE, now, actions)
-        self._advance(job.request.lane, now, actions)
 
     def _refuse(
         self, job: Job, missing: MissingReason, error: ErrorCode, now: float, actions: list[Action]
@@ -401,10 +399,9 @@ class Dispatch:
         else:
             self._call_off(job, attempt, AttemptEnd.TIMEOUT, "job_timeout", actions)
             self.fleet.job_ended(attempt.row, usable=False, blame=True)
-            job.excluded_rows.append(attempt.row)
+            job.exclude(attempt.row)
             outcome = Outcome(missing=MissingReason.JOB_TIMEOUT, error=ErrorCode.JOB_TIMEOUT, received_at=now)
             self._retry(job, outcome, now, actions)
-        self._wake_row(attempt.row, now, actions)
 
     def _retry(
         self, job: Job, outcome: Outcome, now: float, actions: list[Action], *, allowed: bool = True
@@ -412,8 +409,8 @@ class Dispatch:
         """Another attempt while the job may have one, else its end with this outcome."""
         young = now - job.created_at < self.rules.max_age_s
         if allowed and young and len(job.attempts) <= self.rules.failover_max_attempts:
-            job.outcome = outcome
-            self._pend(job, now, actions)
+            job.outcome, job.key = outcome, self._key(job.request)
+            self._pend(job, now)
         else:
             self._complete(job, JobStatus.FAILED, outcome, now, actions)
 
@@ -424,7 +421,7 @@ class Dispatch:
         self._close(job, status, outcome, now, actions)
         if not job.deferrable:
             open_jobs = self._sessions[job.request.session_id].open.values()
-            for earlier in [other for other in open_jobs if _kept_back_for(other, job)]:
+            for earlier in [other for other in open_jobs if other.kept_back_for(job)]:
                 attempt = earlier.current
                 if attempt is not None:
                     merged = _missing(MissingReason.MERGED, now)
@@ -438,6 +435,7 @@ class Dispatch:
     ) -> None:
         if job in self.waiting:
             self.waiting.remove(job)
+            self._stirred[job.request.lane] = None
         self._sessions[job.request.session_id].open.pop(job.id, None)
         job.status, job.outcome, job.finished_at = status, outcome, now
         if job.audio is not None:
@@ -446,21 +444,32 @@ class Dispatch:
         self._deadlines.set(job.id, None)
         self._finished.append(job)
 
+    def _answered(self, job: Job, attempt: Attempt, end: AttemptEnd, actions: list[Action]) -> None:
+        """An answer ends the job: the attempt ends, or, if it was given up before, the newer one does."""
+        current = job.current
+        if current is not None and current is not attempt:
+            self._call_off(job, current, AttemptEnd.SUPERSEDED, "superseded", actions)
+        self._finish_attempt(job, attempt, end, actions)
+
     def _finish_attempt(
         self, job: Job, attempt: Attempt, end: AttemptEnd, actions: list[Action], *, blame: bool = False
     ) -> None:
         if attempt.open:
-            actions.append(self._attempts.end(job, attempt, end))
+            self._end_attempt(job, attempt, end, actions)
             usable = end in (AttemptEnd.OK, AttemptEnd.EMPTY, AttemptEnd.MERGED)
             self.fleet.job_ended(attempt.row, usable=usable, blame=blame)
 
     def _call_off(
         self, job: Job, attempt: Attempt, end: AttemptEnd, reason: str, actions: list[Action]
     ) -> None:
-        actions.append(self._attempts.end(job, attempt, end))
+        self._end_attempt(job, attempt, end, actions)
         if self.rules.send_cancel:
             message = JobCancel(job_id=attempt.wire_job_id, trace_id=job.request.trace_id, reason=reason)
             actions.append(Cancel(attempt.node_id, message))
+
+    def _end_attempt(self, job: Job, attempt: Attempt, end: AttemptEnd, actions: list[Action]) -> None:
+        actions.append(self._attempts.end(job, attempt, end))
+        self._freed.append(attempt.row)
 
     def _forget_finished(self, now: float) -> None:
         oldest = now - self.rules.terminal_retention_s
@@ -470,17 +479,12 @@ class Dispatch:
             self.jobs.pop(job.id, None)
             self._attempts.forget(job)
 
+    def _key(self, request: JobRequest) -> Key:
+        """What the job asks of a node; for a two-way job it depends on who is there."""
+        return self.fleet.key(
+            request.src_lang, request.tgt_lang, request.pipeline, request.lang_a, request.lang_b
+        )
+
 
 def _missing(reason: MissingReason, now: float) -> Outcome:
     return Outcome(missing=reason, received_at=now)
-
-
-def _kept_back_for(earlier: Job, closing: Job) -> bool:
-    """Whether a node may have answered this slice with the closing job of its turn."""
-    one, other = earlier.request, closing.request
-    return (
-        earlier.deferrable
-        and one.turn_id == other.turn_id
-        and one.tgt_lang == other.tgt_lang
-        and one.utterance_index < other.utterance_index
-    )

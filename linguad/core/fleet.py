@@ -6,7 +6,7 @@ built on first use and only when somebody serves them, so what clients ask for c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 from linguad.core.ids import Ids
 from linguad.core.language import AUTO, normalize
@@ -18,6 +18,9 @@ from linguad.wire.node import NodeHeartbeat, NodeRegister
 
 GPU_QUEUE_TASK_S = 3.0
 """Audio seconds one task in a node's GPU queue stands for (resolution 31)."""
+
+MAX_GPU_QUEUE = 10_000
+"""Tasks believed of one node; a number without end would not fit the table."""
 
 OVERLOAD_PENALTY_S = 5.0
 """Added to the expected finish of a node above the resource threshold."""
@@ -87,6 +90,7 @@ class Fleet:
         if node is None or node.connection != connection:
             return False
         node.lost()
+        self._index(node)
         self._sync(node)
         return True
 
@@ -178,19 +182,18 @@ class Fleet:
         row = self.table.select(handle, route, audio_s, exclude, sticky if sticky in self._by_row else -1)
         return None if row < 0 else row
 
-    def ready_members(self, key: Key) -> Iterable[Node]:
-        """Ready nodes that fit a key, busy or not; for the reason of a refusal."""
-        return (
-            node for row, node in self._by_row.items() if node.status is Status.READY and self.fits(row, key)
+    def has_ready(self, key: Key, besides: Collection[int] = ()) -> bool:
+        """Whether a ready node fits a key, busy or not, that is none of these rows."""
+        return any(
+            node.status is Status.READY and row not in besides and self.fits(row, key)
+            for row, node in self._by_row.items()
         )
 
     def _forget(self, node: Node) -> None:
-        """Drop a record; an offline node holds no slots, its attempts ended when it was lost."""
+        """Drop the record of an offline node; it left its keys and gave back its slots when it was lost."""
         del self.nodes[node.id]
         row = self._rows.pop(node.id)
-        for key in self._members.pop(row):
-            self.table.leave(self._keys[key], row)
-        del self._by_row[row]
+        del self._members[row], self._by_row[row]
         self.table.remove_node(row)
 
     def _usable_id(self, node_id: str | None) -> str:
@@ -201,7 +204,7 @@ class Fleet:
         return fresh
 
     def _fits(self, node: Node, key: Key) -> bool:
-        if not node.fits(key.src, key.tgt, key.needs):
+        if not node.online or not node.fits(key.src, key.tgt, key.needs):
             return False
         return not key.two_way or node.fits(key.tgt, key.src, key.needs)
 
@@ -210,7 +213,7 @@ class Fleet:
         self._unserved.clear()
         row = self._rows[node.id]
         joined = self._members[row]
-        for key, handle in self._keys.items():
+        for key, handle in list(self._keys.items()):
             fits = self._fits(node, key)
             if fits and key not in joined:
                 self.table.join(handle, row)
@@ -218,6 +221,9 @@ class Fleet:
             elif not fits and key in joined:
                 self.table.leave(handle, row)
                 joined.discard(key)
+                if not self.table.members(handle):
+                    self.table.remove_key(handle)
+                    del self._keys[key]
 
     def _sync(self, node: Node) -> None:
         """Bring the table's row in step with the record."""
@@ -227,4 +233,5 @@ class Fleet:
         self.table.set_ready(row, node.status is Status.READY)
         busiest = max(usage.cpu_percent or 0.0, usage.mem_percent or 0.0, usage.gpu_percent or 0.0)
         penalty_s = OVERLOAD_PENALTY_S if busiest >= self.rules.resource_threshold else 0.0
-        self.table.set_load(row, GPU_QUEUE_TASK_S * (usage.gpu_queue_length or 0), penalty_s)
+        queue = min(usage.gpu_queue_length or 0, MAX_GPU_QUEUE)
+        self.table.set_load(row, GPU_QUEUE_TASK_S * queue, penalty_s)

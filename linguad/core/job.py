@@ -150,6 +150,11 @@ class Job(Struct, kw_only=True, eq=False):
     excluded_rows: list[int] = field(default_factory=list)
     """Nodes that failed this job."""
 
+    def exclude(self, row: int) -> None:
+        """Do not try this node again while there are others."""
+        if row not in self.excluded_rows:
+            self.excluded_rows.append(row)
+
     @property
     def current(self) -> Attempt | None:
         """The attempt whose result ends the job, if one is open."""
@@ -160,6 +165,16 @@ class Job(Struct, kw_only=True, eq=False):
     def deferrable(self) -> bool:
         """Whether a node may keep this audio back and answer it with a later slice (node-protocol 6.5)."""
         return self.request.reason.speech_continues
+
+    def kept_back_for(self, closing: Job) -> bool:
+        """Whether a node may have answered this slice with the closing job of its turn."""
+        request, other = self.request, closing.request
+        return (
+            self.deferrable
+            and request.turn_id == other.turn_id
+            and request.tgt_lang == other.tgt_lang
+            and request.utterance_index < other.utterance_index
+        )
 
 
 class ResultClass(Enum):

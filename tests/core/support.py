@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import base64
-from typing import Any
+from typing import Any, TypeVar
 
-from linguad.core.job import JobRequest
+from linguad.core.actions import Action, Assign, Deliver
+from linguad.core.dispatch import Dispatch, JobRules
+from linguad.core.fleet import Fleet
+from linguad.core.job import Attempt, Job, JobRequest
+from linguad.core.node import NodeRules
 from linguad.core.utterance import Audio, CutReason
+from linguad.pools import NodeTable
 from linguad.wire import opus
-from linguad.wire.common import PipelineConfig
+from linguad.wire.common import ExtraResult, PipelineConfig
 from linguad.wire.node import (
     InstalledService,
+    JobAssign,
+    JobError,
+    JobResult,
     NodeHeartbeat,
     NodeLanguageCapabilities,
     NodeRegister,
 )
+
+A = TypeVar("A", bound=Action)
 
 SPEECH = PipelineConfig()
 """Speech in, translated speech out."""
@@ -115,3 +125,107 @@ def register(node_id: str | None = None, *codes: str, **members: Any) -> NodeReg
 def heartbeat(node_id: str, **members: Any) -> NodeHeartbeat:
     """A heartbeat that says nothing new."""
     return NodeHeartbeat(node_id=node_id, **members)
+
+
+def answer(attempt: Attempt, kind: str = "complete", **members: Any) -> JobResult:
+    """What the node of an attempt says: `complete`, `heard` (untranslated), `empty`, `no_text`, `failed`."""
+    said: dict[str, dict[str, Any]] = {
+        "complete": {"text_asr": "hello", "text_translated": "hola", "tts_audio": "AAAA"},
+        "heard": {"text_asr": "hello", "text_translated": "", "tts_audio": ""},
+        "empty": {"extra": ExtraResult(reason="ASR_EMPTY")},
+        "no_text": {"extra": ExtraResult(reason="NO_TEXT_ASSIGNED")},
+        "failed": {"success": False, "error": JobError(code="PROCESSING_ERROR", message="GPU lease timeout")},
+    }
+    defaults = {"job_id": attempt.wire_job_id, "node_id": attempt.node_id, "success": True}
+    return JobResult(**(defaults | said[kind] | members))
+
+
+def fault(message: str, code: str = "PROCESSING_ERROR") -> JobError:
+    """Why a job failed on its node."""
+    return JobError(code=code, message=message)
+
+
+def only(kind: type[A], actions: list[Action]) -> list[A]:
+    """The actions of one kind."""
+    return [action for action in actions if isinstance(action, kind)]
+
+
+def sent(actions: list[Action]) -> list[JobAssign]:
+    """What nodes are sent."""
+    return [action.message for action in only(Assign, actions)]
+
+
+def told(actions: list[Action]) -> list[str]:
+    """What sessions learn, each as `index:text` or `index:reason`."""
+    return [
+        f"{action.job.request.utterance_index}:"
+        + (
+            action.outcome.result.text_translated or ""
+            if action.outcome.result
+            else str(action.outcome.missing)
+        )
+        for action in only(Deliver, actions)
+    ]
+
+
+class Desk:
+    """A dispatcher with a clock of its own; every call returns what it made the dispatcher want."""
+
+    def __init__(self, node_rules: NodeRules | None = None, **rules: Any) -> None:
+        self.fleet = Fleet(node_rules or NodeRules(), NodeTable(), CountingIds())
+        self.dispatch = Dispatch(self.fleet, JobRules(**rules), CountingIds())
+        self.now = 100.0
+        self.connections: dict[str, int] = {}
+        self._generation = 0
+
+    def node(self, node_id: str, *codes: str, cap: int = 4, **members: Any) -> list[Action]:
+        """A node registers on a fresh connection and shows its health."""
+        self._generation += 1
+        self.connections[node_id] = self._generation
+        message = register(node_id, *codes, max_concurrent_jobs=cap, **members)
+        _, actions = self.dispatch.register(message, self._generation, self.now)
+        return actions + self.beat(node_id)
+
+    def beat(self, node_id: str, **members: Any) -> list[Action]:
+        """A node reports."""
+        return self.dispatch.heartbeat(heartbeat(node_id, **members), self.now)
+
+    def lose(self, node_id: str) -> list[Action]:
+        """The socket of a node is gone."""
+        return self.dispatch.connection_lost(node_id, self.connections.pop(node_id), self.now)
+
+    def submit(self, index: int = 0, session: str = "s-1", *, seconds: float = 1.0, **members: Any) -> Job:
+        """A job whose actions do not matter."""
+        return self.submitted(index, session, seconds=seconds, **members)[0]
+
+    def submitted(
+        self,
+        index: int = 0,
+        session: str = "s-1",
+        *,
+        seconds: float = 1.0,
+        refuse: bool = False,
+        **members: Any,
+    ) -> tuple[Job, list[Action]]:
+        """A job and what it made the dispatcher want."""
+        made = request(index, session, now=self.now, **members)
+        return self.dispatch.submit(made, sound(seconds), self.now, refuse=refuse)
+
+    def answer(self, attempt: Attempt, kind: str = "complete", by: str = "", **members: Any) -> list[Action]:
+        """The node of an attempt, or another one, answers."""
+        return self.dispatch.result(answer(attempt, kind, **members), by or attempt.node_id, self.now)
+
+    def wait(self, seconds: float) -> list[Action]:
+        """Time passes; the dispatcher is woken whenever it asked for."""
+        until, actions = self.now + seconds, []
+        while (due := self.dispatch.due()) is not None and due <= until:
+            self.now = due
+            actions += self.dispatch.tick(due)
+        self.now = until
+        return actions + self.dispatch.tick(until)
+
+    def used(self, node_id: str) -> int:
+        """Slots of a node that are out."""
+        row = self.fleet.row_of(node_id)
+        assert row is not None
+        return self.fleet.table.used(row)
