@@ -18,7 +18,8 @@ from linguad import config, log
 from linguad.errors import EngineError
 from linguad.net import dial
 from linguad.net.supervise import watch_signals
-from linguad.worker import languages, machine
+from linguad.wire.language import normalize
+from linguad.worker import machine
 from linguad.worker.agent import Agent, AgentSettings, scheduler_at, unless
 from linguad.worker.engines import ENGINES, echo
 from linguad.worker.engines.base import Hello
@@ -203,7 +204,7 @@ def _engines(text: str) -> list[str]:
 
 
 def _languages(text: str) -> list[str]:
-    return [languages.normal(code) for code in _items(text)]
+    return [normalize(code) for code in _items(text)]
 
 
 def _items(text: str) -> list[str]:

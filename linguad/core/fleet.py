@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from linguad.core.ids import Ids
-from linguad.core.language import AUTO, normalize
 from linguad.core.node import ANY, Key, Node, NodeRules, Services, Status
 from linguad.errors import ErrorCode, WireError
 from linguad.pools import NodeTable, fnv1a64
 from linguad.wire.common import PipelineConfig
+from linguad.wire.language import AUTO, normalize
 from linguad.wire.node import NodeHeartbeat, NodeRegister
 
 GPU_QUEUE_TASK_S = 3.0

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from linguad.core.language import AUTO, normalize
 from linguad.wire.common import PipelineConfig
+from linguad.wire.language import AUTO, normalize
 from linguad.wire.node import (
     HardwareInfo,
     LanguagePair,

@@ -1,19 +1,8 @@
-"""Language codes: the form the wire compares, and the names that engines use instead (node-protocol 2.12)."""
+"""Language codes of engines that use three letters where the wire uses two (node-protocol 2.12)."""
 
 from __future__ import annotations
 
-_REGIONAL = {
-    "zh-cn": "zh",
-    "zh-tw": "zh",
-    "zh-hans": "zh",
-    "zh-hant": "zh",
-    "pt-br": "pt",
-    "pt-pt": "pt",
-    "en-us": "en",
-    "en-gb": "en",
-    "in": "id",
-    "iw": "he",
-}
+from linguad.wire.language import normalize
 
 _ISO_639_3 = {
     "afr": "af",
@@ -61,12 +50,6 @@ _ISO_639_3 = {
 }
 
 
-def normal(code: str) -> str:
-    """A code as it is compared on the wire: lower case, known regional forms reduced to their language."""
-    code = code.strip().lower()
-    return _REGIONAL.get(code, code)
-
-
 def from_iso_639_3(code: str) -> str:
     """The wire's code for a three-letter one; any other code is only normalised."""
-    return _ISO_639_3.get(code.lower(), normal(code))
+    return _ISO_639_3.get(code.lower(), normalize(code))

@@ -13,8 +13,8 @@ import trio
 from linguad import audio
 from linguad.errors import AudioError, EngineError, ErrorCode
 from linguad.wire.common import ExtraResult, ServiceTimings
+from linguad.wire.language import AUTO, normalize
 from linguad.wire.node import JobAssign
-from linguad.worker import languages
 from linguad.worker.engines.base import Kind, Recognise, Speak, Speech, Text, Translate
 from linguad.worker.process import EngineProcess
 from linguad.worker.runner import JobFailed, Offer, Outcome, Service, offer
@@ -65,11 +65,11 @@ class Pipeline:
         )
 
     def _source_and_target(self, job: JobAssign) -> tuple[str, str]:
-        source, target = languages.normal(job.src_lang), languages.normal(job.tgt_lang)
-        if source != "auto":
+        source, target = normalize(job.src_lang), normalize(job.tgt_lang)
+        if source != AUTO:
             return source, target
         understood = self.offer().languages.asr_languages or []
-        sides = [languages.normal(code) for code in (job.lang_a, job.lang_b) if code]
+        sides = [normalize(code) for code in (job.lang_a, job.lang_b) if code]
         # No engine here tells languages apart: where both sides are understood, the first one is a guess.
         candidates = sides or understood
         source = next((code for code in candidates if code in understood), next(iter(candidates), source))
@@ -114,7 +114,7 @@ class Pipeline:
             tts_format=self._speech_format if speech else None,
             extra=ExtraResult(
                 reason=None if heard else ASR_EMPTY,
-                detected_src_lang=plan.source if job.src_lang == "auto" else None,
+                detected_src_lang=plan.source if job.src_lang == AUTO else None,
                 service_timings=ServiceTimings(
                     asr_ms=_ms(decoded, recognised),
                     nmt_ms=_ms(recognised, translated_at) if job.pipeline.use_nmt else None,

@@ -12,7 +12,7 @@ import pytest
 
 from linguad import audio
 from linguad.errors import EngineError
-from linguad.worker import languages
+from linguad.wire.language import normalize
 from linguad.worker.engines import ENGINES, create
 from linguad.worker.engines.base import Engine, Kind, Recognise, Result, Speak, Speech, Text, Translate, Work
 
@@ -81,7 +81,7 @@ class TestContract:
             assert "en" in engine.languages()
             codes = engine.languages()
             assert codes == sorted(set(codes))
-        assert all(languages.normal(code) == code for code in codes)
+        assert all(normalize(code) == code for code in codes)
 
     def test_it_does_the_work_of_its_kind(self, engine: Engine) -> None:
         result = engine.run(WORK[engine.kind])

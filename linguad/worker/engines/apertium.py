@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from linguad.errors import EngineError
+from linguad.wire.language import normalize
 from linguad.worker import languages
 from linguad.worker.engines.base import Engine, Kind, Pair, Text, Translate, Work
 
@@ -62,7 +63,7 @@ class Apertium(Engine):
     def run(self, request: Work) -> Text:
         if not isinstance(request, Translate):
             raise EngineError("apertium was asked for something else than to translate")
-        pair = (languages.normal(request.source), languages.normal(request.target))
+        pair = (normalize(request.source), normalize(request.target))
         text = _SPECIAL.sub(r"\\\1", " ".join(request.text.replace("\0", " ").split())).encode()
         if len(text) > MAX_TEXT_BYTES:
             raise EngineError(f"a text of {len(text)} bytes is too long to be translated")

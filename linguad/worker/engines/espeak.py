@@ -6,7 +6,7 @@ import shutil
 import subprocess
 
 from linguad.errors import EngineError
-from linguad.worker import languages
+from linguad.wire.language import normalize
 from linguad.worker.engines.base import Engine, Kind, Speak, Speech, Work
 
 COMMAND = "espeak-ng"
@@ -48,7 +48,7 @@ class Espeak(Engine):
             raise EngineError("espeak was asked for something else than to speak")
         if len(request.text) > MAX_TEXT_CHARS:
             raise EngineError(f"a text of {len(request.text)} characters is too long to be spoken")
-        language = languages.normal(request.language)
+        language = normalize(request.language)
         text = request.text.replace("\0", " ").encode()
         sound = _espeak("-v", _VOICES.get(language, language), "-b", "1", "--stdin", "--stdout", text=text)
         return _speech(sound)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linguad.core.language import normalize
+from linguad.wire.language import normalize
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,9 @@ from linguad.core.language import normalize
         ("en-au", "en-au"),
         ("in", "id"),
         ("iw", "he"),
+        ("EN-us", "en"),
+        (" zh-Hant ", "zh"),
+        ("es-MX", "es-mx"),
         ("auto", "auto"),
         ("", ""),
     ],
