@@ -8,7 +8,7 @@ from __future__ import annotations
 from binascii import Error as Base64Error
 from binascii import a2b_base64
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from linguad.core.clock import Clock
 from linguad.core.ids import Ids
@@ -37,7 +37,7 @@ from linguad.wire.session import (
 )
 
 MAX_HELD_UTTERANCES = 64
-"""Whole utterances that may wait for a lower index; more are taken as they come."""
+"""Whole utterances that may wait for a lower index; one more ends the wait."""
 
 GATEWAY_PLATFORM = "api-gateway"
 """Platform of the earlier API gateway, whose connections come and go during one session (1.11)."""
@@ -77,6 +77,21 @@ class Ended(Struct, frozen=True):
 Output = Send | Submit | Ended
 
 
+class Held(Struct):
+    """Utterances of one index that wait for a lower one, until a time."""
+
+    until: float
+    messages: list[Utterance] = field(default_factory=list)
+
+
+class Ending(Struct, frozen=True):
+    """What an index came to; without a job when there was nothing to translate."""
+
+    outcome: Outcome
+    trace_id: str
+    job: Job | None = None
+
+
 class Session:
     """State of one session; owned by the instance that holds its socket."""
 
@@ -94,9 +109,9 @@ class Session:
         self._cutter = UtteranceCutter(rules.cut, ids.uuid)
         self._next_index = 0
         self._expected: int | None = None
-        self._held: dict[int, tuple[Utterance, float]] = {}
+        self._held: dict[int, Held] = {}
         self._taken: dict[tuple[int, str], float] = {}
-        self._orders: dict[str, ResultOrder[tuple[Job, Outcome]]] = {}
+        self._orders: dict[str, ResultOrder[Ending]] = {}
 
     @property
     def platform(self) -> str:
@@ -155,11 +170,8 @@ class Session:
             self._taken.pop((request.utterance_index, request.tgt_lang), None)
             event = failure_event(job, outcome, outcome.error, self.hint_language, now)
             outputs.append(Send(event))
-        order = self._order(request.tgt_lang)
-        outputs += self._released(order.resolve(request.utterance_index, (job, outcome), now), now)
-        if not order.open_slots:
-            del self._orders[request.tgt_lang]
-        return outputs
+        ending = Ending(outcome, request.trace_id, job)
+        return outputs + self._resolve(request.tgt_lang, request.utterance_index, ending, now)
 
     def progress(self, job: Job, event: str, now: float) -> list[Output]:
         """A step in the life of a job, for the speaker's screen."""
@@ -193,7 +205,7 @@ class Session:
     def due(self) -> float | None:
         """When `tick` has something to do, monotonic s."""
         times = [self._cutter.due(), *(order.due() for order in self._orders.values())]
-        times += [deadline for _, deadline in self._held.values()]
+        times += [held.until for held in self._held.values()]
         if self.detached_at is not None:
             times.append(self.detached_at + self._grace_s)
         return min((time for time in times if time is not None), default=None)
@@ -201,9 +213,8 @@ class Session:
     def tick(self, now: float) -> list[Output]:
         """Do what became due: cut on silence, skip gaps, take held utterances, end after the grace."""
         outputs = self._cut(self._cutter.tick(now))
-        if self._held and min(deadline for _, deadline in self._held.values()) <= now:
-            self._expected = min(self._held)
-            outputs += self._take_held(now)
+        while any(held.until <= now for held in self._held.values()):
+            outputs += self._wait_no_more(now)
         for order in self._orders.values():
             outputs += self._released(order.tick(now), now)
         if self.detached_at is not None and now >= self.detached_at + self._grace_s:
@@ -260,11 +271,21 @@ class Session:
         return outputs
 
     def _open(self, request: JobRequest, audio: Audio) -> Submit:
-        self._next_index = max(self._next_index, request.utterance_index + 1)
-        self._order(request.tgt_lang).open(request.utterance_index)
+        self._expect_result(request.utterance_index, request.tgt_lang)
         return Submit(request, audio)
 
-    def _order(self, tgt_lang: str) -> ResultOrder[tuple[Job, Outcome]]:
+    def _expect_result(self, index: int, tgt_lang: str) -> None:
+        self._next_index = max(self._next_index, index + 1)
+        self._order(tgt_lang).open(index)
+
+    def _resolve(self, tgt_lang: str, index: int, ending: Ending, now: float) -> list[Output]:
+        order = self._order(tgt_lang)
+        outputs = self._released(order.resolve(index, ending, now), now)
+        if not order.open_slots:
+            del self._orders[tgt_lang]
+        return outputs
+
+    def _order(self, tgt_lang: str) -> ResultOrder[Ending]:
         """The delivery stream of a language; it exists while it has open slots."""
         order = self._orders.get(tgt_lang)
         if order is None:
@@ -275,16 +296,22 @@ class Session:
     def _utterance(self, message: Utterance, now: float) -> list[Output]:
         """Take whole utterances in index order, waiting briefly for a lower one (4.4, resolution 14)."""
         index = message.utterance_index
-        waits = self._expected is not None and index > self._expected and index not in self._held
-        if waits and len(self._held) < MAX_HELD_UTTERANCES:
-            self._held[index] = (message, now + self._rules.reorder_wait_s)
-            return []
-        return self._take_utterance(message, now) + self._take_held(now)
+        if self._expected is None or index <= self._expected:
+            return self._take_utterance(message, now) + self._take_held(now)
+        self._held.setdefault(index, Held(now + self._rules.reorder_wait_s)).messages.append(message)
+        if sum(len(held.messages) for held in self._held.values()) > MAX_HELD_UTTERANCES:
+            return self._wait_no_more(now)
+        return []
+
+    def _wait_no_more(self, now: float) -> list[Output]:
+        self._expected = min(self._held)
+        return self._take_held(now)
 
     def _take_held(self, now: float) -> list[Output]:
         outputs: list[Output] = []
         while self._expected in self._held:
-            outputs += self._take_utterance(self._held.pop(self._expected)[0], now)
+            for message in self._held.pop(self._expected).messages:
+                outputs += self._take_utterance(message, now)
         return outputs
 
     def _take_utterance(self, message: Utterance, now: float) -> list[Output]:
@@ -304,9 +331,13 @@ class Session:
             duration_ms = len(data) // 2 * 1000 // message.sample_rate
         trace_id = message.trace_id or self.trace_id
         if duration_ms == 0:
-            created = self._clock.epoch_ms(now)
-            return [Send(missing_result(self.id, index, MissingReason.SILENCE, trace_id, created))]
+            self._expect_result(index, message.tgt_lang)
+            silence = Outcome(missing=MissingReason.SILENCE, received_at=now)
+            return self._resolve(message.tgt_lang, index, Ending(silence, trace_id), now)
         self._taken[index, message.tgt_lang] = now + self._rules.idempotency_s
+        streaming = message.enable_streaming_asr
+        if streaming is None:
+            streaming = init.enable_streaming_asr
         request = JobRequest(
             session_id=self.id,
             lane=self.id,
@@ -321,7 +352,7 @@ class Session:
             lang_a=message.lang_a or init.lang_a,
             lang_b=message.lang_b or init.lang_b,
             auto_langs=message.auto_langs or init.auto_langs,
-            enable_streaming_asr=(message.enable_streaming_asr, init.enable_streaming_asr) != (False, False),
+            enable_streaming_asr=streaming is not False,
             partial_update_interval_ms=message.partial_update_interval_ms
             or init.partial_update_interval_ms
             or 1000,
@@ -350,7 +381,7 @@ class Session:
             outputs += self._released(order.drain(), now)
         return [*outputs, Send(SessionCloseAck(session_id=self.id)), Ended()]
 
-    def _released(self, released: list[Released[tuple[Job, Outcome]]], now: float) -> list[Output]:
+    def _released(self, released: list[Released[Ending]], now: float) -> list[Output]:
         outputs: list[Output] = []
         epoch_ms = self._clock.epoch_ms(now)
         for slot in released:
@@ -358,14 +389,14 @@ class Session:
                 reason = MissingReason.OVERFLOW if slot.evicted else MissingReason.GAP_TIMEOUT
                 outputs.append(Send(missing_result(self.id, slot.index, reason, self.trace_id, epoch_ms)))
                 continue
-            job, outcome = slot.item
-            if outcome.result is not None:
+            job, outcome = slot.item.job, slot.item.outcome
+            if job is not None and outcome.result is not None:
                 created_ms = self._clock.epoch_ms(job.created_at)
                 message = translation_result(
                     job, outcome, outcome.result, now, epoch_ms, created_ms=created_ms, late=slot.late
                 )
                 outputs.append(Send(message))
             elif outcome.missing is not None and not slot.late:
-                trace_id = job.request.trace_id
+                trace_id = slot.item.trace_id
                 outputs.append(Send(missing_result(self.id, slot.index, outcome.missing, trace_id, epoch_ms)))
         return outputs

@@ -1,0 +1,571 @@
+"""A session's numbers, order and words (session-protocol 3-5), without sockets."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+from core.support import CountingIds, answer, plan_a
+from hypothesis import given
+from hypothesis import strategies as st
+
+from linguad.core.clock import Clock
+from linguad.core.job import Attempt, Job, MissingReason, Outcome
+from linguad.core.node import Key, Services
+from linguad.core.session import MAX_HELD_UTTERANCES, Ended, Output, Send, Session, SessionRules, Submit
+from linguad.core.utterance import CutReason
+from linguad.errors import ErrorCode
+from linguad.wire import session as wire
+from linguad.wire.common import FeatureFlags, PipelineConfig
+from linguad.wire.node import JobResult
+
+EPOCH_S = 1_700_000_000.0
+
+
+def b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+class Talk:
+    """A session with a clock of its own; jobs are kept until the test resolves them."""
+
+    def __init__(self, rules: SessionRules | None = None, **init: Any) -> None:
+        members = {
+            "client_version": "1",
+            "platform": "web",
+            "src_lang": "en",
+            "tgt_lang": "es",
+            "trace_id": "t-1",
+        }
+        self.session = Session(
+            "s-1",
+            wire.SessionInit(**(members | init)),
+            rules or SessionRules(),
+            CountingIds(),
+            Clock(EPOCH_S),
+        )
+        self.now = 0.0
+        self.jobs: dict[int, Job] = {}
+        self.seq = 0
+
+    def see(self, outputs: list[Output]) -> list[Output]:
+        """Keep a job of every submission."""
+        for output in outputs:
+            if isinstance(output, Submit):
+                number = len(self.jobs) + 1
+                job = Job(
+                    id=f"job-{number}",
+                    request=output.request,
+                    key=Key("en", "es", Services.ASR),
+                    audio=output.audio,
+                    created_at=self.now,
+                )
+                names = {"wire_job_id": job.id, "wire_session_id": "s-1"}
+                job.attempts.append(Attempt(number=1, node_id="a", row=0, sent_at=self.now + 0.01, **names))
+                self.jobs[output.request.utterance_index] = job
+        return outputs
+
+    def say(self, message: wire.ClientMessage) -> list[Output]:
+        return self.see(self.session.handle(message, self.now))
+
+    def chunk(self, payload: bytes = b"", *, final: bool = False, **members: Any) -> list[Output]:
+        self.seq += 1
+        return self.say(
+            wire.AudioChunk(session_id="s-1", seq=self.seq, is_final=final, payload=b64(payload), **members)
+        )
+
+    def utterance(self, index: int, tgt: str = "es", **members: Any) -> list[Output]:
+        defaults = {"audio": b64(plan_a(5)), "audio_format": "opus", "sample_rate": 16000, "src_lang": "en"}
+        return self.say(
+            wire.Utterance(
+                session_id="s-1", utterance_index=index, manual_cut=True, tgt_lang=tgt, **(defaults | members)
+            )
+        )
+
+    def resolve(self, index: int, outcome: Outcome | None = None) -> list[Output]:
+        job = self.jobs[index]
+        if outcome is None:
+            outcome = Outcome(result=answer(job.attempts[0]), received_at=self.now)
+        return self.see(self.session.resolve(job, outcome, self.now))
+
+    def wait(self, seconds: float) -> list[Output]:
+        """Time passes; the session is woken whenever it asked for."""
+        until, outputs = self.now + seconds, []
+        while (due := self.session.due()) is not None and due <= until:
+            self.now = max(self.now, due)
+            outputs += self.see(self.session.tick(self.now))
+            if any(isinstance(output, Ended) for output in outputs):
+                break
+        self.now = until
+        return outputs
+
+
+def submitted(outputs: list[Output]) -> list[int]:
+    return [output.request.utterance_index for output in outputs if isinstance(output, Submit)]
+
+
+def words(outputs: list[Output]) -> list[str]:
+    """What the client reads, each message in a word or two."""
+    found = []
+    for output in outputs:
+        match output:
+            case Send(message=wire.TranslationResult() as message):
+                found.append(f"{message.utterance_index}:{message.text_translated}" + " late" * message.late)
+            case Send(message=wire.MissingResult() as message):
+                found.append(f"{message.utterance_index}:{message.reason}")
+            case Send(message=wire.UiEvent() as message):
+                found.append(f"{message.utterance_index}:{message.event}")
+            case Send(message=wire.ErrorMessage() as message):
+                found.append(f"error {message.code}")
+            case Send(message=message):
+                found.append(type(message).__name__)
+            case Ended():
+                found.append("ended")
+    return found
+
+
+def missing(reason: MissingReason, error: ErrorCode | None = None) -> Outcome:
+    return Outcome(missing=reason, error=error)
+
+
+class TestStreamedSpeech:
+    def test_indexes_count_from_zero_and_empty_finals_use_none(self) -> None:
+        talk = Talk()
+        assert submitted(talk.chunk(plan_a(5), final=True)) == [0]
+        assert submitted(talk.chunk(final=True)) == []
+        assert submitted(talk.chunk(plan_a(5), final=True)) == [1]
+
+    def test_the_request(self) -> None:
+        flags = FeatureFlags(emotion_detection=True)
+        talk = Talk(
+            src_lang="auto",
+            mode="two_way_auto",
+            lang_a="en",
+            lang_b="es",
+            auto_langs=["en", "es"],
+            dialect="x",
+            features=flags,
+            tenant_id="acme",
+            enable_streaming_asr=False,
+            partial_update_interval_ms=300,
+        )
+        talk.chunk(plan_a(5), client_timestamp_ms=5)
+        talk.now = 1.0
+        talk.chunk(plan_a(5), final=True, client_timestamp_ms=1005)
+        request = talk.jobs[0].request
+        assert (request.session_id, request.lane, request.trace_id, request.tenant_id) == (
+            "s-1",
+            "s-1",
+            "t-1",
+            "acme",
+        )
+        assert (request.src_lang, request.tgt_lang, request.mode, request.dialect) == (
+            "auto",
+            "es",
+            "two_way_auto",
+            "x",
+        )
+        assert (request.lang_a, request.lang_b, request.auto_langs) == ("en", "es", ["en", "es"])
+        assert (request.features, request.pipeline) == (flags, PipelineConfig())
+        assert (request.enable_streaming_asr, request.partial_update_interval_ms) == (False, 300)
+        assert (request.reason, request.padding_ms, request.last_client_ms) == (CutReason.MANUAL, 280, 1005)
+        assert (request.last_audio_at, request.cut_at) == (1.0, 1.0)
+
+    def test_silence_is_cut_by_the_clock(self) -> None:
+        talk = Talk()
+        talk.chunk(plan_a(5))
+        assert submitted(talk.wait(2.9)) == []
+        assert submitted(talk.wait(0.2)) == [0]
+        assert talk.jobs[0].request.reason is CutReason.TIMEOUT
+
+    def test_a_final_before_its_tail(self) -> None:
+        talk = Talk()
+        talk.chunk(plan_a(5))
+        talk.chunk(final=True)
+        talk.now += 0.005
+        assert submitted(talk.chunk(plan_a(2, 5))) == [0]
+        audio = talk.jobs[0].audio
+        assert audio is not None
+        assert base64.b64decode(audio.base64) == plan_a(7)
+
+    def test_ten_minutes_of_silence_then_speech(self) -> None:
+        talk = Talk()
+        talk.chunk(plan_a(5), final=True)
+        talk.wait(600.0)
+        assert submitted(talk.chunk(plan_a(5), final=True)) == [1]
+
+    def test_thirty_five_seconds_without_a_breath(self) -> None:
+        talk = Talk()
+        for number in range(137):
+            talk.now = number * 0.256
+            talk.chunk(plan_a(13, 13 * number))
+        talk.chunk(final=True)
+        talk.wait(1.0)
+        requests = [job.request for job in talk.jobs.values()]
+        assert [request.reason.value for request in requests] == ["max_duration"] * 3 + ["manual"]
+        assert len({request.turn_id for request in requests}) == 1
+        whole = b"".join(base64.b64decode(job.audio.base64) for job in talk.jobs.values() if job.audio)
+        assert whole == plan_a(13 * 137)
+
+    @pytest.mark.parametrize("payload", ["%%%", "AAA", "ä"])
+    def test_payload_that_is_not_base64(self, payload: str) -> None:
+        talk = Talk()
+        talk.chunk(plan_a(5))
+        outputs = talk.say(wire.AudioChunk(session_id="s-1", seq=9, is_final=True, payload=payload))
+        assert words(outputs) == ["error INVALID_MESSAGE"]
+        assert submitted(talk.wait(1.0)) == [0], "the final counts all the same"
+
+
+class TestUtteranceMessages:
+    def test_the_request(self) -> None:
+        talk = Talk(features=FeatureFlags(), mode="one_way", enable_streaming_asr=True)
+        pipeline = PipelineConfig(use_tts=False)
+        audio = b64(bytes(3200))
+        talk.utterance(
+            7,
+            "fr",
+            src_lang="de",
+            audio=audio,
+            audio_format="pcm16",
+            sample_rate=8000,
+            pipeline=pipeline,
+            trace_id="t-7",
+        )
+        request, sound = talk.jobs[7].request, talk.jobs[7].audio
+        assert (request.src_lang, request.tgt_lang, request.trace_id) == ("de", "fr", "t-7")
+        assert (request.pipeline, request.mode, request.features) == (pipeline, "one_way", FeatureFlags())
+        assert (request.reason, request.padding_ms) == (CutReason.MANUAL, None)
+        assert sound is not None
+        assert (sound.base64, sound.format, sound.sample_rate, sound.duration_ms) == (
+            audio,
+            "pcm16",
+            8000,
+            200,
+        )
+
+    @pytest.mark.parametrize(
+        ("message", "session", "used"),
+        [
+            (None, None, True),
+            (None, False, False),
+            (None, True, True),
+            (False, None, False),
+            (False, True, False),
+            (True, False, True),
+        ],
+    )
+    def test_the_message_wins_over_the_session(
+        self, message: bool | None, session: bool | None, used: bool
+    ) -> None:
+        talk = Talk(enable_streaming_asr=session)
+        talk.utterance(0, enable_streaming_asr=message)
+        assert talk.jobs[0].request.enable_streaming_asr is used
+
+    def test_in_order_of_index(self) -> None:
+        talk = Talk()
+        assert submitted(talk.utterance(0)) == [0]
+        assert submitted(talk.utterance(2)) == []
+        assert submitted(talk.utterance(1)) == [1, 2]
+
+    def test_the_first_may_be_any_number(self) -> None:
+        assert submitted(Talk().utterance(17)) == [17]
+
+    def test_a_lower_one_that_never_comes(self) -> None:
+        talk = Talk()
+        talk.utterance(0)
+        talk.utterance(3)
+        talk.now += 0.2
+        talk.utterance(2)
+        assert submitted(talk.wait(0.09)) == []
+        assert submitted(talk.wait(0.02)) == [2, 3]
+        assert submitted(talk.utterance(1)) == [1], "too late for its place, yet not lost"
+
+    def test_one_wait_does_not_end_another_that_has_a_gap_of_its_own(self) -> None:
+        talk = Talk()
+        talk.utterance(0)
+        talk.utterance(2)
+        talk.now += 0.2
+        talk.utterance(4)
+        assert submitted(talk.wait(0.15)) == [2]
+        assert submitted(talk.wait(0.15)) == [4]
+
+    def test_a_repeated_one_that_waits_stays_in_its_place(self) -> None:
+        talk = Talk()
+        talk.utterance(0)
+        talk.utterance(2)
+        assert submitted(talk.utterance(2)) == []
+        assert submitted(talk.utterance(1)) == [1, 2]
+        assert submitted(talk.wait(1.0)) == []
+
+    def test_two_languages_of_one_index_wait_together(self) -> None:
+        talk = Talk()
+        talk.utterance(0)
+        talk.utterance(2, "es")
+        talk.utterance(2, "fr")
+        assert submitted(talk.utterance(1)) == [1, 2, 2]
+
+    def test_so_many_may_wait(self) -> None:
+        talk = Talk()
+        talk.utterance(0)
+        for index in range(2, 2 + MAX_HELD_UTTERANCES):
+            assert submitted(talk.utterance(index)) == []
+        assert submitted(talk.utterance(1000)) == list(range(2, 2 + MAX_HELD_UTTERANCES))
+        assert submitted(talk.wait(0.3)) == [1000]
+
+    def test_repeats_make_no_second_job(self) -> None:
+        talk = Talk()
+        talk.utterance(0)
+        assert talk.utterance(0) == []
+        assert submitted(talk.utterance(0, "fr")) == [0]
+        talk.resolve(0)
+        talk.now += 299.0
+        assert talk.utterance(0) == []
+        talk.now += 2.0
+        assert submitted(talk.utterance(0)) == [0]
+
+    def test_a_failed_one_may_be_sent_again(self) -> None:
+        talk = Talk()
+        talk.utterance(0)
+        talk.resolve(0, missing(MissingReason.JOB_TIMEOUT, ErrorCode.JOB_TIMEOUT))
+        assert submitted(talk.utterance(0)) == [0]
+        assert words(talk.resolve(0)) == ["0:hola"]
+
+    @pytest.mark.parametrize(
+        "members", [{"audio_format": "wav"}, {"audio": "%%%"}, {"audio": "AAA"}, {"audio_format": ""}]
+    )
+    def test_audio_that_cannot_be_used(self, members: dict[str, Any]) -> None:
+        talk = Talk()
+        assert words(talk.utterance(0, **members)) == ["error INVALID_MESSAGE"]
+        assert submitted(talk.utterance(1)) == [1], "nobody waits for it"
+
+    @pytest.mark.parametrize(
+        "members",
+        [{"audio": ""}, {"audio": b64(b"\x00\x00junk")}, {"audio": b64(b"\x01"), "audio_format": "pcm16"}],
+    )
+    def test_without_sound(self, members: dict[str, Any]) -> None:
+        talk = Talk()
+        assert words(talk.utterance(0, **members)) == ["0:silence_detected"]
+        assert talk.jobs == {}
+
+    def test_without_sound_it_leaves_in_its_place_too(self) -> None:
+        talk = Talk()
+        talk.utterance(0)
+        assert words(talk.utterance(1, audio="", trace_id="t-9")) == []
+        outputs = talk.resolve(0)
+        assert words(outputs) == ["0:hola", "1:silence_detected"]
+        assert isinstance(outputs[1], Send)
+        assert isinstance(outputs[1].message, wire.MissingResult)
+        assert outputs[1].message.trace_id == "t-9"
+
+    def test_streamed_speech_goes_on_behind_them(self) -> None:
+        talk = Talk()
+        talk.utterance(4)
+        talk.utterance(5, audio="")
+        assert submitted(talk.chunk(plan_a(5), final=True)) == [6]
+
+
+arrivals = st.lists(
+    st.tuples(st.integers(0, 12), st.sampled_from(["es", "fr"]), st.sampled_from([0.0, 0.1, 0.4])),
+    max_size=25,
+)
+
+
+@given(arrivals)
+def test_every_utterance_is_taken_once_and_waits_no_longer_than_it_may(
+    arrived: list[tuple[int, str, float]],
+) -> None:
+    talk = Talk()
+    came: dict[tuple[int, str], float] = {}
+    for index, tgt, gap in arrived:
+        outputs = talk.wait(gap)
+        came.setdefault((index, tgt), talk.now)
+        outputs += talk.utterance(index, tgt)
+        for output in outputs:
+            assert isinstance(output, Submit)
+            request = output.request
+            first = came.pop((request.utterance_index, request.tgt_lang))
+            assert first != float("inf"), "once"
+            assert request.cut_at <= first + 0.3 + 1e-9
+            came[request.utterance_index, request.tgt_lang] = float("inf")
+    rest = [(output.request.utterance_index, output.request.tgt_lang) for output in talk.wait(1.0)]
+    assert rest == sorted(rest, key=lambda key: key[0])
+    assert set(rest) == {key for key, at in came.items() if at != float("inf")}
+    assert len(set(rest)) == len(rest)
+
+
+class TestOrder:
+    def three(self) -> Talk:
+        talk = Talk()
+        for _ in range(3):
+            talk.chunk(plan_a(5), final=True)
+        return talk
+
+    def test_two_zero_one(self) -> None:
+        talk = self.three()
+        assert words(talk.resolve(2)) == []
+        assert words(talk.resolve(0)) == ["0:hola"]
+        assert words(talk.resolve(1)) == ["1:hola", "2:hola"]
+        assert talk.session._orders == {}
+
+    def test_a_lost_one(self) -> None:
+        talk = self.three()
+        talk.resolve(0)
+        talk.resolve(2)
+        assert words(talk.wait(2.9)) == []
+        assert words(talk.wait(0.2)) == ["1:gap_timeout", "2:hola"]
+        assert words(talk.resolve(1)) == ["1:hola late"]
+
+    def test_what_is_missing_is_told_once(self) -> None:
+        talk = self.three()
+        talk.resolve(2)
+        talk.resolve(0)
+        talk.wait(3.1)
+        failed = missing(MissingReason.JOB_TIMEOUT, ErrorCode.JOB_TIMEOUT)
+        assert words(talk.resolve(1, failed)) == ["1:ERROR"]
+
+    def test_text_after_all(self) -> None:
+        talk = self.three()
+        assert words(talk.resolve(0, missing(MissingReason.SILENCE))) == ["0:silence_detected"]
+        assert words(talk.resolve(0)) == ["0:hola late"]
+
+    def test_text_after_all_while_it_waits_for_its_turn(self) -> None:
+        talk = self.three()
+        talk.resolve(1, missing(MissingReason.SILENCE))
+        assert words(talk.resolve(1)) == []
+        assert words(talk.resolve(0)) == ["0:hola", "1:hola"]
+
+    def test_languages_do_not_wait_for_each_other(self) -> None:
+        talk = Talk()
+        talk.utterance(0, "fr")
+        talk.utterance(1, "es")
+        assert words(talk.resolve(1)) == ["1:hola"]
+
+    @pytest.mark.parametrize("reason", MissingReason)
+    def test_reasons(self, reason: MissingReason) -> None:
+        assert words(self.three().resolve(0, missing(reason))) == [f"0:{reason}"]
+
+
+class TestWords:
+    def test_the_result(self) -> None:
+        talk = Talk()
+        talk.chunk(plan_a(5), client_timestamp_ms=int(EPOCH_S * 1000) - 40)
+        talk.now = 0.04
+        talk.chunk(final=True)
+        talk.wait(0.06)
+        talk.now = 1.1
+        job = talk.jobs[0]
+        result = answer(job.attempts[0], tts_format=None, processing_time_ms=700.4, quality_score=0.5)
+        talk.now = 1.2
+        (output,) = talk.resolve(0, Outcome(result=result, received_at=1.1))
+        assert isinstance(output, Send)
+        message = output.message
+        assert isinstance(message, wire.TranslationResult)
+        assert (message.session_id, message.utterance_index, message.job_id) == ("s-1", 0, "job-1")
+        assert (message.text_asr, message.text_translated, message.tts_audio) == ("hello", "hola", "AAAA")
+        assert (message.tts_format, message.trace_id, message.quality_score) == ("pcm16", "t-1", 0.5)
+        assert (message.processing_time_ms, message.late) == (700, False)
+        assert message.service_timings is not None
+        assert message.service_timings.total_ms == 700
+        assert message.scheduler_sent_at_ms == int((EPOCH_S + 1.2) * 1000)
+        assert message.network_timings is not None
+        assert message.network_timings.web_to_scheduler_ms == 120
+        breakdown = message.time_breakdown
+        assert breakdown is not None
+        parts = [
+            breakdown.cut_ms,
+            breakdown.queue_ms,
+            breakdown.send_ms,
+            breakdown.node_ms,
+            breakdown.reorder_ms,
+        ]
+        assert parts == pytest.approx([80, 10, 309.6, 700.4, 100])
+        assert breakdown.total_ms == pytest.approx(sum(parts))
+        assert breakdown.attempts == 1
+
+    @pytest.mark.parametrize(("locale", "language"), [(None, "en"), ("en", "en"), ("zh", "zh"), ("fr", "en")])
+    def test_failure_in_both_languages(self, locale: str | None, language: str) -> None:
+        talk = Talk(locale=locale)
+        talk.chunk(plan_a(5), final=True)
+        talk.now = 10.0
+        outcome = Outcome(
+            missing=MissingReason.NO_NODE, error=ErrorCode.NO_AVAILABLE_NODE, details={"src": "en"}
+        )
+        event, told = talk.resolve(0, outcome)
+        assert isinstance(event, Send)
+        message = event.message
+        assert isinstance(message, wire.UiEvent)
+        assert (message.event, message.status, message.error_code) == ("ERROR", "error", "NO_AVAILABLE_NODE")
+        assert (message.hint_en, message.hint_zh) == ErrorCode.NO_AVAILABLE_NODE.hint
+        assert message.hint == (message.hint_zh if language == "zh" else message.hint_en)
+        assert (message.elapsed_ms, message.details) == (10_000, {"src": "en"})
+        assert words([told]) == ["0:no_available_node"]
+
+    def test_partial_and_progress_may_be_dropped_for_a_slow_reader(self) -> None:
+        talk = Talk()
+        talk.chunk(plan_a(5), final=True)
+        job = talk.jobs[0]
+        outputs = talk.session.partial(job, "hel", False, 1.0) + talk.session.progress(job, "NMT_DONE", 1.0)
+        assert words(outputs) == ["AsrPartial", "0:ASR_PARTIAL", "0:NMT_DONE"]
+        assert all(isinstance(output, Send) and output.optional for output in outputs)
+        assert not any(isinstance(output, Send) and output.optional for output in talk.resolve(0))
+
+    def test_absurd_numbers_of_a_node_are_no_error(self) -> None:
+        talk = Talk()
+        talk.chunk(plan_a(5), final=True)
+        result = JobResult(
+            job_id="j", node_id="n", success=True, text_asr="x", processing_time_ms=1e308, rerun_count=10**30
+        )
+        (output,) = talk.resolve(0, Outcome(result=result, received_at=1.0))
+        assert isinstance(output, Send)
+
+
+class TestEnds:
+    def test_heartbeat(self) -> None:
+        talk = Talk()
+        talk.now = 5.0
+        (output,) = talk.say(wire.ClientHeartbeat(session_id="s-1", timestamp=1))
+        assert output == Send(wire.ServerHeartbeat(session_id="s-1", timestamp=int((EPOCH_S + 5) * 1000)))
+
+    def test_foreign_session(self) -> None:
+        talk = Talk()
+        assert words(talk.say(wire.ClientHeartbeat(session_id="s-2", timestamp=1))) == [
+            "error INVALID_SESSION"
+        ]
+
+    def test_what_is_not_served_yet(self) -> None:
+        assert words(Talk().say(wire.RoomCreate(client_ts=1))) == ["error UNSUPPORTED_FEATURE"]
+
+    def test_close_sends_what_is_finished_and_drops_the_rest(self) -> None:
+        talk = Talk()
+        for _ in range(3):
+            talk.chunk(plan_a(5), final=True)
+        talk.resolve(2)
+        talk.chunk(plan_a(5))
+        outputs = talk.say(wire.SessionClose(session_id="s-1", reason="bye"))
+        assert words(outputs) == ["2:hola", "SessionCloseAck", "ended"]
+        assert submitted(outputs) == []
+
+    def test_a_lost_socket_cuts_and_ends_after_the_grace(self) -> None:
+        talk = Talk()
+        talk.chunk(plan_a(5))
+        assert submitted(talk.see(talk.session.detach(talk.now))) == [0]
+        assert talk.jobs[0].request.reason is CutReason.CLOSE
+        assert words(talk.wait(29.9)) == []
+        assert words(talk.wait(0.2)) == ["ended"]
+
+    def test_the_gateway_has_a_longer_grace(self) -> None:
+        talk = Talk(platform="api-gateway")
+        talk.session.detach(talk.now)
+        assert words(talk.wait(599.0)) == []
+        assert words(talk.wait(2.0)) == ["ended"]
+
+    def test_due_is_the_earliest_of_all(self) -> None:
+        talk = Talk()
+        assert talk.session.due() is None
+        talk.utterance(0)
+        talk.utterance(2)
+        assert talk.session.due() == pytest.approx(0.3)
+        talk.chunk(plan_a(5))
+        talk.chunk(final=True)
+        assert talk.session.due() == pytest.approx(0.04)
