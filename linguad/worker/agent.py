@@ -253,17 +253,17 @@ class Agent:
             jobs.start_soon(self._work, job, scope)
 
     def _refuse(self, job: JobAssign, code: ErrorCode, sentence: str) -> None:
-        self._answer(job, self._failure(job, JobError(code=code, message=sentence)))
+        self._answer(job, self._result(job, JobError(code=code, message=sentence)))
 
     async def _work(self, job: JobAssign, scope: trio.CancelScope) -> None:
         started = trio.current_time()
         # What a bug in the work leaves behind; it must not end a node that does other jobs as well.
-        result = self._failure(job, JobError(message="the node failed, its log says why"))
+        result = self._result(job, JobError(message="the node failed, its log says why"))
 
         async def work() -> None:
             nonlocal result
             async with self._slots:
-                result = await self._result(job)
+                result = await self._run(job)
 
         try:
             with scope:
@@ -276,21 +276,15 @@ class Agent:
         took = trio.current_time() - started
         self._answer(job, msgspec.structs.replace(result, processing_time_ms=round(took * 1000)))
 
-    async def _result(self, job: JobAssign) -> JobResult:
+    async def _run(self, job: JobAssign) -> JobResult:
         try:
             outcome = await self._runner.run(job)
         except JobFailed as failure:
-            return self._failure(
+            return self._result(
                 job, JobError(code=failure.code, message=str(failure), details=failure.details)
             )
-        return JobResult(
-            job_id=job.job_id,
-            node_id=self.node_id or "",
-            success=True,
-            attempt_id=job.attempt_id,
-            session_id=job.session_id,
-            utterance_index=job.utterance_index,
-            trace_id=job.trace_id,
+        return msgspec.structs.replace(
+            self._result(job),
             text_asr=outcome.text_asr,
             text_translated=outcome.text_translated,
             tts_audio=outcome.tts_audio,
@@ -298,11 +292,12 @@ class Agent:
             extra=outcome.extra,
         )
 
-    def _failure(self, job: JobAssign, error: JobError) -> JobResult:
+    def _result(self, job: JobAssign, error: JobError | None = None) -> JobResult:
+        """The result of a job that failed with this error, or of a success that is still to be filled in."""
         return JobResult(
             job_id=job.job_id,
             node_id=self.node_id or "",
-            success=False,
+            success=error is None,
             attempt_id=job.attempt_id,
             session_id=job.session_id,
             utterance_index=job.utterance_index,
