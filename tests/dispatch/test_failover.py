@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import trio
-from harness import Client, Json, Node, base64, daemon_in_memory, plan_a, session_init
+from harness import Client, Json, Node, World, base64, daemon_in_memory, plan_a, session_init
 from prometheus_client import REGISTRY
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -19,6 +19,24 @@ async def first_job(nodes: list[Node]) -> tuple[Node, Json]:
     await wait_all_tasks_blocked()
     [found] = [(node, job) for node in nodes for job in await node.heard("job_assign")]
     return found
+
+
+def other_than(node: Node, nodes: list[Node]) -> Node:
+    """The other one of two nodes."""
+    [other] = [peer for peer in nodes if peer is not node]
+    return other
+
+
+async def moved_job(world: World, client: Client) -> tuple[tuple[Node, Json], tuple[Node, Json]]:
+    """A node that dropped out and is back, another that has its job now; each with what it was assigned."""
+    nodes = [await world.node("node-00000001"), await world.node("node-00000002")]
+    await client.speak()
+    await trio.sleep(0.05)
+    node, job = await first_job(nodes)
+    await node.drop()
+    other = other_than(node, nodes)
+    second = await other.job()
+    return (await world.node(node.id), job), (other, second)
 
 
 async def the_end(client: Client) -> tuple[str, str]:
@@ -81,7 +99,7 @@ async def test_node_that_dies_at_work_is_replaced_at_once(autojump_clock: MockCl
         node, job = await first_job(nodes)
         await node.drop()
         before = trio.current_time()
-        [other] = [peer for peer in nodes if peer is not node]
+        other = other_than(node, nodes)
         second = await other.job()
         assert trio.current_time() == before
         assert second == job | {
@@ -127,17 +145,8 @@ async def test_only_node_that_comes_back_gets_its_job_again(autojump_clock: Mock
 
 async def test_late_result_of_the_first_attempt_wins_if_it_is_first(autojump_clock: MockClock) -> None:
     async with daemon_in_memory() as world:
-        nodes, client = (
-            [await world.node("node-00000001"), await world.node("node-00000002")],
-            await world.client(),
-        )
-        await client.speak()
-        await trio.sleep(0.05)
-        node, job = await first_job(nodes)
-        await node.drop()
-        [other] = [peer for peer in nodes if peer is not node]
-        second = await other.job()
-        again = await world.node(node.id)
+        client = await world.client()
+        (again, job), (other, second) = await moved_job(world, client)
         await again.answer(job, text_asr="from the first")
         assert (await client.result())["text_asr"] == "from the first"
         assert await other.until("job_cancel") == {
@@ -152,17 +161,8 @@ async def test_late_result_of_the_first_attempt_wins_if_it_is_first(autojump_clo
 
 async def test_late_emptiness_of_the_first_attempt_counts_nothing(autojump_clock: MockClock) -> None:
     async with daemon_in_memory() as world:
-        nodes, client = (
-            [await world.node("node-00000001"), await world.node("node-00000002")],
-            await world.client(),
-        )
-        await client.speak()
-        await trio.sleep(0.05)
-        node, job = await first_job(nodes)
-        await node.drop()
-        [other] = [peer for peer in nodes if peer is not node]
-        second = await other.job()
-        again = await world.node(node.id)
+        client = await world.client()
+        (again, job), (other, second) = await moved_job(world, client)
         await again.answer(job, text_asr="", text_translated="", tts_audio="")
         await again.fail(job)
         assert await client.heard("translation_result", "missing_result") == []
@@ -183,7 +183,7 @@ async def test_silent_node_is_given_up_after_its_time(autojump_clock: MockClock)
             "reason": "job_timeout",
         }
         assert trio.current_time() - before == pytest.approx(62)
-        [other] = [peer for peer in nodes if peer is not node]
+        other = other_than(node, nodes)
         second = await other.job()
         assert second["attempt_id"] == 2
         await node.answer(job, text_asr="", text_translated="", tts_audio="")
@@ -211,7 +211,7 @@ async def test_failure_that_another_node_may_cure(code: str, autojump_clock: Moc
         await client.utterance(0)
         node, job = await first_job(nodes)
         await node.fail(job, code)
-        [other] = [peer for peer in nodes if peer is not node]
+        other = other_than(node, nodes)
         await other.answer(await other.job())
         assert (await client.result())["time_breakdown"]["attempts"] == 2
         assert await client.heard("error", "missing_result") == []
@@ -315,7 +315,7 @@ async def test_turn_moves_as_a_whole_when_its_node_dies(autojump_clock: MockCloc
         await node.answer(jobs[0], text_asr="first", text_translated="primero")
         await wait_all_tasks_blocked()
         await node.drop()
-        [other] = [peer for peer in nodes if peer is not node]
+        other = other_than(node, nodes)
         again = await other.heard("job_assign")
         assert [job["utterance_index"] for job in again] == [1, 2]
         assert {job["session_id"] for job in again} == {f"{client.session_id}~r2"}
