@@ -17,9 +17,10 @@ import trio
 from linguad import __version__, log, metrics
 from linguad.config import Config
 from linguad.core.clock import Clock
-from linguad.core.dispatch import Dispatch, JobRules
+from linguad.core.dispatch import Dispatch
 from linguad.core.fleet import Fleet
 from linguad.core.node import Node, NodeRules, Status
+from linguad.core.rules import JobRules
 from linguad.core.session import SessionRules
 from linguad.core.utterance import CutRules
 from linguad.dispatch.engine import Engine

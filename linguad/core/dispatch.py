@@ -9,9 +9,6 @@ Rules:
 from __future__ import annotations
 
 from collections import deque
-from math import ceil
-
-from msgspec import Struct
 
 from linguad.core.actions import (
     Action,
@@ -43,6 +40,7 @@ from linguad.core.job import (
 )
 from linguad.core.lanes import Lane, SessionJobs
 from linguad.core.node import Key, Node
+from linguad.core.rules import JobRules
 from linguad.core.utterance import Audio
 from linguad.core.waiting import WaitingRoom
 from linguad.errors import ErrorCode
@@ -62,29 +60,6 @@ MAX_FINISHED_JOBS = 20_000
 
 TURN_OVERFLOW_SLOTS = 2
 """Slots above its cap a node may give to slices of a turn it has begun (resolution 26)."""
-
-
-class JobRules(Struct, frozen=True, kw_only=True):
-    """Limits of jobs; seconds and counts (node-protocol 6.5, 9)."""
-
-    timeout_base_s: float = 60.0
-    timeout_factor: float = 0.5
-    timeout_min_s: float = 15.0
-    timeout_max_s: float = 120.0
-    pending_timeout_s: float = 10.0
-    failover_max_attempts: int = 3
-    max_age_s: float = 150.0
-    send_cancel: bool = True
-    terminal_retention_s: float = 300.0
-    late_result_s: float = 30.0
-    max_waiting: int = 10_000
-    sticky: bool = True
-    lane_idle_s: float = 1800.0
-
-    def running_timeout_s(self, audio_s: float) -> float:
-        """Time a node gets for this much audio (node-protocol 6.5)."""
-        wanted = ceil(self.timeout_base_s + audio_s * self.timeout_factor)
-        return float(min(self.timeout_max_s, max(self.timeout_min_s, wanted)))
 
 
 class Dispatch:
@@ -140,6 +115,7 @@ class Dispatch:
         job, attempt = found
         if attempt.node_id != node_id:
             return [Dropped(node_id, message.job_id, "wrong_node")]
+        self.fleet.heard_from(node_id, now)
         actions: list[Action] = []
         kind = classify(message, deferrable=job.deferrable)
         if job.status.final:
@@ -275,8 +251,11 @@ class Dispatch:
         attempt = self._attempts.start(job, row, now)
         job.status = JobStatus.ASSIGNED
         lane.sent(job, row, now)
-        self._deadlines.set(job.id, now + self.rules.running_timeout_s(audio.seconds))
-        actions.append(Assign(job, attempt, assign_message(job, attempt, self.fleet.node_at(row))))
+        node = self.fleet.node_at(row)
+        limit_s = self.rules.running_timeout_s(audio.seconds)
+        learned_s = self.fleet.speeds.deadline_s(node.id, job.key)
+        self._deadlines.set(job.id, now + (limit_s if learned_s is None else min(limit_s, learned_s)))
+        actions.append(Assign(job, attempt, assign_message(job, attempt, node)))
         actions.append(Progress(job, "DISPATCHED"))
         return True
 
@@ -327,6 +306,9 @@ class Dispatch:
         actions: list[Action],
     ) -> None:
         """The first usable answer of any attempt ends the job."""
+        assert job.audio is not None, "a job keeps its audio until it is over"
+        processing_s = (message.processing_time_ms or 0.0) / 1000
+        self.fleet.answered(attempt.row, job.key, job.audio.seconds, processing_s, now - attempt.sent_at)
         self._answered(job, attempt, AttemptEnd.OK, actions)
         if message.text_asr:
             actions.append(Progress(job, "ASR_FINAL"))
@@ -396,12 +378,15 @@ class Dispatch:
             self._complete(
                 job, JobStatus.COMPLETED_NO_TEXT, _missing(MissingReason.MERGED, now), now, actions
             )
-        else:
-            self._call_off(job, attempt, AttemptEnd.TIMEOUT, "job_timeout", actions)
-            self.fleet.job_ended(attempt.row, usable=False, blame=True)
-            job.exclude(attempt.row)
-            outcome = Outcome(missing=MissingReason.JOB_TIMEOUT, error=ErrorCode.JOB_TIMEOUT, received_at=now)
-            self._retry(job, outcome, now, actions)
+            return
+        silent = self.fleet.node_at(attempt.row).last_answer_at > attempt.sent_at
+        end = AttemptEnd.SILENT if silent else AttemptEnd.TIMEOUT
+        once_more = not silent or all(earlier.end is not AttemptEnd.SILENT for earlier in job.attempts)
+        self._call_off(job, attempt, end, "job_timeout", actions)
+        self.fleet.job_ended(attempt.row, usable=False, blame=not silent)
+        job.exclude(attempt.row)
+        outcome = Outcome(missing=MissingReason.JOB_TIMEOUT, error=ErrorCode.JOB_TIMEOUT, received_at=now)
+        self._retry(job, outcome, now, actions, allowed=once_more)
 
     def _retry(
         self, job: Job, outcome: Outcome, now: float, actions: list[Action], *, allowed: bool = True

@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 
 from linguad.core.ids import Ids
 from linguad.core.node import ANY, Key, Node, NodeRules, Services, Status
+from linguad.core.speed import Speeds
 from linguad.errors import ErrorCode, WireError
 from linguad.pools import NodeTable, fnv1a64
 from linguad.wire.common import PipelineConfig
@@ -37,6 +38,7 @@ class Fleet:
         self.rules = rules
         self.table = table
         self.nodes: dict[str, Node] = {}
+        self.speeds = Speeds()
         self._ids = ids
         self._hash_seed = hash_seed
         self._rows: dict[str, int] = {}
@@ -103,6 +105,21 @@ class Fleet:
             node.job_failed()
             self._sync(node)
 
+    def heard_from(self, node_id: str, now: float) -> None:
+        """A node answered a job, whichever and however."""
+        node = self.nodes.get(node_id)
+        if node is not None:
+            node.last_answer_at = now
+
+    def answered(self, row: int, key: Key, audio_s: float, processing_s: float, response_s: float) -> None:
+        """Learn from a usable answer: audio and the node's own time, and how long we waited for it."""
+        node = self._by_row.get(row)
+        if node is None:
+            return
+        speed = self.speeds.learn(node.id, key, audio_s, processing_s, response_s)
+        if key in self._members[row]:
+            self.table.set_speed(self._keys[key], row, speed)
+
     def scan(self, now: float) -> list[Node]:
         """Nodes whose heartbeats stopped; degrades those that never got healthy, forgets those long gone."""
         for node in list(self.nodes.values()):
@@ -168,8 +185,7 @@ class Fleet:
             return None
         handle = self._keys[key] = self.table.add_key()
         for row in rows:
-            self.table.join(handle, row)
-            self._members[row].add(key)
+            self._join(key, handle, row)
         return handle
 
     def select(
@@ -195,6 +211,7 @@ class Fleet:
         row = self._rows.pop(node.id)
         del self._members[row], self._by_row[row]
         self.table.remove_node(row)
+        self.speeds.forget(node.id)
 
     def _usable_id(self, node_id: str | None) -> str:
         if node_id and node_id.strip() and len(node_id) <= MAX_NODE_ID_CHARS and node_id.isprintable():
@@ -216,14 +233,17 @@ class Fleet:
         for key, handle in list(self._keys.items()):
             fits = self._fits(node, key)
             if fits and key not in joined:
-                self.table.join(handle, row)
-                joined.add(key)
+                self._join(key, handle, row)
             elif not fits and key in joined:
                 self.table.leave(handle, row)
                 joined.discard(key)
                 if not self.table.members(handle):
                     self.table.remove_key(handle)
                     del self._keys[key]
+
+    def _join(self, key: Key, handle: int, row: int) -> None:
+        self.table.join(handle, row, self.speeds.of(self._by_row[row].id, key))
+        self._members[row].add(key)
 
     def _sync(self, node: Node) -> None:
         """Bring the table's row in step with the record."""

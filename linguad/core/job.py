@@ -69,6 +69,8 @@ class AttemptEnd(StrEnum):
     MERGED = "merged"
     FAILED = "failed"
     TIMEOUT = "timeout"
+    SILENT = "silent"
+    """Too late, but the node answered others meanwhile: perhaps it had nothing to say (resolution 29)."""
     CANCELLED = "cancelled"
     NODE_LOST = "node_lost"
     SUPERSEDED = "superseded"

@@ -106,6 +106,8 @@ class Node:
         """Generation of the connection that owns the record; 0 while offline."""
         self.registered_at = now
         self.last_heartbeat_at = now
+        self.last_answer_at = now
+        """When the node last answered any job."""
         self.platform = ""
         self.hardware = HardwareInfo()
         self.accepts_public = True

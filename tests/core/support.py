@@ -6,10 +6,11 @@ import base64
 from typing import Any, TypeVar
 
 from linguad.core.actions import Action, Assign, Deliver
-from linguad.core.dispatch import Dispatch, JobRules
+from linguad.core.dispatch import Dispatch
 from linguad.core.fleet import Fleet
 from linguad.core.job import Attempt, Job, JobRequest
 from linguad.core.node import NodeRules
+from linguad.core.rules import JobRules
 from linguad.core.utterance import Audio, CutReason
 from linguad.pools import NodeTable
 from linguad.wire import opus

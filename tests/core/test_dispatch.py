@@ -18,8 +18,8 @@ from linguad.core.actions import (
     Partial,
     Progress,
 )
-from linguad.core.dispatch import JobRules
 from linguad.core.job import AttemptEnd, AttemptState, JobStatus, MissingReason
+from linguad.core.rules import JobRules
 from linguad.core.utterance import CutReason
 from linguad.errors import ErrorCode
 from linguad.wire.common import FeatureFlags
