@@ -15,7 +15,9 @@ from functools import partial
 import trio
 
 from linguad import __version__, log, metrics
-from linguad.config import Config
+from linguad.config import Config, Server
+from linguad.config import Nodes as NodeSettings
+from linguad.config import Sessions as SessionSettings
 from linguad.core.clock import Clock
 from linguad.core.dispatch import Dispatch
 from linguad.core.fleet import Fleet
@@ -84,10 +86,10 @@ class Daemon:
         self.sessions = Sessions(self.engine, _session_rules(config), ids, self._clock, throttle_s)
         self._node_sockets = Nodes(self.engine, config.nodes.register_timeout_seconds)
         self.engine.connect(self._node_sockets, self.sessions)
-        self.session_links = Links(
-            "session", _session_link_settings(config), self.sessions.talk, self._budget
-        )
-        self.node_links = Links("node", _node_link_settings(config), self._node_sockets.talk, self._budget)
+        session_settings = _link_settings(config.server, config.sessions, may_ping=False)
+        node_settings = _link_settings(config.server, config.nodes)
+        self.session_links = Links("session", session_settings, self.sessions.talk, self._budget)
+        self.node_links = Links("node", node_settings, self._node_sockets.talk, self._budget)
         metrics.BUFFERED_BYTES.set_function(lambda: self._budget.used)
         for status in Status:
             metrics.NODES.labels(status.value).set_function(partial(self._count_nodes, status))
@@ -239,28 +241,16 @@ def _job_rules(config: Config) -> JobRules:
     )
 
 
-def _session_link_settings(config: Config) -> LinkSettings:
-    server, sessions = config.server, config.sessions
+def _link_settings(
+    server: Server, part: SessionSettings | NodeSettings, *, may_ping: bool = True
+) -> LinkSettings:
     return LinkSettings(
-        max_message_bytes=sessions.max_message_bytes,
-        outbox_messages=sessions.outbound_queue_messages,
-        outbox_bytes=sessions.outbound_queue_bytes,
+        max_message_bytes=part.max_message_bytes,
+        outbox_messages=part.outbound_queue_messages,
+        outbox_bytes=part.outbound_queue_bytes,
         handshake_seconds=server.handshake_seconds,
         write_seconds=server.write_timeout_seconds,
         ping_seconds=server.ping_interval_seconds,
         idle_seconds=server.idle_timeout_seconds,
-        may_ping=False,
-    )
-
-
-def _node_link_settings(config: Config) -> LinkSettings:
-    server, nodes = config.server, config.nodes
-    return LinkSettings(
-        max_message_bytes=nodes.max_message_bytes,
-        outbox_messages=nodes.outbound_queue_messages,
-        outbox_bytes=nodes.outbound_queue_bytes,
-        handshake_seconds=server.handshake_seconds,
-        write_seconds=server.write_timeout_seconds,
-        ping_seconds=server.ping_interval_seconds,
-        idle_seconds=server.idle_timeout_seconds,
+        may_ping=may_ping,
     )
