@@ -83,7 +83,8 @@ class Daemon:
             config.nodes.status_scan_interval_seconds,
         )
         throttle_s = config.sessions.error_throttle_ms / 1000
-        self.sessions = Sessions(self.engine, _session_rules(config), ids, self._clock, throttle_s)
+        trusted = TrustedProxies(config.sessions.trusted_sources)
+        self.sessions = Sessions(self.engine, _session_rules(config), ids, self._clock, throttle_s, trusted)
         self._node_sockets = Nodes(self.engine, config.nodes.register_timeout_seconds)
         self.engine.connect(self._node_sockets, self.sessions)
         session_settings = _link_settings(config.server, config.sessions, may_ping=False)
@@ -236,18 +237,19 @@ def _job_rules(config: Config) -> JobRules:
         terminal_retention_s=jobs.terminal_retention_seconds,
         late_result_s=config.sessions.late_result_window_ms / 1000,
         max_waiting=jobs.max_waiting,
+        max_waiting_per_tenant=jobs.max_waiting_per_tenant,
         sticky=jobs.affinity == "session",
         lane_idle_s=jobs.affinity_idle_minutes * 60,
     )
 
 
 def _link_settings(
-    server: Server, part: SessionSettings | NodeSettings, *, may_ping: bool = True
+    server: Server, settings: SessionSettings | NodeSettings, *, may_ping: bool = True
 ) -> LinkSettings:
     return LinkSettings(
-        max_message_bytes=part.max_message_bytes,
-        outbox_messages=part.outbound_queue_messages,
-        outbox_bytes=part.outbound_queue_bytes,
+        max_message_bytes=settings.max_message_bytes,
+        outbox_messages=settings.outbound_queue_messages,
+        outbox_bytes=settings.outbound_queue_bytes,
         handshake_seconds=server.handshake_seconds,
         write_seconds=server.write_timeout_seconds,
         ping_seconds=server.ping_interval_seconds,

@@ -99,6 +99,15 @@ class Jobs(Table, frozen=True, kw_only=True):
             "10000 is what 1000 nodes clear within the waiting time (4 jobs each, 4 s a job).",
         ),
     ] = 10_000
+    max_waiting_per_tenant: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000_000,
+            description="Most jobs of one tenant that wait for a node, so that one tenant cannot fill the "
+            "waiting room. 1000 is a tenth of it.",
+        ),
+    ] = 1_000
     idempotency_ttl_seconds: Annotated[
         float,
         Meta(

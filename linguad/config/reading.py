@@ -214,7 +214,7 @@ def _objections(setting: Setting, value: object) -> Iterator[str]:
     """What the type of a setting cannot say."""
     if isinstance(value, str) and not value.isprintable():
         yield f"{_shown(setting, value)} holds characters that cannot be printed"
-    if setting.path == "server.trusted_proxies" and isinstance(value, tuple):
+    if setting.path in ("server.trusted_proxies", "sessions.trusted_sources") and isinstance(value, tuple):
         for item in value:
             try:
                 ipaddress.ip_network(item)

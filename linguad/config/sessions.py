@@ -167,3 +167,11 @@ class Sessions(Table, frozen=True, kw_only=True):
             "it. `en`, the language of all texts of this server."
         ),
     ] = "en"
+    trusted_sources: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Networks (CIDR) of gateways of your own. Only from these does `tenant_id` choose "
+            "whose turn it is in the waiting room; everybody else is the built-in tenant "
+            "`direct`, because anybody can write a name into a message."
+        ),
+    ] = ()

@@ -92,7 +92,7 @@ class Dispatch:
         if request.lane not in session.lanes:
             session.lanes[request.lane] = Lane(self.fleet.route(request.session_id))
         actions: list[Action] = []
-        if refuse or len(self.waiting) >= self.rules.max_waiting:
+        if refuse or self._full_for(request.tenant):
             self._refuse(job, MissingReason.OVERLOADED, ErrorCode.NODE_OVERLOADED, now, actions)
         else:
             self._pend(job, now)
@@ -214,6 +214,10 @@ class Dispatch:
         self._forget_finished(now)
         return actions
 
+    def _full_for(self, tenant: str) -> bool:
+        rules, waiting = self.rules, self.waiting
+        return len(waiting) >= rules.max_waiting or waiting.of_tenant(tenant) >= rules.max_waiting_per_tenant
+
     def _pend(self, job: Job, now: float) -> None:
         """Let a job wait for a node; `_settle` gives it one if it is its lane's turn and one is free."""
         job.status = JobStatus.PENDING
@@ -246,7 +250,7 @@ class Dispatch:
         row = self._choose(job, lane, audio.seconds)
         if row is None:
             return False
-        self.waiting.remove(job)
+        self.waiting.send(job)
         job.next_number = lane.number_for(job.request.utterance_index, job.next_number)
         attempt = self._attempts.start(job, row, now)
         job.status = JobStatus.ASSIGNED
@@ -286,11 +290,11 @@ class Dispatch:
         return actions
 
     def _wake_row(self, row: int, now: float, actions: list[Action]) -> None:
-        """A node may have room: offer it the queues it serves, oldest job first."""
+        """A node may have room: offer it the queues it serves, in the order of fairness."""
         for key in self.waiting.keys():  # noqa: SIM118 -- a snapshot, not a dict
             if not self.fleet.fits(row, key):
                 continue
-            for job in self.waiting.heads(key):
+            for job in self.waiting.offers(key):
                 if self._send(job, now, actions):
                     self._advance(job.request.lane, now, actions)
                 elif not job.excluded_rows:

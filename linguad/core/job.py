@@ -21,6 +21,9 @@ from linguad.errors import ErrorCode
 from linguad.wire.common import FeatureFlags, PipelineConfig
 from linguad.wire.node import JobResult
 
+DIRECT = "direct"
+"""The built-in tenant of sessions that did not come through somebody we trust (resolution 41)."""
+
 NO_TEXT_ASSIGNED, ASR_EMPTY = "NO_TEXT_ASSIGNED", "ASR_EMPTY"
 
 
@@ -48,7 +51,8 @@ class JobRequest(Struct, frozen=True, kw_only=True):
     enable_streaming_asr: bool = True
     partial_update_interval_ms: int = 1000
     padding_ms: int | None = None
-    tenant_id: str | None = None
+    tenant: str = DIRECT
+    """Who is charged and whose turn it is; not the label the client gave itself (resolution 41)."""
     last_client_ms: int | None = None
 
 

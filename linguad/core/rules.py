@@ -21,6 +21,7 @@ class JobRules(Struct, frozen=True, kw_only=True):
     terminal_retention_s: float = 300.0
     late_result_s: float = 30.0
     max_waiting: int = 10_000
+    max_waiting_per_tenant: int = 1_000
     sticky: bool = True
     lane_idle_s: float = 1800.0
 

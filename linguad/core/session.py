@@ -12,7 +12,7 @@ from msgspec import Struct, field
 
 from linguad.core.clock import Clock
 from linguad.core.ids import Ids
-from linguad.core.job import Job, JobRequest, MissingReason, Outcome
+from linguad.core.job import DIRECT, Job, JobRequest, MissingReason, Outcome
 from linguad.core.ordering import Released, ResultOrder
 from linguad.core.results import failure_event, missing_result, progress_event, translation_result
 from linguad.core.utterance import OPUS, PCM16, Audio, Cut, CutReason, CutRules, UtteranceCutter
@@ -96,10 +96,18 @@ class Session:
     """State of one session; owned by the instance that holds its socket."""
 
     def __init__(
-        self, session_id: str, init: SessionInit, rules: SessionRules, ids: Ids, clock: Clock
+        self,
+        session_id: str,
+        init: SessionInit,
+        rules: SessionRules,
+        ids: Ids,
+        clock: Clock,
+        tenant: str = DIRECT,
     ) -> None:
         self.id = session_id
         self.init = init
+        self.tenant = tenant
+        """Who is charged and whose turn it is; what the client calls itself is only a label."""
         self.trace_id = init.trace_id or ids.uuid()
         self.detached_at: float | None = None
         self.hint_language = init.locale if init.locale in ("en", "zh") else rules.hint_language
@@ -260,7 +268,7 @@ class Session:
                 enable_streaming_asr=init.enable_streaming_asr is not False,
                 partial_update_interval_ms=init.partial_update_interval_ms or 1000,
                 trace_id=self.trace_id,
-                tenant_id=init.tenant_id,
+                tenant=self.tenant,
                 turn_id=cut.turn_id,
                 padding_ms=cut.padding_ms,
                 last_audio_at=cut.last_audio_at,
@@ -330,11 +338,11 @@ class Session:
         else:
             duration_ms = len(data) // 2 * 1000 // message.sample_rate
         trace_id = message.trace_id or self.trace_id
+        self._taken[index, message.tgt_lang] = now + self._rules.idempotency_s
         if duration_ms == 0:
             self._expect_result(index, message.tgt_lang)
             silence = Outcome(missing=MissingReason.SILENCE, received_at=now)
             return self._resolve(message.tgt_lang, index, Ending(silence, trace_id), now)
-        self._taken[index, message.tgt_lang] = now + self._rules.idempotency_s
         streaming = message.enable_streaming_asr
         if streaming is None:
             streaming = init.enable_streaming_asr
@@ -357,7 +365,7 @@ class Session:
             or init.partial_update_interval_ms
             or 1000,
             trace_id=trace_id,
-            tenant_id=init.tenant_id,
+            tenant=self.tenant,
             turn_id=self._ids.uuid(),
             last_audio_at=now,
             cut_at=now,

@@ -12,11 +12,12 @@ from linguad import log, metrics
 from linguad.core.clock import Clock
 from linguad.core.deadlines import Deadlines
 from linguad.core.ids import Ids
-from linguad.core.job import Job, JobRequest, Outcome
+from linguad.core.job import DIRECT, Job, JobRequest, Outcome
 from linguad.core.session import GATEWAY_PLATFORM, Ended, Output, Send, Session, SessionRules, Submit
 from linguad.core.throttle import ErrorThrottle
 from linguad.core.utterance import Audio
 from linguad.errors import CloseReason, ErrorCode, WireError
+from linguad.net.peer import TrustedProxies
 from linguad.net.supervise import Alarm
 from linguad.net.websocket import Link
 from linguad.wire import codec
@@ -49,13 +50,20 @@ class Sessions:
     """All sessions of this instance, with the connection of each; detached ones have none."""
 
     def __init__(
-        self, jobs: JobPort, rules: SessionRules, ids: Ids, clock: Clock, error_throttle_s: float
+        self,
+        jobs: JobPort,
+        rules: SessionRules,
+        ids: Ids,
+        clock: Clock,
+        error_throttle_s: float,
+        trusted: TrustedProxies | None = None,
     ) -> None:
         self._jobs = jobs
         self._rules = rules
         self._ids = ids
         self._clock = clock
         self._error_throttle_s = error_throttle_s
+        self._trusted = trusted or TrustedProxies()
         self._sessions: dict[str, Session] = {}
         self._connections: dict[str, Connection] = {}
         self._deadlines: Deadlines[str] = Deadlines()
@@ -127,7 +135,9 @@ class Sessions:
         """A session begins; a second one on the same socket ends the first (session-protocol 1.4)."""
         if connection.session is not None:
             self._end(connection.session)
-        session = Session(self._ids.session(), message, self._rules, self._ids, self._clock)
+        trusted = connection.link.peer.address in self._trusted
+        tenant = (message.tenant_id if trusted else None) or DIRECT
+        session = Session(self._ids.session(), message, self._rules, self._ids, self._clock, tenant)
         connection.session = session
         self._sessions[session.id] = session
         self._connections[session.id] = connection

@@ -225,7 +225,7 @@ class AnyHistory(RuleBasedStateMachine):
     def nobody_waits_while_a_node_is_free(self) -> None:
         fleet, waiting = self.desk.fleet, self.desk.dispatch.waiting
         for key in waiting.keys():  # noqa: SIM118 -- a method of the waiting room
-            for job in waiting.heads(key):
+            for job in waiting.offers(key):
                 for node in fleet.nodes.values():
                     row = fleet.row_of(node.id)
                     assert row is not None

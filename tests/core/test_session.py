@@ -154,12 +154,8 @@ class TestStreamedSpeech:
         talk.now = 1.0
         talk.chunk(plan_a(5), final=True, client_timestamp_ms=1005)
         request = talk.jobs[0].request
-        assert (request.session_id, request.lane, request.trace_id, request.tenant_id) == (
-            "s-1",
-            "s-1",
-            "t-1",
-            "acme",
-        )
+        assert (request.session_id, request.lane, request.trace_id) == ("s-1", "s-1", "t-1")
+        assert request.tenant == "direct", "what a client calls itself is only a label"
         assert (request.src_lang, request.tgt_lang, request.mode, request.dialect) == (
             "auto",
             "es",
@@ -347,6 +343,11 @@ class TestUtteranceMessages:
         talk = Talk()
         assert words(talk.utterance(0, **members)) == ["0:silence_detected"]
         assert talk.jobs == {}
+
+    def test_without_sound_twice_is_answered_once(self) -> None:
+        talk = Talk()
+        assert words(talk.utterance(0, audio="")) == ["0:silence_detected"]
+        assert talk.utterance(0, audio="") == []
 
     def test_without_sound_it_leaves_in_its_place_too(self) -> None:
         talk = Talk()
