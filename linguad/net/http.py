@@ -10,6 +10,7 @@ from typing import Any, cast
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
+from hypercorn.events import Event
 from hypercorn.logging import Logger
 from hypercorn.trio.lifespan import Lifespan
 from hypercorn.trio.tcp_server import TCPServer
@@ -120,6 +121,12 @@ class _Server(TCPServer):
     """Hypercorn's connection, ended when its client has gone; the original first sits out the idle time."""
 
     when_gone: Callable[[], object]
+
+    async def protocol_send(self, event: Event) -> None:
+        # Quart-Trio cancels a request as soon as its answer is out, while Hypercorn still arms the idle timer
+        # or closes the connection; without the shield neither would happen.
+        with trio.CancelScope(shield=True):
+            await super().protocol_send(event)
 
     async def _read_data(self) -> None:
         await super()._read_data()

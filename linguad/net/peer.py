@@ -27,6 +27,7 @@ V2_HEAD = 16
 V2_LONGEST = 4096
 """Most bytes taken of a PROXY v2 header; load balancers send a few hundred."""
 
+_MAPPED = IPv6Network("::ffff:0:0/96")
 _TLV_SSL = 0x20
 _CLIENT_SSL = 0x01
 _FORWARDING = frozenset(
@@ -123,9 +124,13 @@ def parse_address(text: str) -> IPv4Address | IPv6Address | None:
 
 def _parse_network(text: str) -> IPv4Network | IPv6Network:
     try:
-        return ip_network(text.strip())
+        network = ip_network(text.strip())
     except ValueError as error:
         raise LinguadError(f"{text!r} is no network in CIDR form like 10.0.0.0/8: {error}") from error
+    if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):
+        # Addresses are compared unwrapped, see `parse_address`.
+        return IPv4Network((int(network.network_address) & 0xFFFFFFFF, network.prefixlen - _MAPPED.prefixlen))
+    return network
 
 
 def _split(lines: Sequence[bytes]) -> list[str]:

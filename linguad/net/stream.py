@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import trio
@@ -43,21 +44,33 @@ class TimedStream(trio.abc.HalfCloseableStream):
         self._on_close = call
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send, raising BrokenResourceError if the peer does not read."""
-        if len(data) <= SLICE_BYTES:
-            await self._send(data)
-            return
-        view = memoryview(data)
-        for start in range(0, len(view), SLICE_BYTES):
-            await self._send(view[start : start + SLICE_BYTES])
+        """Send, raising BrokenResourceError if the peer does not read.
 
-    async def _send(self, data: bytes | bytearray | memoryview) -> None:
-        with trio.move_on_after(self._write_seconds) as limit:
-            await self._stream.send_all(data)
-        if limit.cancelled_caught:
-            self.stalled = True
-            await trio.aclose_forcefully(self)
-            raise trio.BrokenResourceError("the peer does not read")
+        What the socket takes at once goes without a checkpoint; all callers pass one in taking a send lock.
+        """
+        rest = memoryview(data)[self._send_now(data) :]
+        while rest:
+            part, rest = rest[:SLICE_BYTES], rest[SLICE_BYTES:]
+            with trio.move_on_after(self._write_seconds) as limit:
+                await self._stream.send_all(part)
+            if limit.cancelled_caught:
+                self.stalled = True
+                await trio.aclose_forcefully(self)
+                raise trio.BrokenResourceError("the peer does not read")
+
+    def _send_now(self, data: bytes | bytearray | memoryview) -> int:
+        """Bytes that the socket takes without waiting; spares nearly every send a timer and a task switch."""
+        if not isinstance(self._stream, trio.SocketStream):
+            return 0
+        descriptor = self._stream.socket.fileno()
+        if descriptor < 0:
+            raise trio.ClosedResourceError("the connection is closed")
+        try:
+            return os.write(descriptor, data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise trio.BrokenResourceError("the connection is lost") from error
 
     async def wait_send_all_might_not_block(self) -> None:
         """As the stream below."""

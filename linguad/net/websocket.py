@@ -73,7 +73,7 @@ class Link:
     __slots__ = (
         *("id", "kind", "peer", "opened_at", "may_ping", "closing", "round_trip"),
         *("_settings", "_stream", "_connection", "_outbox", "_text"),
-        *("_handling", "_writing", "_handled", "_written", "_asked_at"),
+        *("_handling", "_handled", "_written", "_asked_at"),
     )
 
     def __init__(
@@ -104,7 +104,6 @@ class Link:
         self._outbox = Outbox(settings.outbox_messages, settings.outbox_bytes, budget, dropped.inc)
         self._text = ""
         self._handling = trio.CancelScope()
-        self._writing = trio.CancelScope()
         self._handled = False
         self._written = trio.Event()
         self._asked_at = -inf
@@ -166,7 +165,6 @@ class Link:
             self.closing = reason
             self._text = reason.text if text is None else text
             self._handling.cancel()
-            self._writing.deadline = trio.current_time() + self._settings.write_seconds
             self._outbox.wake()
 
     def statistics(self) -> OutboxStatistics:
@@ -185,7 +183,11 @@ class Link:
         elif self._connection.closed is None:
             self.close(CloseReason.NORMAL)
         self._outbox.wake()
-        await self._written.wait()
+        with trio.move_on_after(self._settings.write_seconds) as flushing:
+            await self._written.wait()
+        if self.closing is not None and not flushing.cancelled_caught:
+            with trio.move_on_after(self._settings.close_seconds):
+                await self._connection.aclose(self.closing.code, self._text)
 
     def end(self) -> None:
         """Count the link as closed and forget what is still queued; for `serve_link`."""
@@ -204,13 +206,9 @@ class Link:
         )
 
     async def _write(self, nursery: trio.Nursery) -> None:
-        """The one writer: sends, pings, and says goodbye."""
+        """The one writer; its errors mean that the connection is gone."""
         try:
-            with self._writing:
-                await self._send_and_ping(nursery)
-                if self.closing is not None:
-                    self._writing.deadline = trio.current_time() + self._settings.close_seconds
-                    await self._connection.aclose(self.closing.code, self._text)
+            await self._send_and_ping(nursery)
         except ConnectionClosed:
             # The handler may still take what the peer sent before it went.
             self._handling.deadline = trio.current_time() + self._settings.close_seconds

@@ -179,6 +179,7 @@ async def until_routed(route: str, count: float) -> None:
 async def front_door(
     *,
     handler: Handler = echo,
+    app: Any = asgi,
     proxies: Sequence[str] = (),
     head_seconds: float = 5.0,
     max_heads: int = 2048,
@@ -186,12 +187,12 @@ async def front_door(
     keep_alive_seconds: float = 75.0,
     write_seconds: float = 30.0,
 ) -> AsyncIterator[Door]:
-    """Links at /ws/echo, everything else to `asgi`; ends by cancellation."""
+    """Links at /ws/echo, everything else to `app`; ends by cancellation."""
     trusted = TrustedProxies(proxies)
     made = Links("test", links or LinkSettings(), handler)
     http = HttpApp(
         "test",
-        asgi,
+        app,
         trusted,
         {"/ws/echo"},
         keep_alive_seconds=keep_alive_seconds,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from linguad.errors import LinguadError
@@ -126,6 +126,7 @@ def test_wrong_network_is_named(text: str) -> None:
 
 
 @given(addresses)
+@example("::ffff:1.2.3.4")
 def test_contains_agrees_with_the_networks(address: str) -> None:
     inside = TrustedProxies([f"{address}"])
     assert address in inside

@@ -13,6 +13,8 @@ from functools import partial
 import pytest
 import trio
 from doors import close_code
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 from trio.testing import MockClock, lockstep_stream_pair, memory_stream_pair, wait_all_tasks_blocked
 from trio_websocket import WebSocketConnection, wrap_client_stream
@@ -415,6 +417,20 @@ async def test_garbage_after_the_handshake_is_no_crash(autojump_clock: MockClock
             await it.stream.send_stream.aclose()
             await it.ended.wait()
     assert crashes() == before
+
+
+@given(st.binary(max_size=300))
+@settings(max_examples=60, deadline=None)
+def test_any_bytes_after_the_handshake_end_in_order(garbage: bytes) -> None:
+    """Neither wsproto nor trio-websocket may bring the task of the connection down."""
+
+    async def main() -> None:
+        async with bench(read_for_ever) as it:
+            await it.stream.send_all(garbage)
+            await it.stream.send_stream.aclose()
+            await it.ended.wait()
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
 
 
 async def test_links_close_all_reaches_those_still_in_their_handshake(autojump_clock: MockClock) -> None:
