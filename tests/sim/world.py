@@ -1,0 +1,80 @@
+"""Time and chance of a simulated world: one clock, one heap of events, one seeded generator."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from itertools import count
+from random import Random
+from typing import Any
+
+
+class World:
+    """Everything that happens is an event in the heap; equal seeds make equal worlds."""
+
+    def __init__(self, seed: int, tell: Callable[[str], None] | None = None) -> None:
+        self.random = Random(seed)
+        self.now = 1000.0
+        """Seconds; not zero, so that nobody takes the start of time for "never"."""
+        self._tell = tell
+        self._events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._serial = count()
+
+    def after(self, seconds: float, do: Callable[..., None], *args: Any) -> None:
+        """Let something happen so many seconds later; at one time first what was asked for first."""
+        heapq.heappush(self._events, (self.now + seconds, next(self._serial), do, args))
+
+    def run(self, seconds: float) -> None:
+        """Let so much time pass."""
+        until = self.now + seconds
+        while self._events and self._events[0][0] <= until:
+            self.now, _, do, args = heapq.heappop(self._events)
+            do(*args)
+        self.now = until
+
+    def chance(self, probability: float) -> bool:
+        """Whether something of this probability happens now."""
+        return self.random.random() < probability
+
+    def between(self, low: float, high: float) -> float:
+        """A time in seconds, or any other quantity."""
+        return self.random.uniform(low, high)
+
+    def say(self, who: str, what: str) -> None:
+        """A line of the event log."""
+        if self._tell is not None:
+            self._tell(f"{self.now - 1000.0:9.3f}  {who:<10} {what}")
+
+
+class Wire:
+    """One direction of a connection: messages arrive in order, each after a delay of its own."""
+
+    def __init__(self, world: World, slowest_s: float = 0.02) -> None:
+        self._world = world
+        self._slowest_s = slowest_s
+        self._last = 0.0
+
+    def carry(self, deliver: Callable[..., None], *args: Any) -> None:
+        """Let the other end have something."""
+        world = self._world
+        self._last = max(self._last, world.now + world.between(0.0005, self._slowest_s))
+        world.after(self._last - world.now, deliver, *args)
+
+
+class Names:
+    """Fresh identifiers, the same in every run of a seed."""
+
+    def __init__(self) -> None:
+        self._number = count(1)
+
+    def session(self) -> str:
+        return f"s-{next(self._number)}"
+
+    def job(self) -> str:
+        return f"job-{next(self._number)}"
+
+    def node(self) -> str:
+        return f"node-{next(self._number):08X}"
+
+    def uuid(self) -> str:
+        return f"id-{next(self._number)}"
