@@ -23,6 +23,7 @@ from linguad.core.dispatch import Dispatch
 from linguad.core.fleet import Fleet
 from linguad.core.node import Node, NodeRules, Status
 from linguad.core.rules import JobRules
+from linguad.core.services import MarkRules
 from linguad.core.session import SessionRules
 from linguad.core.utterance import CutRules
 from linguad.dispatch.engine import Engine
@@ -135,8 +136,8 @@ class Daemon:
             services.cancel_scope.cancel()
         logger.info("stopped")
 
-    def health(self) -> dict[str, object]:
-        """What `/health` tells beside "ok"."""
+    def facts(self) -> dict[str, object]:
+        """What `/ready` tells beside readiness."""
         return {
             "version": __version__,
             "uptime_seconds": round(trio.current_time() - self._started_at, 1),
@@ -220,6 +221,11 @@ def _node_rules(config: Config) -> NodeRules:
         require_gpu=nodes.require_gpu,
         max_concurrent_jobs=nodes.max_concurrent_jobs,
         resource_threshold=config.pools.resource_threshold,
+        marks=MarkRules(
+            ttl_s=nodes.unavailable_ttl_seconds,
+            window_s=nodes.unavailable_window_seconds,
+            max_reports=nodes.unavailable_max_reports,
+        ),
     )
 
 

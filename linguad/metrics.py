@@ -34,3 +34,4 @@ SESSIONS = Gauge("linguad_sessions", "Sessions, attached or waiting to be taken 
 NODES = Gauge("linguad_nodes", "Nodes by status", ["status"])
 HTTP_REQUESTS = Counter("linguad_http_requests_total", "HTTP requests by status", ["app", "status"])
 BUFFERED_BYTES = Gauge("linguad_buffered_bytes", "Bytes held for connections (server.max_buffered_bytes)")
+SERVICES_MISSING = Counter("linguad_services_missing_total", "Services that nodes lacked although reported")

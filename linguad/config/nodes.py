@@ -129,3 +129,30 @@ class Nodes(Table, frozen=True, kw_only=True):
             description="The same in bytes. 128 MiB holds the largest audio for every job a node may have.",
         ),
     ] = 128 * MIB
+    unavailable_ttl_seconds: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=3600,
+            description="How long a node gets no jobs for a service it said it lacks a model for. 60 is a "
+            "short download; a restart of the service or a new registration ends it early.",
+        ),
+    ] = 60
+    unavailable_window_seconds: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=300,
+            description="Span over which such reports of one node are counted. 10, so that a node gone wild "
+            "is ignored within seconds.",
+        ),
+    ] = 10
+    unavailable_max_reports: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1000,
+            description="Most such reports of one node believed in that span; the jobs of all others move as "
+            "well. 30 is more than a node has services.",
+        ),
+    ] = 30

@@ -66,4 +66,13 @@ class Dropped(Struct, frozen=True):
     why: str
 
 
-Action = Assign | Cancel | Progress | Partial | Deliver | AttemptEnded | AudioReleased | Dropped
+class ServiceMissing(Struct, frozen=True):
+    """A node turned out to lack a service it reports; it gets no jobs for it for a while."""
+
+    node_id: str
+    service_id: str
+
+
+Action = (
+    Assign | Cancel | Progress | Partial | Deliver | AttemptEnded | AudioReleased | Dropped | ServiceMissing
+)

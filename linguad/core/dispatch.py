@@ -19,11 +19,12 @@ from linguad.core.actions import (
     Dropped,
     Partial,
     Progress,
+    ServiceMissing,
 )
 from linguad.core.assignment import assign_message
 from linguad.core.attempts import Attempts
 from linguad.core.deadlines import Deadlines
-from linguad.core.failure import judge, wire_code
+from linguad.core.failure import judge, missing_service, wire_code
 from linguad.core.fleet import Fleet
 from linguad.core.ids import Ids
 from linguad.core.job import (
@@ -198,11 +199,14 @@ class Dispatch:
 
     def due(self) -> float | None:
         """When `tick` has something to do, monotonic s."""
-        return self._deadlines.due()
+        jobs, fleet = self._deadlines.due(), self.fleet.due()
+        return jobs if fleet is None or (jobs is not None and jobs < fleet) else fleet
 
     def tick(self, now: float) -> list[Action]:
         """End what waited or ran too long; forget jobs that were over long enough ago."""
         actions: list[Action] = []
+        for node in self.fleet.tick(now):
+            actions += self._wake(node.id, now)
         while (job_id := self._deadlines.pop(now)) is not None:
             job = self.jobs[job_id]
             attempt = job.current
@@ -328,6 +332,9 @@ class Dispatch:
         self, job: Job, attempt: Attempt, message: JobResult, now: float, actions: list[Action]
     ) -> None:
         verdict = judge(message.error)
+        service = missing_service(message.error)
+        if service is not None and self.fleet.mark_unavailable(attempt.row, service, now):
+            actions.append(ServiceMissing(attempt.node_id, service))
         self._finish_attempt(job, attempt, AttemptEnd.FAILED, actions, blame=verdict.blame)
         if not verdict.same_node:
             job.exclude(attempt.row)

@@ -47,6 +47,14 @@ def judge(error: JobError | None) -> Verdict:
     return NODE_FAULT
 
 
+def missing_service(error: JobError | None) -> str | None:
+    """The service a MODEL_NOT_AVAILABLE names (node-protocol 7), None for any other error."""
+    if error is None or error.code != ErrorCode.MODEL_NOT_AVAILABLE or not isinstance(error.details, dict):
+        return None
+    named = error.details.get("service_id") or error.details.get("model_id")
+    return named if isinstance(named, str) else None
+
+
 def wire_code(error: JobError | None) -> ErrorCode:
     """The code a client is told; what is not in the table becomes INTERNAL_ERROR (node-protocol 8)."""
     if error is None or error.code == ErrorCode.PROCESSING_ERROR:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from linguad.core.deadlines import Deadlines
 from linguad.core.ids import Ids
-from linguad.core.node import ANY, Key, Node, NodeRules, Services, Status
+from linguad.core.node import ANY, Key, Node, NodeRules, Status
+from linguad.core.services import Services
 from linguad.core.speed import Speeds
 from linguad.errors import ErrorCode, WireError
 from linguad.pools import NodeTable, fnv1a64
@@ -46,6 +48,7 @@ class Fleet:
         self._keys: dict[Key, int] = {}
         self._members: dict[int, set[Key]] = {}
         self._unserved: set[Key] = set()
+        self._marks: Deadlines[tuple[str, str]] = Deadlines()
 
     def register(self, message: NodeRegister, connection: int, now: float) -> Node:
         """Take a node in (node-protocol 3.2, 3.3); `connection` is the generation number of its socket.
@@ -104,6 +107,30 @@ class Fleet:
         elif blame:
             node.job_failed()
             self._sync(node)
+
+    def mark_unavailable(self, row: int, service_id: str, now: float) -> bool:
+        """The node of a row lacks a service it reports as running; True if that is believed (7)."""
+        node = self._by_row[row]
+        if not node.services.mark(service_id, now):
+            return False
+        self._marks.set((node.id, service_id), now + self.rules.marks.ttl_s)
+        self._index(node)
+        return True
+
+    def due(self) -> float | None:
+        """When `tick` has something to do, monotonic s."""
+        return self._marks.due()
+
+    def tick(self, now: float) -> list[Node]:
+        """Let marks end that held long enough; returns the nodes that can do more again."""
+        changed = []
+        while (mark := self._marks.pop(now)) is not None:
+            node = self.nodes.get(mark[0])
+            if node is not None:
+                node.services.clear(mark[1])
+                self._index(node)
+                changed.append(node)
+        return changed
 
     def heard_from(self, node_id: str, now: float) -> None:
         """A node answered a job, whichever and however."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from enum import Enum, IntFlag
+from enum import Enum
 from typing import NamedTuple
 
 from msgspec import Struct
 
-from linguad.wire.common import PipelineConfig
+from linguad.core.services import CORE_SERVICES, MarkRules, Services, ServiceTable
 from linguad.wire.language import AUTO, normalize
 from linguad.wire.node import (
     HardwareInfo,
@@ -28,37 +28,6 @@ MAX_LANGUAGES = 2_000
 
 MAX_RULES = 100
 """Translation rules of one node that are believed."""
-
-
-class Services(IntFlag):
-    """Service types a job can need; anything else a node reports is ignored for selection."""
-
-    NONE = 0
-    ASR = 1
-    NMT = 2
-    TTS = 4
-    TONE = 8
-    SEMANTIC = 16
-
-    @classmethod
-    def needed(cls, pipeline: PipelineConfig) -> Services:
-        """What a pipeline needs; a cloned voice takes the place of plain speech (node-protocol 5.2)."""
-        needed = cls.NONE
-        if pipeline.use_asr:
-            needed |= cls.ASR
-        if pipeline.use_nmt:
-            needed |= cls.NMT
-        if pipeline.use_tone:
-            needed |= cls.TONE
-        elif pipeline.use_tts:
-            needed |= cls.TTS
-        if pipeline.use_semantic:
-            needed |= cls.SEMANTIC
-        return needed
-
-
-CORE_SERVICES = Services.ASR | Services.NMT | Services.TTS
-_BY_NAME = {service.name.lower(): service for service in Services if service.name}
 
 
 class Key(NamedTuple):
@@ -92,6 +61,7 @@ class NodeRules(Struct, frozen=True, kw_only=True):
     require_gpu: str = "never"
     max_concurrent_jobs: int = 4
     record_retention_s: float = 300.0
+    marks: MarkRules = MarkRules()
     resource_threshold: float = 95.0
 
 
@@ -113,8 +83,7 @@ class Node:
         self.accepts_public = True
         self.cap = rules.max_concurrent_jobs
         self.usage = ResourceUsage()
-        self.running = Services.NONE
-        self.installed = Services.NONE
+        self.services = ServiceTable(rules.marks)
         self.languages = Languages(NodeLanguageCapabilities())
         self._reported_languages = NodeLanguageCapabilities()
         self._healthy_in_a_row = 0
@@ -123,7 +92,7 @@ class Node:
     @property
     def offer(self) -> tuple[object, ...]:
         """All that decides which index keys the node fits; equal offers need no re-indexing."""
-        return self.accepts_public, self.running, self._reported_languages
+        return self.accepts_public, self.services.running, self._reported_languages
 
     @property
     def oldest_generation(self) -> bool:
@@ -147,6 +116,7 @@ class Node:
         self.registered_at = self.last_heartbeat_at = now
         self._healthy_in_a_row = 0
         self._outcomes.clear()
+        self.services.clear_all()
         self.platform = message.platform or ""
         self.hardware = message.hardware or HardwareInfo()
         self.accepts_public = message.accept_public_jobs is not False
@@ -184,7 +154,11 @@ class Node:
 
     def fits(self, src: str, tgt: str, needs: Services) -> bool:
         """Whether the node can do such jobs at all: services running and languages (node-protocol 5.2)."""
-        return self.accepts_public and needs & ~self.running == 0 and self.languages.serve(src, tgt, needs)
+        return (
+            self.accepts_public
+            and needs & ~self.services.running == 0
+            and self.languages.serve(src, tgt, needs)
+        )
 
     def _describe(self, message: NodeRegister | NodeHeartbeat) -> None:
         reported = message.language_capabilities
@@ -193,22 +167,8 @@ class Node:
             self.languages = Languages(reported)
         if message.max_concurrent_jobs is not None:
             self.cap = message.max_concurrent_jobs
-        services = message.installed_services
-        by_type = message.capability_by_type
-        if services is None and by_type is None:
-            return
-        running = installed = Services.NONE
-        for service in services or ():
-            kind = _BY_NAME.get(service.type.lower(), Services.NONE)
-            installed |= kind
-            if service.status == "running" and self._device_counts(service.device):
-                running |= kind
-        for capability in by_type or ():
-            kind = _BY_NAME.get(capability.type.lower(), Services.NONE)
-            if kind and not installed & kind:
-                installed |= kind
-                running |= kind if capability.ready else Services.NONE
-        self.running, self.installed = running, installed
+        if message.installed_services is not None or message.capability_by_type is not None:
+            self.services.update(message.installed_services, message.capability_by_type, self._device_counts)
 
     def _device_counts(self, device: str) -> bool:
         return self.rules.require_gpu == "never" or (device in ("gpu", "auto") and self.has_gpu)
@@ -221,9 +181,9 @@ class Node:
         if not self.languages.any:
             return False
         if self.status is not Status.REGISTERING:
-            return bool(self.running)
-        core = self.installed & CORE_SERVICES
-        return bool(core) and core & ~self.running == 0
+            return bool(self.services.running)
+        core = self.services.installed & CORE_SERVICES
+        return bool(core) and core & ~self.services.running == 0
 
     def _judge(self, healthy: bool) -> None:
         """The status table of node-protocol 3.4 for one more outcome."""

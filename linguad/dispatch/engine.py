@@ -17,6 +17,7 @@ from linguad.core.actions import (
     Dropped,
     Partial,
     Progress,
+    ServiceMissing,
 )
 from linguad.core.dispatch import Dispatch
 from linguad.core.job import AttemptEnd, Job, JobRequest, Outcome
@@ -137,6 +138,9 @@ class Engine:
                     self._attempt_ended(action)
                 case AudioReleased():
                     self._budget.give(action.size)
+                case ServiceMissing():
+                    metrics.SERVICES_MISSING.inc()
+                    logger.warning("service_missing", node=action.node_id, service=action.service_id)
                 case Dropped():
                     metrics.RESULTS_DROPPED.labels(action.why).inc()
                     logger.info("result_dropped", node=action.node_id, job=action.wire_job_id, why=action.why)

@@ -7,7 +7,8 @@ from typing import Any, Protocol
 from quart import Response, jsonify
 from quart_trio import QuartTrio
 
-from linguad.core.node import Node, Services
+from linguad.core.node import Node
+from linguad.core.services import Services
 from linguad.web.admin import admin_only
 
 
@@ -38,7 +39,10 @@ def describe(node: Node, used: int) -> dict[str, Any]:
         "accepts_public_jobs": node.accepts_public,
         "slots": node.cap,
         "slots_used": used,
-        "services_running": [str(service.name).lower() for service in Services if service in node.running],
+        "services_running": [
+            str(service.name).lower() for service in Services if service in node.services.running
+        ],
+        "services_unavailable": node.services.marked,
         "asr_languages": sorted(node.languages.asr),
         "tts_languages": sorted(node.languages.tts),
         "cpu_percent": node.usage.cpu_percent,

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linguad.core.fleet import MAX_NODE_ID_CHARS, MAX_UNSERVED_KEYS, Fleet
-from linguad.core.node import CORE_SERVICES, Key, NodeRules, Services, Status
+from linguad.core.node import Key, NodeRules, Status
+from linguad.core.services import CORE_SERVICES, Services
 from linguad.errors import ErrorCode, WireError
 from linguad.pools import NodeTable
 from linguad.wire.common import PipelineConfig

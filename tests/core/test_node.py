@@ -9,7 +9,8 @@ from core.support import heartbeat, languages, register, services
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linguad.core.node import CORE_SERVICES, MAX_LANGUAGES, Languages, Node, NodeRules, Services, Status
+from linguad.core.node import MAX_LANGUAGES, Languages, Node, NodeRules, Status
+from linguad.core.services import CORE_SERVICES, Services
 from linguad.wire.common import PipelineConfig
 from linguad.wire.node import (
     CapabilityByType,
@@ -264,14 +265,14 @@ class TestServices:
     def test_only_running_services_count(self) -> None:
         found = [*services("asr", "nmt"), *services("tts", status="stopped"), *services("rust", "NONE")]
         node = self.node(installed_services=found)
-        assert node.running == Services.ASR | Services.NMT
-        assert node.installed == CORE_SERVICES
+        assert node.services.running == Services.ASR | Services.NMT
+        assert node.services.installed == CORE_SERVICES
         assert node.fits("en", "es", WRITE)
         assert not node.fits("en", "es", SPEAK)
 
     def test_one_running_service_of_a_type_is_enough(self) -> None:
         node = self.node(installed_services=[*services("asr", status="error"), *services("ASR")])
-        assert node.running == Services.ASR
+        assert node.services.running == Services.ASR
 
     def test_capabilities_count_only_for_types_without_services(self) -> None:
         by_type = [
@@ -279,15 +280,15 @@ class TestServices:
             for kind, ready in (("asr", True), ("nmt", True), ("tts", False))
         ]
         node = self.node(installed_services=services("asr", status="stopped"), capability_by_type=by_type)
-        assert node.running == Services.NMT
-        assert node.installed == CORE_SERVICES
+        assert node.services.running == Services.NMT
+        assert node.services.installed == CORE_SERVICES
 
     def test_a_heartbeat_replaces_the_services(self) -> None:
         node = self.node()
         node.heartbeat(heartbeat("a", installed_services=services("asr")), 1.0)
-        assert node.running == Services.ASR
+        assert node.services.running == Services.ASR
         node.heartbeat(heartbeat("a", installed_services=[]), 2.0)
-        assert node.running == Services.NONE
+        assert node.services.running == Services.NONE
 
     def test_a_heartbeat_that_says_nothing_keeps_them(self) -> None:
         node = self.node(max_concurrent_jobs=2)
@@ -316,7 +317,7 @@ class TestServices:
             hardware=HardwareInfo(gpus=gpus),
             installed_services=found,
         )
-        assert bool(node.running) == counts
+        assert bool(node.services.running) == counts
 
     def test_private_nodes_fit_nothing(self) -> None:
         """Only a paired session may use them (5.7), which comes with pairing."""

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from linguad.core.clock import Clock
 from linguad.core.job import Attempt, Job, MissingReason, Outcome
-from linguad.core.node import Key, Services
+from linguad.core.node import Key
+from linguad.core.services import Services
 from linguad.core.session import MAX_HELD_UTTERANCES, Ended, Output, Send, Session, SessionRules, Submit
 from linguad.core.utterance import CutReason
 from linguad.errors import ErrorCode

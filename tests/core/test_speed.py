@@ -7,7 +7,8 @@ from core.support import Desk, only, sent, told
 
 from linguad.core.actions import AttemptEnded, Cancel
 from linguad.core.job import AttemptEnd, Job, JobStatus
-from linguad.core.node import Key, NodeRules, Services, Status
+from linguad.core.node import Key, NodeRules, Status
+from linguad.core.services import Services
 from linguad.core.speed import ENOUGH_ANSWERS, Speeds
 
 KEY = Key("en", "es", Services.ASR | Services.NMT | Services.TTS)

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linguad.core.job import Job
-from linguad.core.node import Key, Services
+from linguad.core.node import Key
+from linguad.core.services import Services
 from linguad.core.waiting import QUANTUM_S, WaitingRoom
 
 KEYS = [Key("en", "es", Services.ASR), Key("zh", "en", Services.ASR), Key("*", "en", Services.ASR)]

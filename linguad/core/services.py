@@ -1,0 +1,125 @@
+"""The services of one node: which types can be used, less those it said it lacks (node-protocol 5.2, 7)."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from enum import IntFlag
+
+from msgspec import Struct
+
+from linguad.wire.common import PipelineConfig
+from linguad.wire.node import CapabilityByType, InstalledService
+
+
+class Services(IntFlag):
+    """Service types a job can need; anything else a node reports is ignored for selection."""
+
+    NONE = 0
+    ASR = 1
+    NMT = 2
+    TTS = 4
+    TONE = 8
+    SEMANTIC = 16
+
+    @classmethod
+    def needed(cls, pipeline: PipelineConfig) -> Services:
+        """What a pipeline needs; a cloned voice takes the place of plain speech (node-protocol 5.2)."""
+        needed = cls.NONE
+        if pipeline.use_asr:
+            needed |= cls.ASR
+        if pipeline.use_nmt:
+            needed |= cls.NMT
+        if pipeline.use_tone:
+            needed |= cls.TONE
+        elif pipeline.use_tts:
+            needed |= cls.TTS
+        if pipeline.use_semantic:
+            needed |= cls.SEMANTIC
+        return needed
+
+
+CORE_SERVICES = Services.ASR | Services.NMT | Services.TTS
+_BY_NAME = {service.name.lower(): service for service in Services if service.name}
+
+
+class MarkRules(Struct, frozen=True, kw_only=True):
+    """Reports of missing models: how long they hold, and how many of one node count in a window."""
+
+    ttl_s: float = 60.0
+    window_s: float = 10.0
+    max_reports: int = 30
+
+
+class ServiceTable:
+    """Mutable state: the services last reported, and the running ones marked as unavailable."""
+
+    def __init__(self, rules: MarkRules) -> None:
+        self.running = Services.NONE
+        """Types that can be used now."""
+        self.installed = Services.NONE
+        """Types that are there, running or not."""
+        self._rules = rules
+        self._types_of: dict[str, Services] = {}
+        self._by_capability = Services.NONE
+        self._marked: set[str] = set()
+        self._reports: deque[float] = deque(maxlen=rules.max_reports)
+
+    @property
+    def marked(self) -> list[str]:
+        """Services the node said it lacks, while that holds."""
+        return sorted(self._marked)
+
+    def update(
+        self,
+        services: Iterable[InstalledService] | None,
+        by_type: Iterable[CapabilityByType] | None,
+        device_counts: Callable[[str], bool],
+    ) -> None:
+        """Replace what is known; a service that runs again is no longer marked (node-protocol 7)."""
+        running: dict[str, Services] = {}
+        installed = by_capability = Services.NONE
+        for service in services or ():
+            kind = _BY_NAME.get(service.type.lower(), Services.NONE)
+            installed |= kind
+            if service.status == "running" and device_counts(service.device):
+                running[service.service_id] = running.get(service.service_id, Services.NONE) | kind
+        for capability in by_type or ():
+            kind = _BY_NAME.get(capability.type.lower(), Services.NONE)
+            if kind and not installed & kind:
+                installed |= kind
+                by_capability |= kind if capability.ready else Services.NONE
+        self._marked &= self._types_of.keys() & running.keys()
+        self._types_of, self._by_capability, self.installed = running, by_capability, installed
+        self._count()
+
+    def mark(self, service_id: str, now: float) -> bool:
+        """The node lacks this service although it reports it as running.
+
+        False when it reports no such service, or reports faster than is believed.
+        """
+        full = len(self._reports) == self._rules.max_reports
+        if full and now - self._reports[0] < self._rules.window_s:
+            return False
+        self._reports.append(now)
+        if service_id not in self._types_of:
+            return False
+        self._marked.add(service_id)
+        self._count()
+        return True
+
+    def clear(self, service_id: str) -> None:
+        """The mark has held long enough."""
+        self._marked.discard(service_id)
+        self._count()
+
+    def clear_all(self) -> None:
+        """The node registered anew."""
+        self._marked.clear()
+        self._count()
+
+    def _count(self) -> None:
+        self.running = self._by_capability
+        for service_id, kind in self._types_of.items():
+            if service_id not in self._marked:
+                self.running |= kind
