@@ -51,9 +51,9 @@ def main() -> int:
             settings = {"PORT": str(port), "HOST": "127.0.0.1", "STATE_DIR": str(OUT / "state")}
             environment = {f"LINGUAD_SERVER__{name}": value for name, value in settings.items()}
             server = stack.enter_context(child("server", ["serve"], environment))
-            wait_until(f"http://127.0.0.1:{port}/ready", lambda health: True, server)
+            wait_until(f"http://127.0.0.1:{port}/ready", lambda ready: True, server)
             node = stack.enter_context(child("node", ["node", "--server", f"ws://127.0.0.1:{port}/ws/node"]))
-            wait_until(f"http://127.0.0.1:{port}/health", lambda health: health["nodes"] > 0, node)
+            wait_until(f"http://127.0.0.1:{port}/ready", lambda ready: ready["nodes"] > 0, node)
             say(f"Both are ready after {time.monotonic() - began:.1f} s.\n")
             for number, sentence in enumerate(SENTENCES, start=1):
                 tell(number, sentence, translate(sentence, port))

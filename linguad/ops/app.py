@@ -19,8 +19,8 @@ class OpsStatus(Protocol):
     def draining(self) -> bool:
         """The daemon is on its way out and takes no new work."""
 
-    def health(self) -> Mapping[str, Any]:
-        """Plain facts shown by `/health` beside `"status": "ok"`."""
+    def facts(self) -> Mapping[str, Any]:
+        """Plain facts about the instance that `/ready` shows as well."""
 
     def not_ready(self) -> Sequence[str]:
         """Why no work should be sent here; empty if it should."""
@@ -35,7 +35,7 @@ def create_ops_app(status: OpsStatus) -> QuartTrio:
 
     @app.get("/health")
     async def health() -> Response:
-        return jsonify({"status": "ok", **status.health()})
+        return Response("OK", content_type="text/plain; charset=utf-8")
 
     @app.get("/ready")
     async def ready() -> Response:
@@ -46,6 +46,7 @@ def create_ops_app(status: OpsStatus) -> QuartTrio:
                 "draining": status.draining,
                 "reasons": reasons,
                 "degraded": list(status.degraded()),
+                **status.facts(),
             }
         )
         response.status_code = 503 if reasons else 200

@@ -105,7 +105,7 @@ async def test_plain_python_serves_and_says_so(start: Start) -> None:
     warning = await daemon.event("extension_missing", level="warning")
     assert "compiler" in warning["cure"]
     await daemon.assert_serves()
-    status, body = await daemon.get("/health")
+    status, body = await daemon.get("/ready")
     assert (status, '"compiled":false' in body) == (200, True)
     daemon.stop()
 
