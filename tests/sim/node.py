@@ -229,7 +229,7 @@ class SimNode:
             if self.faulty and self._world.chance(faults.twice):
                 self._reply(process, result, wait + self._world.between(0.0, 40.0))
         if self.faulty and self._world.chance(faults.foreign):
-            self._reply(process, self._said(job, packets, job_id="job-1"), wait)
+            self._reply(process, self._said(job, packets, job_id=self._server.latest_job), wait)
 
     def _results(self, job: JobAssign, packets: list[bytes], translated: bool) -> list[JobResult]:
         """What a job comes to, by the habits of the node's generation; nothing where it keeps the audio."""

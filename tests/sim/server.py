@@ -118,7 +118,8 @@ class Server:
         self.submitted: dict[str, list[Submit]] = {}
         self.audio_bytes = 0
         self.open_attempts = 0
-        self.assigned = 0
+        self.latest_job = ""
+        """Wire id of the job that was sent last, to whichever node."""
         self._world = world
         self._names = names
         self._session_rules = session_rules
@@ -208,8 +209,8 @@ class Server:
             match action:
                 case Assign():
                     self.open_attempts += 1
-                    self.assigned += 1
                     message = action.message
+                    self.latest_job = message.job_id
                     place = f"{message.session_id}[{message.utterance_index}] turn {message.turn_id}"
                     self._world.say(action.attempt.node_id, f"<- {message.job_id} {place}")
                     self._to_node(action.attempt.node_id, codec.encode(message))
