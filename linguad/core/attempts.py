@@ -1,12 +1,14 @@
 """Attempts by the names nodes know them by, and the slots they hold (design 5.5, 5.6).
 
-Rules: an open attempt holds exactly one slot of its node. `start` is called with a slot taken; `end` is the
-only place where one goes back.
+Rules: an open attempt holds one slot of its node, but for slices a node may keep back: those hold it only for
+a while (node-protocol 5.4). `start` is called with a slot taken; `_give_back` is the only place where one goes
+back, once.
 """
 
 from __future__ import annotations
 
 from linguad.core.actions import AttemptEnded
+from linguad.core.deadlines import Deadlines
 from linguad.core.fleet import Fleet
 from linguad.core.job import Attempt, AttemptEnd, AttemptState, Job
 
@@ -14,8 +16,10 @@ from linguad.core.job import Attempt, AttemptEnd, AttemptState, Job
 class Attempts:
     """Mutable state: every remembered attempt by its wire id, and the open ones by node."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: Fleet, deferred_release_s: float) -> None:
         self._fleet = fleet
+        self._deferred_release_s = deferred_release_s
+        self._releases: Deadlines[str] = Deadlines()
         self._by_wire: dict[str, tuple[Job, Attempt]] = {}
         self._on_node: dict[str, dict[str, Job]] = {}
 
@@ -39,19 +43,40 @@ class Attempts:
         job.attempts.append(attempt)
         self._by_wire[attempt.wire_job_id] = (job, attempt)
         self._on_node.setdefault(node_id, {})[attempt.wire_job_id] = job
+        if job.deferrable:
+            self._releases.set(attempt.wire_job_id, now + self._deferred_release_s)
         return attempt
 
     def end(self, job: Job, attempt: Attempt, end: AttemptEnd) -> AttemptEnded:
-        """An open attempt ends; its slot goes back."""
+        """An open attempt ends; its slot goes back, if it still has one."""
         assert attempt.open, "an attempt ends once"
-        assert job.audio is not None, "a job keeps its audio until it is over"
         attempt.state, attempt.end = AttemptState.FINISHED, end
         held = self._on_node[attempt.node_id]
         del held[attempt.wire_job_id]
         if not held:
             del self._on_node[attempt.node_id]
-        self._fleet.table.release(attempt.row, job.audio.seconds)
+        self._give_back(job, attempt)
         return AttemptEnded(job, attempt)
+
+    def due(self) -> float | None:
+        """When `tick` has something to do, monotonic s."""
+        return self._releases.due()
+
+    def tick(self, now: float) -> list[int]:
+        """Slots of slices that are kept back by now go back; returns the rows they belong to."""
+        rows = []
+        while (wire_job_id := self._releases.pop(now)) is not None:
+            job, attempt = self._by_wire[wire_job_id]
+            self._give_back(job, attempt)
+            rows.append(attempt.row)
+        return rows
+
+    def _give_back(self, job: Job, attempt: Attempt) -> None:
+        if attempt.holds_slot:
+            assert job.audio is not None, "a job keeps its audio until it is over"
+            attempt.holds_slot = False
+            self._releases.set(attempt.wire_job_id, None)
+            self._fleet.table.release(attempt.row, job.audio.seconds)
 
     def open_on(self, node_id: str) -> list[Job]:
         """Jobs that run on a node, each session's in order of utterance."""

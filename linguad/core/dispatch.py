@@ -73,7 +73,7 @@ class Dispatch:
         self.waiting = WaitingRoom()
         self._ids = ids
         self._sessions: dict[str, SessionJobs] = {}
-        self._attempts = Attempts(fleet)
+        self._attempts = Attempts(fleet, rules.deferred_release_s)
         self._deadlines: Deadlines[str] = Deadlines()
         self._finished: deque[Job] = deque()
         self._freed: list[int] = []
@@ -199,14 +199,16 @@ class Dispatch:
 
     def due(self) -> float | None:
         """When `tick` has something to do, monotonic s."""
-        jobs, fleet = self._deadlines.due(), self.fleet.due()
-        return jobs if fleet is None or (jobs is not None and jobs < fleet) else fleet
+        times = self._deadlines.due(), self._attempts.due(), self.fleet.due()
+        return min((time for time in times if time is not None), default=None)
 
     def tick(self, now: float) -> list[Action]:
         """End what waited or ran too long; forget jobs that were over long enough ago."""
         actions: list[Action] = []
         for node in self.fleet.tick(now):
             actions += self._wake(node.id, now)
+        self._freed += self._attempts.tick(now)
+        self._settle(now, actions)
         while (job_id := self._deadlines.pop(now)) is not None:
             job = self.jobs[job_id]
             attempt = job.current

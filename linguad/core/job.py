@@ -81,7 +81,7 @@ class AttemptEnd(StrEnum):
 
 
 class Attempt(Struct, kw_only=True, eq=False):
-    """One dispatch of a job; mutable: `state` and `end`. An open attempt holds a slot of its node."""
+    """One dispatch of a job; mutable: `state`, `end`, and whether it holds a slot of its node."""
 
     number: int
     node_id: str
@@ -91,6 +91,7 @@ class Attempt(Struct, kw_only=True, eq=False):
     sent_at: float
     state: AttemptState = AttemptState.DISPATCHED
     end: AttemptEnd | None = None
+    holds_slot: bool = True
 
     @property
     def open(self) -> bool:

@@ -23,6 +23,7 @@ class JobRules(Struct, frozen=True, kw_only=True):
     max_waiting: int = 10_000
     max_waiting_per_tenant: int = 1_000
     sticky: bool = True
+    deferred_release_s: float = 3.0
     lane_idle_s: float = 1800.0
 
     def running_timeout_s(self, audio_s: float) -> float:

@@ -1039,3 +1039,27 @@ class TestAffinity:
         assert seen == {"a", "b", "c"}
         turn = {desk.submit(index, reason=SLICE, turn_id="t").attempts[0].node_id for index in range(6, 9)}
         assert len(turn) == 1
+
+
+class TestKeptBackSlices:
+    def test_a_slot_goes_back_after_a_while_though_the_attempt_is_open(self) -> None:
+        desk = Desk()
+        desk.node("a", cap=1)
+        held = desk.submit(0, reason=CutReason.MAX_DURATION, turn_id="turn", seconds=10.0)
+        waiting = desk.submit(0, "s-2")
+        assert desk.wait(2.9) == []
+        assert [message.job_id for message in sent(desk.wait(0.2))] == [waiting.id]
+        assert held.current is not None
+        assert desk.used("a") == 1
+        desk.answer(held.attempts[0], "heard")
+        assert desk.used("a") == 1, "given back once"
+        desk.answer(waiting.attempts[0])
+        assert desk.used("a") == 0
+
+    def test_an_answer_before_that_gives_it_back_at_once(self) -> None:
+        desk = Desk()
+        desk.node("a", cap=1)
+        held = desk.submit(0, reason=CutReason.MAX_DURATION, seconds=10.0)
+        desk.answer(held.attempts[0], "heard")
+        assert desk.used("a") == 0
+        assert desk.wait(10.0) == []

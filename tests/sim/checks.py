@@ -29,7 +29,7 @@ def problems(server: Server, nodes: list[SimNode], clients: list[SimClient], *, 
 def _leaks(server: Server) -> Iterator[str]:
     statistics = server.fleet.table.statistics()
     if statistics["used"] or server.open_attempts:
-        yield f"{statistics['used']} slots are taken, {server.open_attempts} attempts are open"
+        yield f"{statistics['used']} slots are taken, {len(server.open_attempts)} attempts are open"
     if server.dispatch.open_jobs or len(server.dispatch.waiting):
         yield f"{server.dispatch.open_jobs} jobs are open, {len(server.dispatch.waiting)} wait"
     if server.dispatch.due() is not None:

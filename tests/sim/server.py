@@ -22,6 +22,7 @@ from linguad.core.actions import (
 from linguad.core.clock import Clock
 from linguad.core.dispatch import Dispatch
 from linguad.core.fleet import Fleet
+from linguad.core.job import Attempt
 from linguad.core.node import NodeRules
 from linguad.core.rules import JobRules
 from linguad.core.session import Ended, Output, Send, Session, SessionRules, Submit
@@ -117,7 +118,7 @@ class Server:
         self.ended: set[str] = set()
         self.submitted: dict[str, list[Submit]] = {}
         self.audio_bytes = 0
-        self.open_attempts = 0
+        self.open_attempts: set[Attempt] = set()
         self.latest_job = ""
         """Wire id of the job that was sent last, to whichever node."""
         self._world = world
@@ -208,7 +209,7 @@ class Server:
         for action in actions:
             match action:
                 case Assign():
-                    self.open_attempts += 1
+                    self.open_attempts.add(action.attempt)
                     message = action.message
                     self.latest_job = message.job_id
                     place = f"{message.session_id}[{message.utterance_index}] turn {message.turn_id}"
@@ -236,11 +237,12 @@ class Server:
                         expected=True,
                     )
                 case AttemptEnded():
-                    self.open_attempts -= 1
+                    self.open_attempts.discard(action.attempt)
                 case AudioReleased():
                     self.audio_bytes -= action.size
         used = self.fleet.table.statistics()["used"]
-        assert used == self.open_attempts, f"{used} slots are taken for {self.open_attempts} open attempts"
+        holding = sum(attempt.holds_slot for attempt in self.open_attempts)
+        assert used == holding, f"{used} slots are taken, {holding} attempts hold one"
         self._wake_at("", self.dispatch.due(), self._tick)
 
     def _to_node(self, node_id: str, text: str) -> None:
