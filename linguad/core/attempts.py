@@ -1,8 +1,8 @@
 """Attempts by the names nodes know them by, and the slots they hold (design 5.5, 5.6).
 
 Rules: an open attempt holds one slot of its node, but for slices a node may keep back: those hold it only for
-a while (node-protocol 5.4). `start` is called with a slot taken; `_give_back` is the only place where one goes
-back, once.
+a while (node-protocol 5.4). `start` is called with a slot taken; `_give_back` is the only place where one
+goes back, once.
 """
 
 from __future__ import annotations

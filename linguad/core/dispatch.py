@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections import deque
 
+from msgspec.structs import replace
+
 from linguad.core.actions import (
     Action,
     Assign,
@@ -168,8 +170,9 @@ class Dispatch:
             job.exclude(attempt.row)
         for slices in turns.values():
             # slices of a turn share a wire session on their next node as they did on this one
-            number = max(job.next_number for job in slices)
-            number = self._lane(slices[0]).number_for(slices[0].request.utterance_index, number)
+            first = slices[0]
+            first.next_number = max(job.next_number for job in slices)
+            number = self._lane(first).number_for(first)
             for job in slices:
                 job.next_number = number
         lost = Outcome(missing=MissingReason.NODE_LOST, error=ErrorCode.NODE_UNAVAILABLE, received_at=now)
@@ -257,7 +260,7 @@ class Dispatch:
         if row is None:
             return False
         self.waiting.send(job)
-        job.next_number = lane.number_for(job.request.utterance_index, job.next_number)
+        job.next_number = lane.number_for(job)
         attempt = self._attempts.start(job, row, now)
         job.status = JobStatus.ASSIGNED
         lane.sent(job, row, now)
@@ -368,8 +371,7 @@ class Dispatch:
             actions.append(Dropped(attempt.node_id, attempt.wire_job_id, "duplicate"))
             return
         job.status = JobStatus.COMPLETED
-        job.outcome = Outcome(result=message, received_at=now)
-        actions.append(Deliver(job, job.outcome))
+        actions.append(Deliver(job, Outcome(result=message, received_at=now)))
 
     def _give_up_waiting(self, job: Job, now: float, actions: list[Action]) -> None:
         if self.fleet.has_ready(job.key):
@@ -435,7 +437,10 @@ class Dispatch:
             self.waiting.remove(job)
             self._stirred[job.request.lane] = None
         self._sessions[job.request.session_id].open.pop(job.id, None)
-        job.status, job.outcome, job.finished_at = status, outcome, now
+        job.status, job.finished_at = status, now
+        # what was said and all else of size is not kept for late answers
+        job.outcome = replace(outcome, result=None)
+        job.request = replace(job.request, features=None, auto_langs=None)
         if job.audio is not None:
             actions.append(AudioReleased(len(job.audio.base64)))
             job.audio = None

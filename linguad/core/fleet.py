@@ -29,6 +29,9 @@ OVERLOAD_PENALTY_S = 5.0
 """Added to the expected finish of a node above the resource threshold."""
 
 MAX_NODE_ID_CHARS = 128
+MAX_OFFLINE_NODES = 10_000
+"""Records of nodes that are gone; the oldest is forgotten for a new one."""
+
 MAX_UNSERVED_KEYS = 10_000
 """Remembered keys nobody serves; a bound, not a tuning value."""
 
@@ -47,7 +50,9 @@ class Fleet:
         self._by_row: dict[int, Node] = {}
         self._keys: dict[Key, int] = {}
         self._members: dict[int, set[Key]] = {}
+        self._rows_of: dict[Key, set[int]] = {}
         self._unserved: set[Key] = set()
+        self._offline: dict[str, None] = {}
         self._marks: Deadlines[tuple[str, str]] = Deadlines()
 
     def register(self, message: NodeRegister, connection: int, now: float) -> Node:
@@ -70,10 +75,13 @@ class Fleet:
         node_id = self._usable_id(message.node_id)
         node = self.nodes.get(node_id)
         if node is None:
+            if len(self.nodes) >= self.rules.max_nodes:
+                raise WireError(ErrorCode.NODE_OVERLOADED, "this server has as many nodes as it may have")
             node = self.nodes[node_id] = Node(node_id, self.rules, now)
             row = self._rows[node_id] = self.table.add_node(node_id, node.cap)
             self._by_row[row] = node
             self._members[row] = set()
+        self._offline.pop(node_id, None)
         node.registered(message, connection, now)
         self._index(node)
         self._sync(node)
@@ -97,6 +105,9 @@ class Fleet:
         node.lost()
         self._index(node)
         self._sync(node)
+        self._offline[node_id] = None
+        if len(self._offline) > MAX_OFFLINE_NODES:
+            self._forget(self.nodes[next(iter(self._offline))])
         return True
 
     def job_ended(self, row: int, *, usable: bool, blame: bool) -> None:
@@ -211,6 +222,7 @@ class Fleet:
             self._unserved.add(key)
             return None
         handle = self._keys[key] = self.table.add_key()
+        self._rows_of[key] = set()
         for row in rows:
             self._join(key, handle, row)
         return handle
@@ -227,14 +239,16 @@ class Fleet:
 
     def has_ready(self, key: Key, besides: Collection[int] = ()) -> bool:
         """Whether a ready node fits a key, busy or not, that is none of these rows."""
+        if self.handle(key) is None:
+            return False
         return any(
-            node.status is Status.READY and row not in besides and self.fits(row, key)
-            for row, node in self._by_row.items()
+            self._by_row[row].status is Status.READY and row not in besides for row in self._rows_of[key]
         )
 
     def _forget(self, node: Node) -> None:
         """Drop the record of an offline node; it left its keys and gave back its slots when it was lost."""
         del self.nodes[node.id]
+        self._offline.pop(node.id, None)
         row = self._rows.pop(node.id)
         del self._members[row], self._by_row[row]
         self.table.remove_node(row)
@@ -264,13 +278,15 @@ class Fleet:
             elif not fits and key in joined:
                 self.table.leave(handle, row)
                 joined.discard(key)
-                if not self.table.members(handle):
+                self._rows_of[key].discard(row)
+                if not self._rows_of[key]:
                     self.table.remove_key(handle)
-                    del self._keys[key]
+                    del self._keys[key], self._rows_of[key]
 
     def _join(self, key: Key, handle: int, row: int) -> None:
         self.table.join(handle, row, self.speeds.of(self._by_row[row].id, key))
         self._members[row].add(key)
+        self._rows_of[key].add(row)
 
     def _sync(self, node: Node) -> None:
         """Bring the table's row in step with the record."""

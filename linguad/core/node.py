@@ -26,6 +26,12 @@ ANY = "*"
 MAX_LANGUAGES = 2_000
 """Codes of one list that are believed; the largest models of today know 1 100. Bounds the work for a node."""
 
+MAX_PAIRS = 10_000
+"""Language pairs believed of one node: a hundred languages each into each."""
+
+MAX_RULE_PAIRS = 1_000
+"""Pairs believed of one translation rule; a hundred rules then take a tenth of a second to read."""
+
 MAX_RULES = 100
 """Translation rules of one node that are believed."""
 
@@ -62,6 +68,7 @@ class NodeRules(Struct, frozen=True, kw_only=True):
     max_concurrent_jobs: int = 4
     record_retention_s: float = 300.0
     marks: MarkRules = MarkRules()
+    max_nodes: int = 100_000
     resource_threshold: float = 95.0
 
 
@@ -140,9 +147,12 @@ class Node:
             self._outcomes.append(True)
 
     def lost(self) -> None:
-        """The connection is gone."""
+        """The connection is gone; the node tells anew what it offers when it comes back."""
         self.status = Status.OFFLINE
         self.connection = 0
+        self._reported_languages = NodeLanguageCapabilities()
+        self.languages = Languages(self._reported_languages)
+        self.services = ServiceTable(self.rules.marks)
 
     def overdue(self, now: float) -> bool:
         """Whether heartbeats stopped."""
@@ -218,7 +228,7 @@ class Languages:
         self.tts = _codes(reported.tts_languages)
         self._pairs = None
         if reported.supported_language_pairs is not None:
-            self._pairs = _pairs(reported.supported_language_pairs)
+            self._pairs = _pairs(reported.supported_language_pairs, MAX_PAIRS)
         self._rules = None
         self._sources = self.asr
         if reported.nmt_capabilities is not None:
@@ -299,7 +309,7 @@ def _codes(codes: list[str] | None) -> set[str]:
     return {code for code in map(normalize, (codes or ())[:MAX_LANGUAGES]) if code and code != AUTO}
 
 
-def _pairs(pairs: list[LanguagePair] | None) -> set[tuple[str, str]]:
+def _pairs(pairs: list[LanguagePair] | None, most: int = MAX_RULE_PAIRS) -> set[tuple[str, str]]:
     """Directed pairs of two different languages."""
-    found = {(normalize(pair.src), normalize(pair.tgt)) for pair in pairs or ()}
+    found = {(normalize(pair.src), normalize(pair.tgt)) for pair in (pairs or ())[:most]}
     return {(src, tgt) for src, tgt in found if src != tgt and src and tgt and AUTO not in (src, tgt)}

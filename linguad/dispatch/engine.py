@@ -121,32 +121,39 @@ class Engine:
         self.perform(self.dispatch.connection_lost(node_id, connection, trio.current_time()))
 
     def perform(self, actions: list[Action]) -> None:
-        """Do everything, in order, without awaiting."""
+        """Do everything, in order, without awaiting; a bug in one action does not keep the others from it."""
         for action in actions:
-            match action:
-                case Assign():
-                    self._assign(action)
-                case Cancel():
-                    self._nodes.send(action.node_id, codec.encode(action.message))
-                case Progress():
-                    self._sessions.progress(action.job, action.event)
-                case Partial():
-                    self._sessions.partial(action.job, action.text, action.is_final)
-                case Deliver():
-                    self._deliver(action)
-                case AttemptEnded():
-                    self._attempt_ended(action)
-                case AudioReleased():
-                    self._budget.give(action.size)
-                case ServiceMissing():
-                    metrics.SERVICES_MISSING.inc()
-                    logger.warning("service_missing", node=action.node_id, service=action.service_id)
-                case Dropped():
-                    metrics.RESULTS_DROPPED.labels(action.why).inc()
-                    logger.info("result_dropped", node=action.node_id, job=action.wire_job_id, why=action.why)
+            try:
+                self._do(action)
+            except Exception as error:
+                metrics.ACTIONS_FAILED.inc()
+                logger.error("action_failed", action=type(action).__name__, exc_info=error)
         self._alarm.moved()
         if self._idle is not None and not self.dispatch.open_jobs:
             self._idle.set()
+
+    def _do(self, action: Action) -> None:
+        match action:
+            case Assign():
+                self._assign(action)
+            case Cancel():
+                self._nodes.send(action.node_id, codec.encode(action.message))
+            case Progress():
+                self._sessions.progress(action.job, action.event)
+            case Partial():
+                self._sessions.partial(action.job, action.text, action.is_final)
+            case Deliver():
+                self._deliver(action)
+            case AttemptEnded():
+                self._attempt_ended(action)
+            case AudioReleased():
+                self._budget.give(action.size)
+            case ServiceMissing():
+                metrics.SERVICES_MISSING.inc()
+                logger.warning("service_missing", node=action.node_id, service=action.service_id)
+            case Dropped():
+                metrics.RESULTS_DROPPED.labels(action.why).inc()
+                logger.info("result_dropped", node=action.node_id, job=action.wire_job_id, why=action.why)
 
     def _assign(self, action: Assign) -> None:
         job, attempt = action.job, action.attempt

@@ -8,11 +8,12 @@ from typing import Protocol
 
 import trio
 from msgspec import Struct
+from msgspec.structs import replace
 
 from linguad import log, metrics
 from linguad.core.actions import Action
 from linguad.core.node import Node
-from linguad.errors import CloseReason, WireError
+from linguad.errors import CloseReason, ErrorCode, WireError
 from linguad.net.websocket import Link
 from linguad.wire import codec
 from linguad.wire.node import (
@@ -145,7 +146,16 @@ class Nodes:
                 pass
 
     def _register(self, connection: Connection, message: NodeRegister) -> None:
-        """Make the node routable, then acknowledge, then let it have work (node-protocol 3.2)."""
+        """Make the node routable, then acknowledge, then let it have work (node-protocol 3.2).
+
+        A connection has one id: naming another one later would leave records of nobody behind.
+        """
+        if connection.node_id:
+            if (message.node_id or "").strip() not in ("", connection.node_id):
+                problem = "a connection registers one node; open another one for another node"
+                self._reject(connection, WireError(ErrorCode.NODE_ID_CONFLICT, problem, "node_id"))
+                return
+            message = replace(message, node_id=connection.node_id)
         try:
             node, actions = self._fleet.register(message, connection.generation)
         except WireError as error:
@@ -154,8 +164,6 @@ class Nodes:
         before = self._connections.get(node.id)
         if before is not None and before is not connection:
             before.link.close(CloseReason.SUPERSEDED)
-        if connection.node_id and connection.node_id != node.id:
-            self._lost(connection)
         connection.node_id = node.id
         self._connections[node.id] = connection
         ack = NodeRegisterAck(node_id=node.id, message="registered", status=node.status.value)

@@ -19,6 +19,7 @@ from linguad.core.actions import (
     Progress,
 )
 from linguad.core.job import AttemptEnd, AttemptState, JobStatus, MissingReason
+from linguad.core.lanes import MAX_NUMBERS
 from linguad.core.rules import JobRules
 from linguad.core.utterance import CutReason
 from linguad.errors import ErrorCode
@@ -1063,3 +1064,36 @@ class TestKeptBackSlices:
         desk.answer(held.attempts[0], "heard")
         assert desk.used("a") == 0
         assert desk.wait(10.0) == []
+
+
+class TestMemory:
+    def test_what_was_said_is_not_kept(self) -> None:
+        desk = Desk()
+        desk.node("a")
+        job = desk.submit()
+        (delivered,) = only(Deliver, desk.answer(job.attempts[0], tts_audio="A" * 1000))
+        assert delivered.outcome.result is not None
+        assert job.outcome is not None
+        assert job.outcome.result is None
+
+
+class TestLanes:
+    def test_going_back_again_and_again_costs_no_memory(self) -> None:
+        desk = Desk()
+        desk.node("a", cap=60)
+        jobs = [desk.submit(index) for index in range(50, 0, -1)]
+        names = [job.attempts[0].wire_session_id for job in jobs]
+        assert len(set(names)) == 50, "each lower index is a fresh context for the node"
+        lane = desk.dispatch._sessions["s-1"].lanes["s-1"]
+        assert len(lane.highest) <= MAX_NUMBERS
+
+    def test_later_slices_of_a_turn_that_was_sent_again_stay_in_its_context(self) -> None:
+        desk = Desk()
+        desk.node("a")
+        slices = {"reason": CutReason.MAX_DURATION, "turn_id": "turn"}
+        first = desk.submit(0, **slices)
+        desk.node("b")
+        desk.lose("a")
+        second = desk.submit(1, **slices)
+        assert first.attempts[-1].wire_session_id == "s-1~r2"
+        assert second.attempts[-1].wire_session_id == "s-1~r2"

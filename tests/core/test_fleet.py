@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from core.support import SPEECH, SUBTITLES, CountingIds, heartbeat, languages, register, services
+from core.support import SPEECH, SUBTITLES, CountingIds, Desk, heartbeat, languages, register, services
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -387,3 +387,29 @@ def test_no_report_of_a_node_is_an_error(
     for usage in loads:
         made.heartbeat(heartbeat(node.id, resource_usage=usage, capability_by_type=by_type), 1.0)
         made.select(EN_ES, 0, 1.0)
+
+
+def test_records_of_lost_nodes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("linguad.core.fleet.MAX_OFFLINE_NODES", 3)
+    desk = Desk()
+    for number in range(5):
+        desk.node(f"n-{number}")
+        desk.lose(f"n-{number}")
+    assert list(desk.fleet.nodes) == ["n-2", "n-3", "n-4"]
+
+
+def test_a_lost_node_keeps_no_languages_but_gets_them_back() -> None:
+    desk = Desk()
+    desk.node("a")
+    desk.lose("a")
+    assert not desk.fleet.nodes["a"].languages.asr
+    desk.node("a")
+    assert desk.submit().attempts[0].node_id == "a"
+
+
+def test_the_number_of_nodes_is_bounded() -> None:
+    desk = Desk(NodeRules(max_nodes=1))
+    desk.node("a")
+    with pytest.raises(WireError, match="as many nodes"):
+        desk.node("b")
+    desk.node("a")

@@ -95,14 +95,24 @@ async def test_repeated_registration_is_acknowledged_with_the_same_id(autojump_c
         assert world.daemon.facts()["nodes"] == 1
 
 
-async def test_socket_that_registers_anew_without_id_becomes_another_node(autojump_clock: MockClock) -> None:
+async def test_socket_that_registers_anew_keeps_its_id(autojump_clock: MockClock) -> None:
     async with daemon_in_memory() as world:
         node = await world.node()
         first = node.id
         await node.register()
-        assert node.id != first
-        assert await status(world, first) == "offline"
+        assert node.id == first
         assert world.daemon.facts()["nodes"] == 1
+
+
+async def test_socket_that_registers_another_node_is_refused(autojump_clock: MockClock) -> None:
+    async with daemon_in_memory() as world:
+        node = await world.node()
+        first = node.id
+        await node.say({"type": "node_register", "node_id": "node-another"})
+        assert (await node.until("error"))["code"] == "NODE_ID_CONFLICT"
+        assert (await node.closed())[0] == 1008
+        assert await status(world, first) == "offline"
+        assert len(world.daemon.fleet.nodes) == 1
 
 
 async def test_node_that_never_registers_is_closed_after_a_minute(autojump_clock: MockClock) -> None:
