@@ -349,7 +349,9 @@ class Dispatch:
             details={"node_error": message.error.code[:64]} if message.error else None,
             received_at=now,
         )
-        self._retry(job, outcome, now, actions, allowed=verdict.retry)
+        allowed = verdict.retry and not (verdict.same_node and job.renamed)
+        job.renamed |= verdict.same_node
+        self._retry(job, outcome, now, actions, allowed=allowed)
 
     def _answer_after_the_end(
         self,

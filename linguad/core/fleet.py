@@ -6,6 +6,7 @@ built on first use and only when somebody serves them, so what clients ask for c
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 
 from linguad.core.deadlines import Deadlines
@@ -53,6 +54,8 @@ class Fleet:
         self._rows_of: dict[Key, set[int]] = {}
         self._unserved: set[Key] = set()
         self._offline: dict[str, None] = {}
+        self._languages: Counter[str] = Counter()
+        self._counted: dict[int, set[str]] = {}
         self._marks: Deadlines[tuple[str, str]] = Deadlines()
 
     def register(self, message: NodeRegister, connection: int, now: float) -> Node:
@@ -215,6 +218,8 @@ class Fleet:
         handle = self._keys.get(key)
         if handle is not None or key in self._unserved:
             return handle
+        if any(side != ANY and side not in self._languages for side in (key.src, key.tgt)):
+            return None
         rows = [row for row, node in self._by_row.items() if self._fits(node, key)]
         if not rows:
             if len(self._unserved) >= MAX_UNSERVED_KEYS:
@@ -250,7 +255,7 @@ class Fleet:
         del self.nodes[node.id]
         self._offline.pop(node.id, None)
         row = self._rows.pop(node.id)
-        del self._members[row], self._by_row[row]
+        del self._members[row], self._by_row[row], self._counted[row]
         self.table.remove_node(row)
         self.speeds.forget(node.id)
 
@@ -270,6 +275,7 @@ class Fleet:
         """Let the node join the keys it fits now and leave the others."""
         self._unserved.clear()
         row = self._rows[node.id]
+        self._count_languages(row, node.languages.codes)
         joined = self._members[row]
         for key, handle in list(self._keys.items()):
             fits = self._fits(node, key)
@@ -282,6 +288,15 @@ class Fleet:
                 if not self._rows_of[key]:
                     self.table.remove_key(handle)
                     del self._keys[key], self._rows_of[key]
+
+    def _count_languages(self, row: int, codes: set[str]) -> None:
+        before = self._counted.get(row, set())
+        self._languages.update(codes - before)
+        for code in before - codes:
+            self._languages[code] -= 1
+            if not self._languages[code]:
+                del self._languages[code]
+        self._counted[row] = codes
 
     def _join(self, key: Key, handle: int, row: int) -> None:
         self.table.join(handle, row, self.speeds.of(self._by_row[row].id, key))

@@ -154,6 +154,8 @@ class Job(Struct, kw_only=True, eq=False):
     next_number: int = 1
     outcome: Outcome | None = None
     finished_at: float = 0.0
+    renamed: bool = False
+    """A node refused its names once, so it was sent under others (node-protocol 6.6)."""
     excluded_rows: list[int] = field(default_factory=list)
     """Nodes that failed this job."""
 

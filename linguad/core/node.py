@@ -236,6 +236,10 @@ class Languages:
             self._sources = self.asr & (_codes(reported.semantic_languages) or self.asr)
         self._spoken = self._targets(speaks=True)
         self._written = self._targets(speaks=False)
+        self.codes = (
+            self.asr | self.tts | self._written | {code for pair in self._pairs or () for code in pair}
+        )
+        """Every language the node could be asked for."""
 
     @property
     def any(self) -> bool:
