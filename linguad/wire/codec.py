@@ -21,7 +21,7 @@ T = TypeVar("T")
 MAX_REPAIRS = 16
 """Rounds of repair before a message counts as garbage."""
 
-_PATH = re.compile(r" - at `\$(?P<path>[^`]*)`$")
+_PATH = re.compile(r" - at (?:`key` in )?`\$(?P<path>[^`]*)`$")
 _STEP = re.compile(r"\.(?P<name>[^.\[\]]+)|\[(?P<index>\d+)\]|\[\.\.\.\]")
 _MISSING = re.compile(r"missing required field `(?P<name>[^`]+)`")
 

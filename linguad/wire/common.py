@@ -6,11 +6,32 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct, field
 
-Count = Annotated[int, Meta(ge=0)]
+LARGEST = 2**53 - 1
+"""Largest number in a message, either way: JavaScript is exact up to here, and no text of it is long."""
+
+Int = Annotated[int, Meta(ge=-LARGEST, le=LARGEST)]
+"""A whole number."""
+
+Count = Annotated[int, Meta(ge=0, le=LARGEST)]
 """A non-negative whole number."""
+
+Number = Annotated[float, Meta(ge=-LARGEST, le=LARGEST)]
+"""A number that is neither infinite nor NaN."""
 
 Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]
 """A number from 0 to 1."""
+
+Short = Annotated[str, Meta(max_length=256)]
+"""An id, a name, a code, a language: what is kept, compared or used as a key, unlike free text."""
+
+FEW = Meta(max_length=64)
+"""Limit of a list that is short in any honest message."""
+
+MANY = Meta(max_length=1000)
+"""Limit of a list or map of languages, services or models."""
+
+MOST = Meta(max_length=10_000)
+"""Limit of a list of language pairs: all directed pairs of a hundred languages."""
 
 
 class Wire(Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -57,14 +78,14 @@ class ServiceTimings(Wire, frozen=True):
 class ExtraResult(Wire, frozen=True):
     """What a node may tell beside the texts (node-protocol 2.13); other members are dropped at the edge."""
 
-    reason: str | None = None
+    reason: Short | None = None
     """`NO_TEXT_ASSIGNED` or `ASR_EMPTY` where the result carries no text on purpose."""
-    detected_src_lang: str | None = None
+    detected_src_lang: Short | None = None
     language_probability: Fraction | None = None
-    language_probabilities: dict[str, float] | None = None
-    emotion: str | None = None
-    speech_rate: float | None = None
-    voice_style: str | None = None
+    language_probabilities: Annotated[dict[Short, Number], MANY] | None = None
+    emotion: Short | None = None
+    speech_rate: Number | None = None
+    voice_style: Short | None = None
     service_timings: ServiceTimings | None = None
 
 
@@ -72,5 +93,5 @@ class SegmentsMeta(Wire, frozen=True):
     """Speech segments of an utterance: how many, largest gap (s), mean duration (s)."""
 
     count: Count
-    max_gap: float
-    avg_duration: float
+    max_gap: Number
+    avg_duration: Number

@@ -7,11 +7,18 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from linguad.wire.common import (
+    FEW,
+    LARGEST,
+    MANY,
+    MOST,
     Count,
     ExtraResult,
     FeatureFlags,
+    Int,
+    Number,
     PipelineConfig,
     SegmentsMeta,
+    Short,
     Wire,
     required,
 )
@@ -20,60 +27,60 @@ from linguad.wire.common import (
 class GpuInfo(Wire, frozen=True):
     """One GPU: name and memory (GiB)."""
 
-    name: str = required("")
-    memory_gb: float = required(0)
+    name: Short = required("")
+    memory_gb: Number = required(0)
 
 
 class HardwareInfo(Wire, frozen=True):
     """The machine of a node; `gpus` is absent when the node's probe found none (node-protocol 2.12)."""
 
-    cpu_cores: float = required(0)
-    memory_gb: float = required(0)
-    gpus: list[GpuInfo] | None = None
+    cpu_cores: Number = required(0)
+    memory_gb: Number = required(0)
+    gpus: Annotated[list[GpuInfo], FEW] | None = None
 
 
 class InstalledModel(Wire, frozen=True):
     """A model on the node's disk."""
 
-    model_id: str
-    kind: str = required("other")
-    src_lang: str | None = None
-    tgt_lang: str | None = None
-    dialect: str | None = None
-    version: str | None = None
+    model_id: Short
+    kind: Short = required("other")
+    src_lang: Short | None = None
+    tgt_lang: Short | None = None
+    dialect: Short | None = None
+    version: Short | None = None
     enabled: bool | None = None
 
 
 class InstalledService(Wire, frozen=True):
     """A service of a node; `type`, `device` and `status` are free text because real nodes invent values."""
 
-    service_id: str
-    type: str
-    device: str = required("gpu")
-    status: str = required("error")
-    version: str | None = None
-    model_id: str | None = None
-    engine: str | None = None
-    mem_mb: float | None = None
-    warmup_ms: float | None = None
+    service_id: Short
+    type: Short
+    device: Short = required("gpu")
+    status: Short = required("error")
+    version: Short | None = None
+    model_id: Short | None = None
+    engine: Short | None = None
+    mem_mb: Number | None = None
+    warmup_ms: Number | None = None
     last_error: str | None = None
 
 
 class CapabilityByType(Wire, frozen=True):
     """What the node itself says about one service type."""
 
-    type: str
+    type: Short
     ready: bool = required(False)
-    reason: str | None = None
-    ready_impl_ids: list[str] | None = None
-    devices: list[str] | None = None
+    reason: Short | None = None
+    ready_impl_ids: Annotated[list[Short], MANY] | None = None
+    devices: Annotated[list[Short], FEW] | None = None
 
 
 class LanguagePair(Wire, frozen=True):
     """A directed pair of languages."""
 
-    src: str
-    tgt: str
+    src: Short
+    tgt: Short
     semantic_on_src: bool | None = None
     semantic_on_tgt: bool | None = None
 
@@ -81,31 +88,31 @@ class LanguagePair(Wire, frozen=True):
 class NmtCapability(Wire, frozen=True):
     """A translation rule of a node (table in node-protocol 2.12)."""
 
-    model_id: str = required("")
-    languages: list[str] | None = None
-    rule: str = required("")
-    blocked_pairs: list[LanguagePair] | None = None
-    supported_pairs: list[LanguagePair] | None = None
+    model_id: Short = required("")
+    languages: Annotated[list[Short], MANY] | None = None
+    rule: Short = required("")
+    blocked_pairs: Annotated[list[LanguagePair], MOST] | None = None
+    supported_pairs: Annotated[list[LanguagePair], MOST] | None = None
 
 
 class NodeLanguageCapabilities(Wire, frozen=True):
     """The languages of a node; which members are present tells its generation (node-protocol 2.14)."""
 
-    asr_languages: list[str] | None = None
-    tts_languages: list[str] | None = None
-    semantic_languages: list[str] | None = None
-    nmt_capabilities: list[NmtCapability] | None = None
-    supported_language_pairs: list[LanguagePair] | None = None
+    asr_languages: Annotated[list[Short], MANY] | None = None
+    tts_languages: Annotated[list[Short], MANY] | None = None
+    semantic_languages: Annotated[list[Short], MANY] | None = None
+    nmt_capabilities: Annotated[list[NmtCapability], Meta(max_length=200)] | None = None
+    supported_language_pairs: Annotated[list[LanguagePair], MOST] | None = None
     semantic_core_ready: bool | None = None
 
 
 class ResourceUsage(Wire, frozen=True):
     """Load of a node, percent 0-100, and what it says it is working on."""
 
-    cpu_percent: float | None = None
-    gpu_percent: float | None = None
-    gpu_mem_percent: float | None = None
-    mem_percent: float | None = None
+    cpu_percent: Number | None = None
+    gpu_percent: Number | None = None
+    gpu_mem_percent: Number | None = None
+    mem_percent: Number | None = None
     running_jobs: Count | None = None
     gpu_queue_length: Count | None = None
 
@@ -123,22 +130,22 @@ class RerunMetrics(Wire, frozen=True, rename="camel"):
 class ProcessingMetrics(Wire, frozen=True, rename="camel"):
     """Work per time of each service since the last heartbeat: audio ms per ms, NMT characters per s."""
 
-    service_efficiencies: dict[str, float] | None = None
+    service_efficiencies: Annotated[dict[Short, Number], MANY] | None = None
 
 
 class NodeRegister(Wire, frozen=True, tag="node_register"):
     """First message of a node (node-protocol 2.2); everything but `type` may be missing."""
 
-    node_id: str | None = None
-    version: str | None = None
-    capability_schema_version: str | None = None
-    platform: str | None = None
+    node_id: Short | None = None
+    version: Short | None = None
+    capability_schema_version: Short | None = None
+    platform: Short | None = None
     hardware: HardwareInfo | None = None
-    installed_models: list[InstalledModel] | None = None
-    installed_services: list[InstalledService] | None = None
-    capability_by_type: list[CapabilityByType] | None = None
+    installed_models: Annotated[list[InstalledModel], MANY] | None = None
+    installed_services: Annotated[list[InstalledService], MANY] | None = None
+    capability_by_type: Annotated[list[CapabilityByType], MANY] | None = None
     features_supported: FeatureFlags | None = None
-    advanced_features: list[str] | None = None
+    advanced_features: Annotated[list[Short], FEW] | None = None
     accept_public_jobs: bool | None = None
     language_capabilities: NodeLanguageCapabilities | None = None
     max_concurrent_jobs: Annotated[int, Meta(ge=1, le=64)] | None = None
@@ -148,12 +155,12 @@ class NodeRegister(Wire, frozen=True, tag="node_register"):
 class NodeHeartbeat(Wire, frozen=True, tag="node_heartbeat"):
     """Every 15 s; services, capabilities and languages replace what was known (node-protocol 2.4)."""
 
-    node_id: str
-    timestamp: int | None = None
+    node_id: Short
+    timestamp: Int | None = None
     resource_usage: ResourceUsage | None = None
-    installed_models: list[InstalledModel] | None = None
-    installed_services: list[InstalledService] | None = None
-    capability_by_type: list[CapabilityByType] | None = None
+    installed_models: Annotated[list[InstalledModel], MANY] | None = None
+    installed_services: Annotated[list[InstalledService], MANY] | None = None
+    capability_by_type: Annotated[list[CapabilityByType], MANY] | None = None
     rerun_metrics: RerunMetrics | None = None
     processing_metrics: ProcessingMetrics | None = None
     language_capabilities: NodeLanguageCapabilities | None = None
@@ -163,27 +170,27 @@ class NodeHeartbeat(Wire, frozen=True, tag="node_heartbeat"):
 class JobAck(Wire, frozen=True, tag="job_ack"):
     """The node took the job; real nodes never send it (node-protocol 2.7)."""
 
-    job_id: str
-    node_id: str | None = None
-    attempt_id: int | None = None
-    session_id: str | None = None
-    trace_id: str | None = None
+    job_id: Short
+    node_id: Short | None = None
+    attempt_id: Int | None = None
+    session_id: Short | None = None
+    trace_id: Short | None = None
 
 
 class JobStarted(Wire, frozen=True, tag="job_started"):
     """The node began the job; real nodes never send it (node-protocol 2.7)."""
 
-    job_id: str
-    node_id: str | None = None
-    attempt_id: int | None = None
-    session_id: str | None = None
-    trace_id: str | None = None
+    job_id: Short
+    node_id: Short | None = None
+    attempt_id: Int | None = None
+    session_id: Short | None = None
+    trace_id: Short | None = None
 
 
 class JobError(Wire, frozen=True):
     """Why a job failed on its node."""
 
-    code: str = required("PROCESSING_ERROR")
+    code: Short = required("PROCESSING_ERROR")
     message: str = required("")
     details: Any = None
 
@@ -191,24 +198,24 @@ class JobError(Wire, frozen=True):
 class JobResult(Wire, frozen=True, tag="job_result"):
     """What came of a job (node-protocol 2.8); `tts_audio` is base64 in `tts_format`."""
 
-    job_id: str
-    node_id: str
+    job_id: Short
+    node_id: Short
     success: bool
-    attempt_id: int | None = None
-    session_id: str | None = None
-    utterance_index: int | None = None
+    attempt_id: Int | None = None
+    session_id: Short | None = None
+    utterance_index: Int | None = None
     text_asr: str | None = None
     text_translated: str | None = None
     tts_audio: str | None = None
-    tts_format: str | None = None
+    tts_format: Short | None = None
     extra: ExtraResult | None = None
-    processing_time_ms: Annotated[float, Meta(ge=0)] | None = None
+    processing_time_ms: Annotated[float, Meta(ge=0, le=LARGEST)] | None = None
     error: JobError | None = None
-    trace_id: str | None = None
-    node_completed_at_ms: float | None = None
-    asr_quality_level: str | None = None
-    reason_codes: list[str] | None = None
-    quality_score: float | None = None
+    trace_id: Short | None = None
+    node_completed_at_ms: Number | None = None
+    asr_quality_level: Short | None = None
+    reason_codes: Annotated[list[Short], FEW] | None = None
+    quality_score: Number | None = None
     rerun_count: Count | None = None
     segments_meta: SegmentsMeta | None = None
 
@@ -216,20 +223,20 @@ class JobResult(Wire, frozen=True, tag="job_result"):
 class NodeAsrPartial(Wire, frozen=True, tag="asr_partial"):
     """Source text so far (node-protocol 2.9)."""
 
-    job_id: str
-    node_id: str
+    job_id: Short
+    node_id: Short
     text: str
     is_final: bool = required(False)
-    session_id: str | None = None
-    utterance_index: int | None = None
-    trace_id: str | None = None
+    session_id: Short | None = None
+    utterance_index: Int | None = None
+    trace_id: Short | None = None
 
 
 class NodeError(Wire, frozen=True, tag="node_error"):
     """A node reports trouble of its own (node-protocol 2.10)."""
 
-    node_id: str | None = None
-    code: str = required("")
+    node_id: Short | None = None
+    code: Short = required("")
     message: str = required("")
     details: Any = None
 
@@ -254,57 +261,57 @@ NodeMessage = (
 class NodeRegisterAck(Wire, frozen=True, tag="node_register_ack"):
     """The node is known under `node_id` from now on (node-protocol 2.3)."""
 
-    node_id: str
+    node_id: Short
     message: str
-    status: str
+    status: Short
 
 
 class JobAssign(Wire, frozen=True, tag="job_assign"):
     """One utterance to work on (node-protocol 2.5); `audio` is base64, ids are those of the attempt."""
 
-    job_id: str
-    attempt_id: int
-    session_id: str
-    utterance_index: int
-    src_lang: str
-    tgt_lang: str
+    job_id: Short
+    attempt_id: Int
+    session_id: Short
+    utterance_index: Int
+    src_lang: Short
+    tgt_lang: Short
     pipeline: PipelineConfig
     audio: str
-    audio_format: str
-    sample_rate: int
-    trace_id: str
-    dialect: str | None = None
+    audio_format: Short
+    sample_rate: Int
+    trace_id: Short
+    dialect: Short | None = None
     features: FeatureFlags | None = None
-    mode: str | None = None
-    lang_a: str | None = None
-    lang_b: str | None = None
-    auto_langs: list[str] | None = None
+    mode: Short | None = None
+    lang_a: Short | None = None
+    lang_b: Short | None = None
+    auto_langs: Annotated[list[Short], FEW] | None = None
     enable_streaming_asr: bool | None = None
-    partial_update_interval_ms: int | None = None
-    group_id: str | None = None
-    part_index: int | None = None
+    partial_update_interval_ms: Int | None = None
+    group_id: Short | None = None
+    part_index: Int | None = None
     context_text: str | None = None
-    padding_ms: int | None = None
+    padding_ms: Int | None = None
     is_manual_cut: bool = False
     is_timeout_triggered: bool = False
     is_max_duration_triggered: bool = False
     is_pause_triggered: bool = False
     """Only for nodes of the oldest generation (node-protocol 2.14)."""
-    turn_id: str | None = None
+    turn_id: Short | None = None
 
 
 class JobCancel(Wire, frozen=True, tag="job_cancel"):
     """Abort a job; there is no reply (node-protocol 2.6)."""
 
-    job_id: str
-    trace_id: str | None = None
-    reason: str | None = None
+    job_id: Short
+    trace_id: Short | None = None
+    reason: Short | None = None
 
 
 class SchedulerError(Wire, frozen=True, tag="error"):
     """Why a registration was refused; today's nodes only log it (node-protocol 2.10)."""
 
-    code: str
+    code: Short
     message: str
     details: Any = None
 
@@ -312,8 +319,8 @@ class SchedulerError(Wire, frozen=True, tag="error"):
 class PairingCode(Wire, frozen=True, tag="pairing_code"):
     """A code a person types into a session to use just this node."""
 
-    code: str
-    expires_at_ms: int
+    code: Short
+    expires_at_ms: Int
 
 
 SchedulerMessage = NodeRegisterAck | JobAssign | JobCancel | SchedulerError | PairingCode

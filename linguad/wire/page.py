@@ -19,7 +19,9 @@ Printed from the message types by `python -m linguad.wire.page`; a test compares
 Every message is one JSON object in one WebSocket text frame; `type` selects it. Unknown members are ignored,
 `null` means absent, absent members are not written. A malformed optional member is dropped and counted; a
 message is refused only when a member it cannot do without is missing or of the wrong type. Integers may be
-written as `5.0`. Times are milliseconds, absolute ones since the Unix epoch; audio is base64.
+written as `5.0`. Times are milliseconds, absolute ones since the Unix epoch; audio is base64. A `string` has
+at most 256 characters, a `text` any number; no number is beyond ±(2^53 - 1), infinite or NaN. A malformed
+message is repaired only if it has at most 256 KiB, not counting its audio.
 
 Audio formats: `opus` is Plan A, a run of records of a 2-byte little-endian length and one Opus packet of
 20 ms at 16 kHz mono; `pcm16` is raw little-endian signed 16-bit mono.
@@ -88,15 +90,17 @@ def _describe(kind: types.Type) -> str:
         case types.UnionType():
             return ", ".join(_describe(t) for t in kind.types if not isinstance(t, types.NoneType))
         case types.ListType():
-            return f"array of {_describe(kind.item_type)}"
+            return f"array of {_describe(kind.item_type)}, at most {kind.max_length}"
         case types.DictType():
-            return f"object of {_describe(kind.value_type)}"
+            return f"object of {_describe(kind.value_type)}, at most {kind.max_length}"
+        case types.StrType() if kind.max_length is None:
+            return "text"
         case types.StructType():
             return kind.cls.__name__
+        case types.IntType() | types.FloatType() if kind.le == common.LARGEST:
+            return f"{_NAMES[type(kind)]} from 0" if kind.ge == 0 else _NAMES[type(kind)]
         case types.IntType() | types.FloatType() if kind.ge is not None and kind.le is not None:
             return f"{_NAMES[type(kind)]} {kind.ge:g} to {kind.le:g}"
-        case types.IntType() | types.FloatType() if kind.ge is not None:
-            return f"{_NAMES[type(kind)]} from {kind.ge:g}"
         case _:
             return _NAMES[type(kind)]
 

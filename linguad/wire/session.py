@@ -7,12 +7,17 @@ from typing import Annotated, Any
 from msgspec import Meta, Raw
 
 from linguad.wire.common import (
+    FEW,
+    MANY,
     Count,
     ExtraResult,
     FeatureFlags,
+    Int,
+    Number,
     PipelineConfig,
     SegmentsMeta,
     ServiceTimings,
+    Short,
     Wire,
 )
 
@@ -20,29 +25,29 @@ from linguad.wire.common import (
 class SessionInit(Wire, frozen=True, tag="session_init"):
     """First message of a client (session-protocol 2.2.1)."""
 
-    client_version: str
-    platform: str
-    src_lang: str
-    tgt_lang: str
-    dialect: str | None = None
+    client_version: Short
+    platform: Short
+    src_lang: Short
+    tgt_lang: Short
+    dialect: Short | None = None
     features: FeatureFlags | None = None
-    pairing_code: str | None = None
-    tenant_id: str | None = None
-    mode: str | None = None
-    lang_a: str | None = None
-    lang_b: str | None = None
-    auto_langs: list[str] | None = None
+    pairing_code: Short | None = None
+    tenant_id: Short | None = None
+    mode: Short | None = None
+    lang_a: Short | None = None
+    lang_b: Short | None = None
+    auto_langs: Annotated[list[Short], FEW] | None = None
     enable_streaming_asr: bool | None = None
     partial_update_interval_ms: Count | None = None
-    trace_id: str | None = None
-    locale: str | None = None
+    trace_id: Short | None = None
+    locale: Short | None = None
     """Our addition: language of the hints, `en` or `zh`."""
 
 
 class AudioChunk(Wire, frozen=True, tag="audio_chunk"):
     """Some audio of the running utterance, base64; `is_final` asks for a cut (session-protocol 2.2.2)."""
 
-    session_id: str
+    session_id: Short
     seq: Count
     is_final: bool
     payload: str | None = None
@@ -52,109 +57,109 @@ class AudioChunk(Wire, frozen=True, tag="audio_chunk"):
 class Utterance(Wire, frozen=True, tag="utterance"):
     """A whole utterance in one message; its languages override the session's (session-protocol 2.2.3)."""
 
-    session_id: str
+    session_id: Short
     utterance_index: Count
     manual_cut: bool
-    src_lang: str
-    tgt_lang: str
+    src_lang: Short
+    tgt_lang: Short
     audio: str
-    audio_format: str
+    audio_format: Short
     sample_rate: Annotated[int, Meta(ge=8000, le=192000)]
-    dialect: str | None = None
+    dialect: Short | None = None
     features: FeatureFlags | None = None
-    mode: str | None = None
-    lang_a: str | None = None
-    lang_b: str | None = None
-    auto_langs: list[str] | None = None
+    mode: Short | None = None
+    lang_a: Short | None = None
+    lang_b: Short | None = None
+    auto_langs: Annotated[list[Short], FEW] | None = None
     enable_streaming_asr: bool | None = None
     partial_update_interval_ms: Count | None = None
-    trace_id: str | None = None
+    trace_id: Short | None = None
     pipeline: PipelineConfig | None = None
 
 
 class ClientHeartbeat(Wire, frozen=True, tag="client_heartbeat"):
     """The client is alive; answered at once (session-protocol 2.2.4)."""
 
-    session_id: str
-    timestamp: int
+    session_id: Short
+    timestamp: Int
 
 
 class SessionClose(Wire, frozen=True, tag="session_close"):
     """The client ends its session (session-protocol 2.2.5)."""
 
-    session_id: str
-    reason: str
+    session_id: Short
+    reason: Short
 
 
 class TtsStarted(Wire, frozen=True, tag="tts_started"):
     """The client began to play speech; its microphone is muted (session-protocol 2.2.6)."""
 
-    session_id: str
-    trace_id: str
-    group_id: str
-    ts_start_ms: int
+    session_id: Short
+    trace_id: Short
+    group_id: Short
+    ts_start_ms: Int
 
 
 class TtsPlayEnded(Wire, frozen=True, tag="tts_play_ended"):
     """The client finished playing (session-protocol 2.2.7)."""
 
-    session_id: str
-    trace_id: str
-    group_id: str
-    ts_end_ms: int
+    session_id: Short
+    trace_id: Short
+    group_id: Short
+    ts_end_ms: Int
 
 
 class RoomCreate(Wire, frozen=True, tag="room_create"):
     """Open a room and be its first member (session-protocol 2.2.8)."""
 
-    client_ts: int
-    display_name: str | None = None
-    preferred_lang: str | None = None
+    client_ts: Int
+    display_name: Short | None = None
+    preferred_lang: Short | None = None
 
 
 class RoomJoin(Wire, frozen=True, tag="room_join"):
     """Enter a room by its code."""
 
-    room_code: str
-    display_name: str | None = None
-    preferred_lang: str | None = None
+    room_code: Short
+    display_name: Short | None = None
+    preferred_lang: Short | None = None
 
 
 class RoomLeave(Wire, frozen=True, tag="room_leave"):
     """Leave a room; there is no reply."""
 
-    room_code: str
+    room_code: Short
 
 
 class RoomRawVoicePreference(Wire, frozen=True, tag="room_raw_voice_preference"):
     """Whether the sender wants the raw voice of another member."""
 
-    room_code: str
-    target_session_id: str
+    room_code: Short
+    target_session_id: Short
     receive_raw_voice: bool
 
 
 class WebrtcOffer(Wire, frozen=True, tag="webrtc_offer"):
     """Signalling, relayed untouched but for `to` (session-protocol 2.2.9)."""
 
-    room_code: str
-    to: str
+    room_code: Short
+    to: Short
     sdp: Raw
 
 
 class WebrtcAnswer(Wire, frozen=True, tag="webrtc_answer"):
     """Signalling, relayed untouched but for `to`."""
 
-    room_code: str
-    to: str
+    room_code: Short
+    to: Short
     sdp: Raw
 
 
 class WebrtcIce(Wire, frozen=True, tag="webrtc_ice"):
     """Signalling, relayed untouched but for `to`."""
 
-    room_code: str
-    to: str
+    room_code: Short
+    to: Short
     candidate: Raw
 
 
@@ -180,16 +185,16 @@ ClientMessage = (
 class SessionInitAck(Wire, frozen=True, tag="session_init_ack"):
     """The session exists; always the first frame of a connection (session-protocol 2.4.1)."""
 
-    session_id: str
+    session_id: Short
     message: str
-    trace_id: str
-    protocol_version: str
+    trace_id: Short
+    protocol_version: Short
     use_binary_frame: bool
-    negotiated_codec: str
-    negotiated_audio_format: str
-    negotiated_sample_rate: int
-    negotiated_channel_count: int
-    assigned_node_id: str | None = None
+    negotiated_codec: Short
+    negotiated_audio_format: Short
+    negotiated_sample_rate: Int
+    negotiated_channel_count: Int
+    assigned_node_id: Short | None = None
 
 
 class NetworkTimings(Wire, frozen=True):
@@ -208,39 +213,39 @@ class TimeBreakdown(Wire, frozen=True):
     `node` the node's own time, `reorder` waiting for earlier utterances, `total` their sum.
     """
 
-    cut_ms: float
-    queue_ms: float
-    send_ms: float
-    node_ms: float
-    reorder_ms: float
-    total_ms: float
-    attempts: int
+    cut_ms: Number
+    queue_ms: Number
+    send_ms: Number
+    node_ms: Number
+    reorder_ms: Number
+    total_ms: Number
+    attempts: Int
 
 
 class TranslationResult(Wire, frozen=True, tag="translation_result"):
     """An utterance, recognised, translated and spoken (session-protocol 2.4.2); `tts_audio` is base64."""
 
-    session_id: str
-    utterance_index: int
-    job_id: str
+    session_id: Short
+    utterance_index: Int
+    job_id: Short
     text_asr: str
     text_translated: str
     tts_audio: str
-    tts_format: str
-    trace_id: str
+    tts_format: Short
+    trace_id: Short
     extra: ExtraResult | None = None
-    group_id: str | None = None
-    part_index: int | None = None
+    group_id: Short | None = None
+    part_index: Int | None = None
     service_timings: ServiceTimings | None = None
     network_timings: NetworkTimings | None = None
     time_breakdown: TimeBreakdown | None = None
-    scheduler_sent_at_ms: int | None = None
-    asr_quality_level: str | None = None
-    reason_codes: list[str] | None = None
-    quality_score: float | None = None
-    rerun_count: int | None = None
+    scheduler_sent_at_ms: Int | None = None
+    asr_quality_level: Short | None = None
+    reason_codes: Annotated[list[Short], FEW] | None = None
+    quality_score: Number | None = None
+    rerun_count: Int | None = None
     segments_meta: SegmentsMeta | None = None
-    processing_time_ms: int | None = None
+    processing_time_ms: Int | None = None
     late: bool = False
     """Our addition: the index had been reported missing before."""
 
@@ -248,57 +253,57 @@ class TranslationResult(Wire, frozen=True, tag="translation_result"):
 class AsrPartial(Wire, frozen=True, tag="asr_partial"):
     """Source text so far; replaces the one before (session-protocol 2.4.3)."""
 
-    session_id: str
-    utterance_index: int
-    job_id: str
+    session_id: Short
+    utterance_index: Int
+    job_id: Short
     text: str
     is_final: bool
-    trace_id: str
+    trace_id: Short
 
 
 class ServerHeartbeat(Wire, frozen=True, tag="server_heartbeat"):
     """Answer to a client's heartbeat; `timestamp` is the server's epoch in ms."""
 
-    session_id: str
-    timestamp: int
+    session_id: Short
+    timestamp: Int
 
 
 class SessionCloseAck(Wire, frozen=True, tag="session_close_ack"):
     """The session is gone; the socket may go on with another one."""
 
-    session_id: str
+    session_id: Short
 
 
 class ErrorMessage(Wire, frozen=True, tag="error"):
     """Something the client sent is wrong; old web clients show it in a modal (session-protocol 2.4.6)."""
 
-    code: str
+    code: Short
     message: str
     details: Any = None
-    trace_id: str | None = None
+    trace_id: Short | None = None
 
 
 class MissingResult(Wire, frozen=True, tag="missing_result"):
     """This utterance has no result, or not yet (session-protocol 2.4.7, resolution 19 for the reasons)."""
 
-    session_id: str
-    utterance_index: int
-    reason: str
-    created_at_ms: int
-    trace_id: str | None = None
+    session_id: Short
+    utterance_index: Int
+    reason: Short
+    created_at_ms: Int
+    trace_id: Short | None = None
 
 
 class UiEvent(Wire, frozen=True, tag="ui_event"):
     """Progress of an utterance, and the channel for problems of jobs (session-protocol 2.4.8)."""
 
-    trace_id: str
-    session_id: str
-    job_id: str
-    utterance_index: int
-    event: str
-    status: str
-    elapsed_ms: int | None = None
-    error_code: str | None = None
+    trace_id: Short
+    session_id: Short
+    job_id: Short
+    utterance_index: Int
+    event: Short
+    status: Short
+    elapsed_ms: Int | None = None
+    error_code: Short | None = None
     hint: str | None = None
     hint_en: str | None = None
     hint_zh: str | None = None
@@ -308,56 +313,56 @@ class UiEvent(Wire, frozen=True, tag="ui_event"):
 class RoomCreateAck(Wire, frozen=True, tag="room_create_ack"):
     """You are in this room (also sent to joiners, session-protocol 6.3)."""
 
-    room_code: str
-    room_id: str | None = None
+    room_code: Short
+    room_id: Short | None = None
 
 
 class RoomMember(Wire, frozen=True):
     """A member of a room; `joined_at` is RFC 3339."""
 
-    participant_id: str
-    session_id: str
-    raw_voice_preferences: dict[str, bool]
-    joined_at: str
-    display_name: str | None = None
-    preferred_lang: str | None = None
+    participant_id: Short
+    session_id: Short
+    raw_voice_preferences: Annotated[dict[Short, bool], MANY]
+    joined_at: Short
+    display_name: Short | None = None
+    preferred_lang: Short | None = None
 
 
 class RoomMembers(Wire, frozen=True, tag="room_members"):
     """All members of a room, in the order they joined."""
 
-    room_code: str
-    members: list[RoomMember]
+    room_code: Short
+    members: Annotated[list[RoomMember], MANY]
 
 
 class RoomError(Wire, frozen=True, tag="room_error"):
     """A room request failed."""
 
-    code: str
+    code: Short
     message: str | None = None
 
 
 class RoomExpired(Wire, frozen=True, tag="room_expired"):
     """Nobody spoke for too long; the room is gone."""
 
-    room_code: str
+    room_code: Short
     message: str
 
 
 class Backpressure(Wire, frozen=True, tag="backpressure"):
     """Hold your audio for a while; only `PAUSE` is safe with old clients (session-protocol 2.4.12)."""
 
-    action: str
-    resume_after_ms: int
+    action: Short
+    resume_after_ms: Int
     message: str | None = None
 
 
 class LanguageDetected(Wire, frozen=True, tag="language_detected"):
     """Which language was heard, for mobile clients."""
 
-    session_id: str
-    lang: str
-    confidence: float
+    session_id: Short
+    lang: Short
+    confidence: Number
 
 
 ServerMessage = (
