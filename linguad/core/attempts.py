@@ -22,6 +22,7 @@ class Attempts:
         self._releases: Deadlines[str] = Deadlines()
         self._by_wire: dict[str, tuple[Job, Attempt]] = {}
         self._on_node: dict[str, dict[str, Job]] = {}
+        self._freed: dict[int, None] = {}
 
     def find(self, wire_job_id: str) -> tuple[Job, Attempt] | None:
         """The job and attempt a node means by this id."""
@@ -47,10 +48,10 @@ class Attempts:
             self._releases.set(attempt.wire_job_id, now + self._deferred_release_s)
         return attempt
 
-    def end(self, job: Job, attempt: Attempt, end: AttemptEnd) -> AttemptEnded:
+    def end(self, job: Job, attempt: Attempt, end: AttemptEnd, now: float) -> AttemptEnded:
         """An open attempt ends; its slot goes back, if it still has one."""
         assert attempt.open, "an attempt ends once"
-        attempt.state, attempt.end = AttemptState.FINISHED, end
+        attempt.state, attempt.end, attempt.ended_at = AttemptState.FINISHED, end, now
         held = self._on_node[attempt.node_id]
         del held[attempt.wire_job_id]
         if not held:
@@ -62,13 +63,14 @@ class Attempts:
         """When `tick` has something to do, monotonic s."""
         return self._releases.due()
 
-    def tick(self, now: float) -> list[int]:
-        """Slots of slices that are kept back by now go back; returns the rows they belong to."""
-        rows = []
+    def tick(self, now: float) -> None:
+        """Slots of slices that are kept back by now go back."""
         while (wire_job_id := self._releases.pop(now)) is not None:
-            job, attempt = self._by_wire[wire_job_id]
-            self._give_back(job, attempt)
-            rows.append(attempt.row)
+            self._give_back(*self._by_wire[wire_job_id])
+
+    def freed(self) -> list[int]:
+        """Rows that got a slot back since the last call."""
+        rows, self._freed = list(self._freed), {}
         return rows
 
     def _give_back(self, job: Job, attempt: Attempt) -> None:
@@ -77,6 +79,7 @@ class Attempts:
             attempt.holds_slot = False
             self._releases.set(attempt.wire_job_id, None)
             self._fleet.table.release(attempt.row, job.audio.seconds)
+            self._freed[attempt.row] = None
 
     def open_on(self, node_id: str) -> list[Job]:
         """Jobs that run on a node, each session's in order of utterance."""

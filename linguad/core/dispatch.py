@@ -2,7 +2,6 @@
 
 Rules:
 - Each call changes the state completely and returns the actions in order; nothing else ever changes it.
-- Jobs of a lane are sent in order of utterance; a waiting job holds back the later ones.
 - The audio of a job is kept until the job is over, so every failure before that can be repaired elsewhere.
 """
 
@@ -14,7 +13,6 @@ from msgspec.structs import replace
 
 from linguad.core.actions import (
     Action,
-    Assign,
     AudioReleased,
     Cancel,
     Deliver,
@@ -23,9 +21,9 @@ from linguad.core.actions import (
     Progress,
     ServiceMissing,
 )
-from linguad.core.assignment import assign_message
 from linguad.core.attempts import Attempts
 from linguad.core.deadlines import Deadlines
+from linguad.core.explain import Refusals, explain, find
 from linguad.core.failure import judge, missing_service, wire_code
 from linguad.core.fleet import Fleet
 from linguad.core.ids import Ids
@@ -43,11 +41,11 @@ from linguad.core.job import (
 )
 from linguad.core.lanes import Lane, SessionJobs
 from linguad.core.node import Key, Node
+from linguad.core.placement import Placement
 from linguad.core.rules import JobRules
 from linguad.core.utterance import Audio
 from linguad.core.waiting import WaitingRoom
 from linguad.errors import ErrorCode
-from linguad.pools import MAX_EXCLUDED
 from linguad.wire.node import (
     JobAck,
     JobCancel,
@@ -61,9 +59,6 @@ from linguad.wire.node import (
 MAX_FINISHED_JOBS = 20_000
 """Finished jobs remembered for late answers, whatever their age; about 2 KiB each."""
 
-TURN_OVERFLOW_SLOTS = 2
-"""Slots above its cap a node may give to slices of a turn it has begun (resolution 26)."""
-
 
 class Dispatch:
     """All jobs, waiting and running, and the fleet they run on."""
@@ -72,14 +67,13 @@ class Dispatch:
         self.fleet = fleet
         self.rules = rules
         self.jobs: dict[str, Job] = {}
-        self.waiting = WaitingRoom()
         self._ids = ids
         self._sessions: dict[str, SessionJobs] = {}
         self._attempts = Attempts(fleet, rules.deferred_release_s)
+        self._refusals = Refusals(fleet)
         self._deadlines: Deadlines[str] = Deadlines()
         self._finished: deque[Job] = deque()
-        self._freed: list[int] = []
-        self._stirred: dict[str, None] = {}
+        self._placement = Placement(fleet, rules, self._attempts, self._deadlines)
 
     def submit(
         self, request: JobRequest, audio: Audio, now: float, *, refuse: bool = False
@@ -88,27 +82,34 @@ class Dispatch:
 
         With `refuse` (no memory left for its audio) or too many waiting it fails with NODE_OVERLOADED.
         """
-        job = Job(id=self._ids.job(), request=request, key=self._key(request), audio=audio, created_at=now)
-        self.jobs[job.id] = job
         session = self._sessions.setdefault(request.session_id, SessionJobs())
-        session.open[job.id] = job
-        if request.lane not in session.lanes:
-            session.lanes[request.lane] = Lane(self.fleet.route(request.session_id))
+        lane = session.lanes.get(request.lane)
+        if lane is None:
+            lane = session.lanes[request.lane] = Lane(self.fleet.route(request.session_id))
+        job = Job(
+            id=self._ids.job(),
+            request=request,
+            key=self._key(request),
+            lane=lane,
+            audio=audio,
+            created_at=now,
+        )
+        self.jobs[job.id] = session.open[job.id] = job
         actions: list[Action] = []
-        if refuse or self._full_for(request.tenant):
+        if refuse or self._placement.full_for(request.tenant):
             self._refuse(job, MissingReason.OVERLOADED, ErrorCode.NODE_OVERLOADED, now, actions)
         else:
-            self._pend(job, now)
-        return job, self._settle(now, actions)
+            self._placement.pend(job, now)
+        return job, self._placement.settle(now, actions)
 
     def register(self, message: NodeRegister, connection: int, now: float) -> tuple[Node, list[Action]]:
         """A node registered over the connection of that generation; raises WireError when it must not."""
         node = self.fleet.register(message, connection, now)
-        return node, self._wake(node.id, now)
+        return node, self._placement.wake(node.id, now)
 
     def heartbeat(self, message: NodeHeartbeat, now: float) -> list[Action]:
         """A registered node reported; waiting jobs may have found their node."""
-        return self._wake(self.fleet.heartbeat(message, now).id, now)
+        return self._placement.wake(self.fleet.heartbeat(message, now).id, now)
 
     def result(self, message: JobResult, node_id: str, now: float) -> list[Action]:
         """A node answered (decision table of node-protocol 6.7); `node_id` is that of the connection."""
@@ -124,7 +125,7 @@ class Dispatch:
         if job.status.final:
             self._answer_after_the_end(job, attempt, kind, message, now, actions)
         elif kind is ResultClass.NO_TEXT:
-            self._answered(job, attempt, AttemptEnd.MERGED, actions)
+            self._answered(job, attempt, AttemptEnd.MERGED, now, actions)
             self._complete(
                 job, JobStatus.COMPLETED_NO_TEXT, _missing(MissingReason.MERGED, now), now, actions
             )
@@ -133,12 +134,12 @@ class Dispatch:
         elif attempt is not job.current:
             actions.append(Dropped(node_id, message.job_id, "stale_attempt"))
         elif kind is ResultClass.EMPTY:
-            self._finish_attempt(job, attempt, AttemptEnd.EMPTY, actions)
+            self._finish_attempt(job, attempt, AttemptEnd.EMPTY, now, actions)
             reason = MissingReason.MERGED if job.deferrable else MissingReason.SILENCE
             self._complete(job, JobStatus.COMPLETED_NO_TEXT, _missing(reason, now), now, actions)
         else:
             self._node_failed(job, attempt, message, now, actions)
-        return self._settle(now, actions)
+        return self._placement.settle(now, actions)
 
     def progress(self, message: JobAck | JobStarted | NodeAsrPartial, node_id: str) -> list[Action]:
         """A node told that it took or began a job, or what it heard so far (node-protocol 2.7, 2.9)."""
@@ -166,20 +167,20 @@ class Dispatch:
         for job in held:
             turns.setdefault((job.request.lane, job.request.turn_id), []).append(job)
             attempt = job.attempts[-1]
-            self._end_attempt(job, attempt, AttemptEnd.NODE_LOST, actions)
+            actions.append(self._attempts.end(job, attempt, AttemptEnd.NODE_LOST, now))
             job.exclude(attempt.row)
         for slices in turns.values():
             # slices of a turn share a wire session on their next node as they did on this one
             first = slices[0]
             first.next_number = max(job.next_number for job in slices)
-            number = self._lane(first).number_for(first)
+            number = first.lane.number_for(first)
             for job in slices:
                 job.next_number = number
         lost = Outcome(missing=MissingReason.NODE_LOST, error=ErrorCode.NODE_UNAVAILABLE, received_at=now)
         for job in held:
             if not job.status.final:
                 self._retry(job, lost, now, actions)
-        return self._settle(now, actions)
+        return self._placement.settle(now, actions)
 
     def session_ended(self, session_id: str, now: float) -> list[Action]:
         """Nobody wants the results of a session any more: its jobs are cancelled, nothing is reported."""
@@ -190,10 +191,20 @@ class Dispatch:
         for job in list(session.open.values()):
             attempt = job.current
             if attempt is not None:
-                self._call_off(job, attempt, AttemptEnd.CANCELLED, "session_closed", actions)
+                self._call_off(job, attempt, AttemptEnd.CANCELLED, "session_closed", now, actions)
             self._close(job, JobStatus.CANCELLED, _missing(MissingReason.CANCELLED, now), now, actions)
         del self._sessions[session_id]
-        return self._settle(now, actions)
+        return self._placement.settle(now, actions)
+
+    def explain(self, name: str, now: float) -> list[dict[str, object]]:
+        """All about the jobs meant by a job id, a node's job id, a trace id, or `SESSION:INDEX`."""
+        lane_of = (lambda job: job.lane) if self.rules.sticky else None
+        return explain(find(self.jobs.values(), name), now, self.fleet, self.waiting, lane_of)
+
+    @property
+    def waiting(self) -> WaitingRoom:
+        """The jobs without a node."""
+        return self._placement.waiting
 
     @property
     def open_jobs(self) -> int:
@@ -209,9 +220,9 @@ class Dispatch:
         """End what waited or ran too long; forget jobs that were over long enough ago."""
         actions: list[Action] = []
         for node in self.fleet.tick(now):
-            actions += self._wake(node.id, now)
-        self._freed += self._attempts.tick(now)
-        self._settle(now, actions)
+            actions += self._placement.wake(node.id, now)
+        self._attempts.tick(now)
+        self._placement.settle(now, actions)
         while (job_id := self._deadlines.pop(now)) is not None:
             job = self.jobs[job_id]
             attempt = job.current
@@ -219,95 +230,9 @@ class Dispatch:
                 self._give_up_waiting(job, now, actions)
             else:
                 self._time_out(job, attempt, now, actions)
-            self._settle(now, actions)
+            self._placement.settle(now, actions)
         self._forget_finished(now)
         return actions
-
-    def _full_for(self, tenant: str) -> bool:
-        rules, waiting = self.rules, self.waiting
-        return len(waiting) >= rules.max_waiting or waiting.of_tenant(tenant) >= rules.max_waiting_per_tenant
-
-    def _pend(self, job: Job, now: float) -> None:
-        """Let a job wait for a node; `_settle` gives it one if it is its lane's turn and one is free."""
-        job.status = JobStatus.PENDING
-        wait_until = min(now + self.rules.pending_timeout_s, job.created_at + self.rules.max_age_s)
-        self._deadlines.set(job.id, wait_until)
-        self.waiting.add(job)
-        self._stirred[job.request.lane] = None
-
-    def _settle(self, now: float, actions: list[Action]) -> list[Action]:
-        """Send what this step made possible: slots came back, and lanes got another job at their head."""
-        freed, self._freed = dict.fromkeys(self._freed), []
-        stirred, self._stirred = self._stirred, {}
-        for row in freed:
-            self._wake_row(row, now, actions)
-        for lane in stirred:
-            self._advance(lane, now, actions)
-        return actions
-
-    def _advance(self, lane: str, now: float, actions: list[Action]) -> None:
-        """Send as many waiting jobs of a lane as have a free node, in order."""
-        while (job := self.waiting.head(lane)) is not None and self._send(job, now, actions):
-            pass
-
-    def _send(self, job: Job, now: float, actions: list[Action]) -> bool:
-        audio = job.audio
-        assert audio is not None, "a job keeps its audio until it is over"
-        lane = self._lane(job)
-        if now - lane.used_at > self.rules.lane_idle_s:
-            lane.row = -1
-        row = self._choose(job, lane, audio.seconds)
-        if row is None:
-            return False
-        self.waiting.send(job)
-        job.next_number = lane.number_for(job)
-        attempt = self._attempts.start(job, row, now)
-        job.status = JobStatus.ASSIGNED
-        lane.sent(job, row, now)
-        node = self.fleet.node_at(row)
-        limit_s = self.rules.running_timeout_s(audio.seconds)
-        learned_s = self.fleet.speeds.deadline_s(node.id, job.key)
-        self._deadlines.set(job.id, now + (limit_s if learned_s is None else min(limit_s, learned_s)))
-        actions.append(Assign(job, attempt, assign_message(job, attempt, node)))
-        actions.append(Progress(job, "DISPATCHED"))
-        return True
-
-    def _choose(self, job: Job, lane: Lane, audio_s: float) -> int | None:
-        """A row with a slot taken: the turn's own node, else the best, else one that failed before."""
-        if (
-            lane.turn_id == job.request.turn_id
-            and lane.row not in job.excluded_rows
-            and self.fleet.fits(lane.row, job.key)
-            and self.fleet.table.take(lane.row, audio_s, TURN_OVERFLOW_SLOTS)
-        ):
-            return lane.row
-        sticky = lane.row if self.rules.sticky else -1
-        failed = job.excluded_rows
-        row = self.fleet.select(job.key, lane.route, audio_s, failed[-MAX_EXCLUDED:], sticky)
-        if row is None and failed and not self.fleet.has_ready(job.key, besides=failed):
-            row = self.fleet.select(job.key, lane.route, audio_s)
-        return row
-
-    def _lane(self, job: Job) -> Lane:
-        return self._sessions[job.request.session_id].lanes[job.request.lane]
-
-    def _wake(self, node_id: str, now: float) -> list[Action]:
-        actions: list[Action] = []
-        row = self.fleet.row_of(node_id)
-        if row is not None:
-            self._wake_row(row, now, actions)
-        return actions
-
-    def _wake_row(self, row: int, now: float, actions: list[Action]) -> None:
-        """A node may have room: offer it the queues it serves, in the order of fairness."""
-        for key in self.waiting.keys():  # noqa: SIM118 -- a snapshot, not a dict
-            if not self.fleet.fits(row, key):
-                continue
-            for job in self.waiting.offers(key):
-                if self._send(job, now, actions):
-                    self._advance(job.request.lane, now, actions)
-                elif not job.excluded_rows:
-                    break
 
     def _usable_answer(
         self,
@@ -322,7 +247,7 @@ class Dispatch:
         assert job.audio is not None, "a job keeps its audio until it is over"
         processing_s = (message.processing_time_ms or 0.0) / 1000
         self.fleet.answered(attempt.row, job.key, job.audio.seconds, processing_s, now - attempt.sent_at)
-        self._answered(job, attempt, AttemptEnd.OK, actions)
+        self._answered(job, attempt, AttemptEnd.OK, now, actions)
         if message.text_asr:
             actions.append(Progress(job, "ASR_FINAL"))
         if kind is ResultClass.PARTIAL_TURN:
@@ -340,7 +265,8 @@ class Dispatch:
         service = missing_service(message.error)
         if service is not None and self.fleet.mark_unavailable(attempt.row, service, now):
             actions.append(ServiceMissing(attempt.node_id, service))
-        self._finish_attempt(job, attempt, AttemptEnd.FAILED, actions, blame=verdict.blame)
+        actions.append(self._attempts.end(job, attempt, AttemptEnd.FAILED, now))
+        self.fleet.job_ended(attempt.row, usable=False, blame=verdict.blame)
         if not verdict.same_node:
             job.exclude(attempt.row)
         outcome = Outcome(
@@ -385,13 +311,13 @@ class Dispatch:
         self, job: Job, missing: MissingReason, error: ErrorCode, now: float, actions: list[Action]
     ) -> None:
         """End a job no node could be found for; after a failed attempt that failure is the reason."""
-        details: dict[str, object] = {"src": job.request.src_lang, "tgt": job.request.tgt_lang}
+        details = self._refusals.details(job, error, now)
         outcome = job.outcome or Outcome(missing=missing, error=error, details=details, received_at=now)
         self._complete(job, JobStatus.FAILED, outcome, now, actions)
 
     def _time_out(self, job: Job, attempt: Attempt, now: float, actions: list[Action]) -> None:
         if job.deferrable:
-            self._finish_attempt(job, attempt, AttemptEnd.MERGED, actions)
+            self._finish_attempt(job, attempt, AttemptEnd.MERGED, now, actions)
             self._complete(
                 job, JobStatus.COMPLETED_NO_TEXT, _missing(MissingReason.MERGED, now), now, actions
             )
@@ -399,7 +325,7 @@ class Dispatch:
         silent = self.fleet.node_at(attempt.row).last_answer_at > attempt.sent_at
         end = AttemptEnd.SILENT if silent else AttemptEnd.TIMEOUT
         once_more = not silent or all(earlier.end is not AttemptEnd.SILENT for earlier in job.attempts)
-        self._call_off(job, attempt, end, "job_timeout", actions)
+        self._call_off(job, attempt, end, "job_timeout", now, actions)
         self.fleet.job_ended(attempt.row, usable=False, blame=not silent)
         job.exclude(attempt.row)
         outcome = Outcome(missing=MissingReason.JOB_TIMEOUT, error=ErrorCode.JOB_TIMEOUT, received_at=now)
@@ -412,7 +338,7 @@ class Dispatch:
         young = now - job.created_at < self.rules.max_age_s
         if allowed and young and len(job.attempts) <= self.rules.failover_max_attempts:
             job.outcome, job.key = outcome, self._key(job.request)
-            self._pend(job, now)
+            self._placement.pend(job, now)
         else:
             self._complete(job, JobStatus.FAILED, outcome, now, actions)
 
@@ -427,7 +353,7 @@ class Dispatch:
                 attempt = earlier.current
                 if attempt is not None:
                     merged = _missing(MissingReason.MERGED, now)
-                    self._finish_attempt(earlier, attempt, AttemptEnd.MERGED, actions)
+                    self._finish_attempt(earlier, attempt, AttemptEnd.MERGED, now, actions)
                     self._close(earlier, JobStatus.COMPLETED_NO_TEXT, merged, now, actions)
                     actions.append(Deliver(earlier, merged))
         actions.append(Deliver(job, outcome))
@@ -436,8 +362,7 @@ class Dispatch:
         self, job: Job, status: JobStatus, outcome: Outcome, now: float, actions: list[Action]
     ) -> None:
         if job in self.waiting:
-            self.waiting.remove(job)
-            self._stirred[job.request.lane] = None
+            self._placement.withdraw(job)
         self._sessions[job.request.session_id].open.pop(job.id, None)
         job.status, job.finished_at = status, now
         # what was said and all else of size is not kept for late answers
@@ -449,32 +374,29 @@ class Dispatch:
         self._deadlines.set(job.id, None)
         self._finished.append(job)
 
-    def _answered(self, job: Job, attempt: Attempt, end: AttemptEnd, actions: list[Action]) -> None:
+    def _answered(
+        self, job: Job, attempt: Attempt, end: AttemptEnd, now: float, actions: list[Action]
+    ) -> None:
         """An answer ends the job: the attempt ends, or, if it was given up before, the newer one does."""
         current = job.current
         if current is not None and current is not attempt:
-            self._call_off(job, current, AttemptEnd.SUPERSEDED, "superseded", actions)
-        self._finish_attempt(job, attempt, end, actions)
+            self._call_off(job, current, AttemptEnd.SUPERSEDED, "superseded", now, actions)
+        self._finish_attempt(job, attempt, end, now, actions)
 
     def _finish_attempt(
-        self, job: Job, attempt: Attempt, end: AttemptEnd, actions: list[Action], *, blame: bool = False
+        self, job: Job, attempt: Attempt, end: AttemptEnd, now: float, actions: list[Action]
     ) -> None:
         if attempt.open:
-            self._end_attempt(job, attempt, end, actions)
-            usable = end in (AttemptEnd.OK, AttemptEnd.EMPTY, AttemptEnd.MERGED)
-            self.fleet.job_ended(attempt.row, usable=usable, blame=blame)
+            actions.append(self._attempts.end(job, attempt, end, now))
+            self.fleet.job_ended(attempt.row, usable=True, blame=False)
 
     def _call_off(
-        self, job: Job, attempt: Attempt, end: AttemptEnd, reason: str, actions: list[Action]
+        self, job: Job, attempt: Attempt, end: AttemptEnd, reason: str, now: float, actions: list[Action]
     ) -> None:
-        self._end_attempt(job, attempt, end, actions)
+        actions.append(self._attempts.end(job, attempt, end, now))
         if self.rules.send_cancel:
             message = JobCancel(job_id=attempt.wire_job_id, trace_id=job.request.trace_id, reason=reason)
             actions.append(Cancel(attempt.node_id, message))
-
-    def _end_attempt(self, job: Job, attempt: Attempt, end: AttemptEnd, actions: list[Action]) -> None:
-        actions.append(self._attempts.end(job, attempt, end))
-        self._freed.append(attempt.row)
 
     def _forget_finished(self, now: float) -> None:
         oldest = now - self.rules.terminal_retention_s

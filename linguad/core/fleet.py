@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
+from typing import Any
 
 from linguad.core.deadlines import Deadlines
 from linguad.core.ids import Ids
@@ -241,6 +242,24 @@ class Fleet:
             return None
         row = self.table.select(handle, route, audio_s, exclude, sticky if sticky in self._by_row else -1)
         return None if row < 0 else row
+
+    def explain(
+        self, key: Key, route: int, audio_s: float, exclude: Sequence[int] = (), sticky: int = -1
+    ) -> list[dict[str, Any]]:
+        """Every node that fits a key as `select` would see it now; changes nothing."""
+        sticky = sticky if sticky in self._by_row else -1
+        handle = self._keys.get(key)
+        if handle is not None:
+            return self.table.explain(handle, route, audio_s, exclude, sticky)
+        rows = [row for row, node in self._by_row.items() if self._fits(node, key)]
+        if not rows:
+            return []
+        handle = self.table.add_key()
+        for row in rows:
+            self.table.join(handle, row, self.speeds.of(self._by_row[row].id, key))
+        found = self.table.explain(handle, route, audio_s, exclude, sticky)
+        self.table.remove_key(handle)
+        return found
 
     def has_ready(self, key: Key, besides: Collection[int] = ()) -> bool:
         """Whether a ready node fits a key, busy or not, that is none of these rows."""

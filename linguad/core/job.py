@@ -12,6 +12,7 @@ attempt took is given back in the same step that finishes it, exactly once.
 from __future__ import annotations
 
 from enum import Enum, IntEnum, StrEnum
+from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
 
@@ -20,6 +21,9 @@ from linguad.core.utterance import Audio, CutReason
 from linguad.errors import ErrorCode
 from linguad.wire.common import FeatureFlags, PipelineConfig
 from linguad.wire.node import JobResult
+
+if TYPE_CHECKING:
+    from linguad.core.lanes import Lane
 
 DIRECT = "direct"
 """The built-in tenant of sessions that did not come through somebody we trust (resolution 41)."""
@@ -91,6 +95,7 @@ class Attempt(Struct, kw_only=True, eq=False):
     sent_at: float
     state: AttemptState = AttemptState.DISPATCHED
     end: AttemptEnd | None = None
+    ended_at: float | None = None
     holds_slot: bool = True
 
     @property
@@ -146,6 +151,7 @@ class Job(Struct, kw_only=True, eq=False):
     id: str
     request: JobRequest
     key: Key
+    lane: Lane
     audio: Audio | None
     """Kept for another attempt; let go when the job is over."""
     created_at: float

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from enum import Enum
 from typing import NamedTuple
 
@@ -92,6 +92,8 @@ class Node:
         self.usage = ResourceUsage()
         self.services = ServiceTable(rules.marks)
         self.languages = Languages(NodeLanguageCapabilities())
+        self.no_work: Counter[str] = Counter()
+        """How often the node was passed over, by the reason, when jobs found no node at all."""
         self._reported_languages = NodeLanguageCapabilities()
         self._healthy_in_a_row = 0
         self._outcomes: deque[bool] = deque(maxlen=rules.failure_window)

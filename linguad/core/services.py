@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from enum import IntFlag
+from enum import IntFlag, StrEnum
 
 from msgspec import Struct
 
@@ -39,7 +39,18 @@ class Services(IntFlag):
         return needed
 
 
+class WhyNot(StrEnum):
+    """Documented reasons why a node cannot do a type of service."""
+
+    NO_IMPL = "no_impl"
+    NO_RUNNING_IMPL = "no_running_impl"
+    ONLY_CPU_RUNNING = "only_cpu_running"
+    GPU_IMPL_NOT_RUNNING = "gpu_impl_not_running"
+    MISSING_CAPABILITY_ENTRY = "missing_capability_entry"
+
+
 CORE_SERVICES = Services.ASR | Services.NMT | Services.TTS
+_DOCUMENTED = frozenset(WhyNot)
 _BY_NAME = {service.name.lower(): service for service in Services if service.name}
 
 
@@ -62,6 +73,8 @@ class ServiceTable:
         self._rules = rules
         self._types_of: dict[str, Services] = {}
         self._by_capability = Services.NONE
+        self._on_cpu = self._on_gpu = Services.NONE
+        self._own_reasons: dict[Services, WhyNot | None] = {}
         self._marked: set[str] = set()
         self._reports: deque[float] = deque(maxlen=rules.max_reports)
 
@@ -78,20 +91,39 @@ class ServiceTable:
     ) -> None:
         """Replace what is known; a service that runs again is no longer marked (node-protocol 7)."""
         running: dict[str, Services] = {}
-        installed = by_capability = Services.NONE
+        installed = by_capability = on_cpu = on_gpu = Services.NONE
+        own_reasons: dict[Services, WhyNot | None] = {}
         for service in services or ():
             kind = _BY_NAME.get(service.type.lower(), Services.NONE)
             installed |= kind
-            if service.status == "running" and device_counts(service.device):
+            on_gpu |= kind if service.device == "gpu" else Services.NONE
+            if service.status != "running":
+                continue
+            if device_counts(service.device):
                 running[service.service_id] = running.get(service.service_id, Services.NONE) | kind
+            else:
+                on_cpu |= kind
         for capability in by_type or ():
             kind = _BY_NAME.get(capability.type.lower(), Services.NONE)
+            own_reasons[kind] = WhyNot(capability.reason) if capability.reason in _DOCUMENTED else None
             if kind and not installed & kind:
                 installed |= kind
                 by_capability |= kind if capability.ready else Services.NONE
         self._marked &= self._types_of.keys() & running.keys()
+        self._on_cpu, self._on_gpu, self._own_reasons = on_cpu, on_gpu, own_reasons
         self._types_of, self._by_capability, self.installed = running, by_capability, installed
         self._count()
+
+    def why_not(self, kind: Services) -> WhyNot:
+        """Why a type that is not running is not; the node's own reason goes before what we see."""
+        if reason := self._own_reasons.get(kind):
+            return reason
+        if not self.installed & kind:
+            no_entry = self._own_reasons and kind not in self._own_reasons
+            return WhyNot.MISSING_CAPABILITY_ENTRY if no_entry else WhyNot.NO_IMPL
+        if self._on_cpu & kind:
+            return WhyNot.GPU_IMPL_NOT_RUNNING if self._on_gpu & kind else WhyNot.ONLY_CPU_RUNNING
+        return WhyNot.NO_RUNNING_IMPL
 
     def mark(self, service_id: str, now: float) -> bool:
         """The node lacks this service although it reports it as running.

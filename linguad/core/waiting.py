@@ -62,6 +62,13 @@ class WaitingRoom:
         jobs = self._lanes.get(lane)
         return jobs[0] if jobs else None
 
+    def place(self, job: Job) -> tuple[int, int]:
+        """How many jobs of its lane wait before a job, and how many of all tenants for the same key."""
+        lane = self._lanes.get(job.request.lane, ())
+        queue = self._queues.get(job.key)
+        earlier = sum(other.request.utterance_index < job.request.utterance_index for other in lane)
+        return earlier, len(queue) if queue is not None else 0
+
     def keys(self) -> list[Key]:
         """Keys somebody waits for."""
         return list(self._queues)
@@ -112,6 +119,9 @@ class _Queue:
 
     def __bool__(self) -> bool:
         return bool(self._ring)
+
+    def __len__(self) -> int:
+        return sum(len(tenant.jobs) for tenant in self._ring.values())
 
     def __contains__(self, job: Job) -> bool:
         tenant = self._ring.get(job.request.tenant)

@@ -327,7 +327,7 @@ class TestWaiting:
         assert job.status is JobStatus.FAILED
         assert job.outcome is not None
         assert job.outcome.error is ErrorCode.NO_AVAILABLE_NODE
-        assert job.outcome.details == {"src": "en", "tgt": "es"}
+        assert job.outcome.details == {"src": "en", "tgt": "es", "reason": "no_nodes"}
         assert desk.dispatch.due() is None
 
     def test_all_nodes_busy(self) -> None:

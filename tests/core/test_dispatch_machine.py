@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from linguad.core.actions import Action, Assign, AttemptEnded, AudioReleased, Cancel, Deliver
-from linguad.core.dispatch import TURN_OVERFLOW_SLOTS
 from linguad.core.job import Attempt, Job, JobStatus
 from linguad.core.node import Status
+from linguad.core.placement import TURN_OVERFLOW_SLOTS
 from linguad.core.utterance import CutReason
 from linguad.wire.node import JobAck, JobStarted, NodeAsrPartial
 
