@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from linguad.core.actions import (
@@ -39,7 +40,7 @@ from linguad.core.job import (
     ResultClass,
     classify,
 )
-from linguad.core.lanes import Lane, SessionJobs
+from linguad.core.lanes import Lane
 from linguad.core.node import Key, Node
 from linguad.core.placement import Placement
 from linguad.core.rules import JobRules
@@ -58,6 +59,13 @@ from linguad.wire.node import (
 
 MAX_FINISHED_JOBS = 20_000
 """Finished jobs remembered for late answers, whatever their age; about 2 KiB each."""
+
+
+class SessionJobs(Struct):
+    """The open jobs of a session in order of submission, and its lanes."""
+
+    open: dict[str, Job] = field(default_factory=dict)
+    lanes: dict[str, Lane] = field(default_factory=dict)
 
 
 class Dispatch:
@@ -172,8 +180,8 @@ class Dispatch:
         for slices in turns.values():
             # slices of a turn share a wire session on their next node as they did on this one
             first = slices[0]
-            first.next_number = max(job.next_number for job in slices)
-            number = first.lane.number_for(first)
+            wanted = max(job.next_number for job in slices)
+            number = first.lane.number_for(first.request.utterance_index, first.request.turn_id, wanted)
             for job in slices:
                 job.next_number = number
         lost = Outcome(missing=MissingReason.NODE_LOST, error=ErrorCode.NODE_UNAVAILABLE, received_at=now)
@@ -198,8 +206,7 @@ class Dispatch:
 
     def explain(self, name: str, now: float) -> list[dict[str, object]]:
         """All about the jobs meant by a job id, a node's job id, a trace id, or `SESSION:INDEX`."""
-        lane_of = (lambda job: job.lane) if self.rules.sticky else None
-        return explain(find(self.jobs.values(), name), now, self.fleet, self.waiting, lane_of)
+        return explain(find(self.jobs.values(), name), now, self.fleet, self.waiting, self.rules)
 
     @property
     def waiting(self) -> WaitingRoom:

@@ -12,18 +12,15 @@ attempt took is given back in the same step that finishes it, exactly once.
 from __future__ import annotations
 
 from enum import Enum, IntEnum, StrEnum
-from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
 
+from linguad.core.lanes import Lane
 from linguad.core.node import Key
 from linguad.core.utterance import Audio, CutReason
 from linguad.errors import ErrorCode
 from linguad.wire.common import FeatureFlags, PipelineConfig
 from linguad.wire.node import JobResult
-
-if TYPE_CHECKING:
-    from linguad.core.lanes import Lane
 
 DIRECT = "direct"
 """The built-in tenant of sessions that did not come through somebody we trust (resolution 41)."""

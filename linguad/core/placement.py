@@ -69,10 +69,11 @@ class Placement:
         if row is None:
             return False
         self.waiting.send(job)
-        job.next_number = lane.number_for(job)
+        index, turn_id = job.request.utterance_index, job.request.turn_id
+        job.next_number = lane.number_for(index, turn_id, job.next_number)
         attempt = self._attempts.start(job, row, now)
         job.status = JobStatus.ASSIGNED
-        lane.sent(job, row, now)
+        lane.sent(index, turn_id, attempt.number, row, now)
         node = self.fleet.node_at(row)
         limit_s = self.rules.running_timeout_s(audio.seconds)
         learned_s = self.fleet.speeds.deadline_s(node.id, job.key)
