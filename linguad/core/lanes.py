@@ -25,7 +25,7 @@ class Lane(Struct):
     """Highest utterance index sent under each attempt number in use, that is in each wire session."""
 
     def number_for(self, index: int, turn_id: str, wanted: int) -> int:
-        """The attempt number for an utterance: the wanted one, its turn's, or a fresh one if that went as far.
+        """The attempt number for an utterance: the wanted one, its turn's, or a fresh one if that is behind.
 
         Nodes do not translate a lower index after a higher one, and refuse the same one (node-protocol 0.3).
         """
