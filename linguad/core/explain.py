@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 
 from msgspec import Struct
@@ -14,8 +14,8 @@ from msgspec.structs import replace
 
 from linguad.core.fleet import Fleet
 from linguad.core.job import Attempt, Job
-from linguad.core.lanes import Lane
 from linguad.core.node import ANY, Key, Languages, Node, Status
+from linguad.core.rules import JobRules
 from linguad.core.services import Services, WhyNot
 from linguad.core.waiting import WaitingRoom
 from linguad.errors import ErrorCode
@@ -194,18 +194,15 @@ def describe(job: Job, now: float, waiting: WaitingRoom, surveyed: Survey | None
 
 
 def explain(
-    jobs: list[Job], now: float, fleet: Fleet, waiting: WaitingRoom, lane_of: Callable[[Job], Lane] | None
+    jobs: list[Job], now: float, fleet: Fleet, waiting: WaitingRoom, rules: JobRules
 ) -> list[dict[str, object]]:
-    """Jobs as JSON, the first open ones with the nodes they could go to now.
-
-    `lane_of` knows the lane of an open job; without it sessions do not keep to their node.
-    """
+    """Jobs as JSON, the first open ones with the nodes they could go to now."""
     surveys: dict[str, Survey] = {}
     for job in jobs:
         if not job.status.final and job.audio is not None and len(surveys) < MAX_SURVEYS:
-            sticky = lane_of(job).row if lane_of is not None else -1
-            route = fleet.route(job.request.session_id)
-            surveys[job.id] = survey(fleet, job.key, route, job.audio.seconds, job.excluded_rows, sticky)
+            lane, failed = job.lane, job.excluded_rows
+            sticky = lane.row if rules.sticky else -1
+            surveys[job.id] = survey(fleet, job.key, lane.route, job.audio.seconds, failed, sticky)
     return [describe(job, now, waiting, surveys.get(job.id)) for job in jobs]
 
 

@@ -86,7 +86,7 @@ async def test_nodes_of_other_languages_are_no_help(autojump_clock: MockClock) -
         await client.speak()
         event = await client.until("ui_event")
         assert event["error_code"] == "NO_AVAILABLE_NODE"
-        assert event["details"] == {"src": "en", "tgt": "fr"}
+        assert event["details"] == {"src": "en", "tgt": "fr", "reason": "lang_pair_unsupported"}
         await client.utterance(1)
         assert (await client.result())["utterance_index"] == 1
 
