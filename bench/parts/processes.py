@@ -1,0 +1,122 @@
+"""The daemon and other processes of a bench: started, waited for, and ended whatever happens."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+READY_S = 30
+STOP_S = 40
+LOG_CHARS = 4000
+
+
+@dataclass(frozen=True)
+class Daemon:
+    """A running `linguad serve`: its WebSocket address without a path, and its process id."""
+
+    url: str
+    pid: int
+
+
+def unwind_on_sigterm() -> None:
+    """Make an end from outside unwind the stack, or the children would stay behind; trio knows SIGINT."""
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+
+
+@contextmanager
+def daemon(settings: Mapping[str, str]) -> Iterator[Daemon]:
+    """A ready daemon with these settings, named as in the environment without the `LINGUAD_`.
+
+    What it logged, from level warning up, is counted on stderr at the end; errors are shown.
+    """
+    with tempfile.TemporaryDirectory() as state, socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+        probe.close()
+        environment = {
+            "LINGUAD_SERVER__HOST": "127.0.0.1",
+            "LINGUAD_SERVER__PORT": str(port),
+            "LINGUAD_SERVER__STATE_DIR": state,
+            "LINGUAD_LOG__LEVEL": "warning",
+            **{f"LINGUAD_{name}": value for name, value in settings.items()},
+        }
+        path = Path(state, "log")
+        with path.open("w") as log, child(["linguad", "serve"], environment, log.fileno()) as process:
+            _wait_for(f"http://127.0.0.1:{port}/ready", process, path)
+            yield Daemon(f"ws://127.0.0.1:{port}", process.pid)
+        _summarise(path)
+
+
+@contextmanager
+def child(
+    arguments: list[str], environment: Mapping[str, str] | None = None, output: int = subprocess.PIPE
+) -> Iterator[subprocess.Popen[str]]:
+    """A Python module as a process with a pipe to its input; asked to end at the end of the block."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", *arguments],
+        stdin=subprocess.PIPE,
+        stdout=output,
+        stderr=None if output == subprocess.PIPE else output,
+        text=True,
+        env={**os.environ, **(environment or {})},
+    )
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+
+def line(process: subprocess.Popen[str]) -> str:
+    """The next line a child prints."""
+    assert process.stdout is not None
+    text = process.stdout.readline().strip()
+    if not text:
+        raise SystemExit("a process of the bench ended early")
+    return text
+
+
+def _summarise(log: Path) -> None:
+    events: Counter[str] = Counter()
+    for text in log.read_text().splitlines():
+        try:
+            logged = json.loads(text)
+            events[f"{logged['level']} {logged['event']} {logged.get('end', '')}".strip()] += 1
+            shown = logged["level"] != "warning"
+        except (ValueError, TypeError, KeyError):
+            shown = True
+        if shown:
+            print(text, file=sys.stderr)
+    for event, count in events.items():
+        print(f"the daemon logged {event}: {count}", file=sys.stderr)
+
+
+def _wait_for(url: str, process: subprocess.Popen[str], log: Path) -> None:
+    deadline = time.monotonic() + READY_S
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            time.sleep(0.1)
+    raise SystemExit(f"nothing is ready at {url}; the daemon said:\n{log.read_text()[-LOG_CHARS:]}")
