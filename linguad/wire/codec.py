@@ -2,15 +2,19 @@
 
 The normal path is one pass in C. When a message does not fit its Struct, the member that msgspec names is
 deleted and the rest is tried again, so that one odd service type does not lose a registration; only members
-that the message cannot do without make it fail.
+that the message cannot do without make it fail. What that costs the event loop is limited by the size of what
+is repaired.
 """
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from typing import Any, Generic, TypeVar, get_args
 
 import msgspec
+from msgspec import Raw
 
 from linguad import metrics
 from linguad.errors import ErrorCode, WireError
@@ -21,11 +25,31 @@ T = TypeVar("T")
 MAX_REPAIRS = 16
 """Rounds of repair before a message counts as garbage."""
 
+MAX_REPAIR_BYTES = 256 * 1024
+"""Largest message that is repaired, not counting its audio: at worst 40 ms of the event loop."""
+
+MAX_DIGITS = 300
+"""Longest integer that is read when a message needs repair: not even a float would hold more."""
+
+MAX_QUOTE_CHARS = 200
+"""Longest part of msgspec's sentence that is quoted: it may hold a value of the peer's."""
+
 _PATH = re.compile(r" - at (?:`key` in )?`\$(?P<path>[^`]*)`$")
 _STEP = re.compile(r"\.(?P<name>[^.\[\]]+)|\[(?P<index>\d+)\]|\[\.\.\.\]")
 _MISSING = re.compile(r"missing required field `(?P<name>[^`]+)`")
 
 _encoder = msgspec.json.Encoder()
+
+
+class _Audio(msgspec.Struct):
+    """The members that make an honest message large; the others are skipped."""
+
+    audio: Raw = Raw()
+    payload: Raw = Raw()
+    tts_audio: Raw = Raw()
+
+
+_audio_decoder = msgspec.json.Decoder(_Audio)
 
 
 def encode(message: msgspec.Struct) -> str:
@@ -38,7 +62,7 @@ class Codec(Generic[T]):
 
     def __init__(self, messages: Any, link: str) -> None:
         self._decoder: msgspec.json.Decoder[T] = msgspec.json.Decoder(messages, strict=False)
-        self._kinds = {message.__struct_config__.tag for message in get_args(messages)}
+        self._kinds: dict[str, type[T]] = {kind.__struct_config__.tag: kind for kind in get_args(messages)}
         self._link = link
 
     def decode(self, text: str | bytes) -> T:
@@ -50,44 +74,116 @@ class Codec(Generic[T]):
         try:
             try:
                 return self._decoder.decode(text)
-            except msgspec.ValidationError:
-                return self._repair(text)
+            except msgspec.DecodeError as error:
+                return self._repair(text.encode() if isinstance(text, str) else text, error)
+        except WireError:
+            metrics.REJECTED.labels(self._link, ErrorCode.INVALID_MESSAGE).inc()
+            raise
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-            raise self._reject(f"not valid JSON: {error}") from error
+            metrics.REJECTED.labels(self._link, ErrorCode.INVALID_MESSAGE).inc()
+            raise _refusal(f"not valid JSON: {error}") from error
 
-    def _repair(self, text: str | bytes) -> T:
-        message = msgspec.json.decode(text)
+    def _repair(self, text: bytes, problem: msgspec.DecodeError) -> T:
+        if not isinstance(problem, msgspec.ValidationError):
+            return self._repair_numbers(text, problem)
+        if _repair_bytes(text) > MAX_REPAIR_BYTES:
+            detail = str(problem)[:MAX_QUOTE_CHARS]
+            field = str(next(iter(_path_of(str(problem))), ""))
+            raise _refusal(f"{detail}; a message above {MAX_REPAIR_BYTES // 1024} KiB is not repaired", field)
+        try:
+            message = msgspec.json.decode(text)
+        except msgspec.DecodeError as error:
+            return self._repair_numbers(text, error)
+        return self._fit(message)
+
+    def _repair_numbers(self, text: bytes, problem: msgspec.DecodeError) -> T:
+        """The message without numbers such as `NaN` and `1e400`; raises `problem` if that is not enough."""
+        if len(text) > MAX_REPAIR_BYTES:
+            raise problem
+        try:
+            message, removed = _without_odd_numbers(text)
+            fitting = self._fit(message)
+        except (WireError, ValueError):
+            raise problem from None
+        metrics.REPAIRED.labels(self._link).inc(removed)
+        return fitting
+
+    def _fit(self, message: Any) -> T:
         if not isinstance(message, dict):
-            raise self._reject("a message is one JSON object")
-        kind = message.get("type")
-        if not isinstance(kind, str):
-            raise self._reject("member type is missing or not a string", "type")
-        if kind not in self._kinds:
-            raise self._reject(f"unknown message type {kind[:64]!r}", "type")
-        message = _without_nulls(message)
+            raise _refusal("a message is one JSON object")
+        tag = message.get("type")
+        if not isinstance(tag, str):
+            raise _refusal("member type is missing or not a string", "type")
+        kind = self._kinds.get(tag)
+        if kind is None:
+            raise _refusal(f"unknown message type {tag[:64]!r}", "type")
+        message = _without_nulls(_with_raw(message, kind))
         removed: dict[str, str] = {}
         for _ in range(MAX_REPAIRS + 1):
             # the first round, too: of a member that came twice, msgspec named the first, and this is the last
             try:
-                return self._decoder.decode(msgspec.json.encode(message))
+                return msgspec.convert(message, kind, strict=False)
             except msgspec.ValidationError as error:
                 detail = str(error)
             path = _path_of(detail)
             if not path:
                 missing = _MISSING.search(detail)
                 if missing is None:
-                    raise self._reject(detail)
+                    raise _refusal(detail[:MAX_QUOTE_CHARS])
                 name = missing["name"]
-                raise self._reject(removed.get(name, f"member {name} is missing"), name)
+                raise _refusal(removed.get(name, f"member {name} is missing"), name)
             if len(path) == 1:
                 removed[str(path[0])] = f"member {path[0]}: {_PATH.sub('', detail)}"
             _delete(message, path)
             metrics.REPAIRED.labels(self._link).inc()
-        raise self._reject(f"more than {MAX_REPAIRS} members of {kind} are malformed")
+        raise _refusal(f"more than {MAX_REPAIRS} members of {tag} are malformed")
 
-    def _reject(self, sentence: str, field: str = "") -> WireError:
-        metrics.REJECTED.labels(self._link, ErrorCode.INVALID_MESSAGE).inc()
-        return WireError(ErrorCode.INVALID_MESSAGE, sentence, field)
+
+def _refusal(sentence: str, field: str = "") -> WireError:
+    return WireError(ErrorCode.INVALID_MESSAGE, sentence, field)
+
+
+def _repair_bytes(text: bytes) -> int:
+    """Size of what a repair has to walk through: audio is one string, which costs next to nothing."""
+    if len(text) <= MAX_REPAIR_BYTES:
+        return len(text)
+    found = _audio_decoder.decode(text)
+    audio = (memoryview(raw) for raw in (found.audio, found.payload, found.tts_audio))
+    return len(text) - sum(len(raw) for raw in audio if bytes(raw[:1]) == b'"')
+
+
+def _without_odd_numbers(text: bytes) -> tuple[Any, int]:
+    """The value with `null` for every number that is infinite, NaN or of too many digits, and how many.
+
+    Raises ValueError if the text has another fault.
+    """
+    removed = 0
+
+    def whole(digits: str) -> int | None:
+        return int(digits) if len(digits) <= MAX_DIGITS else remove(digits)
+
+    def number(digits: str) -> float | None:
+        value = float(digits)
+        return value if math.isfinite(value) else remove(digits)
+
+    def remove(_digits: str) -> int | None:
+        nonlocal removed
+        removed += 1
+        return None
+
+    value = json.loads(text.decode(), parse_constant=remove, parse_int=whole, parse_float=number)
+    # json.loads lets lone surrogates pass, which no encoder writes
+    return msgspec.json.decode(msgspec.json.encode(value)), removed
+
+
+def _with_raw(message: dict[str, Any], kind: type[Any]) -> dict[str, Any]:
+    """The message with text again for the members that are relayed as they are."""
+    relayed = {
+        field.encode_name: Raw(msgspec.json.encode(message[field.encode_name]))
+        for field in msgspec.structs.fields(kind)
+        if field.type is Raw and message.get(field.encode_name) is not None
+    }
+    return message | relayed
 
 
 def _path_of(detail: str) -> list[str | int]:

@@ -144,6 +144,55 @@ class TestLenient:
             message = codec.node_messages.decode(register(installed_services=services))
         assert [service.service_id for service in message.installed_services] == ["a"]
 
+    @pytest.mark.parametrize(
+        "number", ["NaN", "Infinity", "-Infinity", "1e400", "-1e999", "9" * 5000, "-" + "9" * 4300]
+    )
+    @pytest.mark.parametrize(
+        "member",
+        [
+            '"processing_time_ms":{}',
+            '"rerun_count":{}',
+            '"mood":{}',
+            '"mood":[{{"a":{}}}]',
+            '"extra":{{"speech_rate":{}}}',
+            '"error":{{"details":{}}}',
+        ],
+    )
+    def test_a_number_that_is_none_is_dropped_alone(self, member: str, number: str) -> None:
+        text = (
+            '{"type":"job_result","job_id":"j","node_id":"n","success":true,"text_asr":"é","quality_score":1,'
+        )
+        message = codec.node_messages.decode(text + member.format(number) + "}")
+        assert isinstance(message, node.JobResult)
+        assert (message.text_asr, message.quality_score, message.processing_time_ms) == ("é", 1, None)
+        assert message.rerun_count is None
+        assert codec.node_messages.decode(codec.encode(message)) == message
+
+    def test_numbers_that_are_none_are_counted(self) -> None:
+        text = '{"type":"node_heartbeat","node_id":"n","mood":[NaN,1e400,2],"timestamp":-Infinity}'
+        with repairs("node", 3):
+            assert codec.node_messages.decode(text) == node.NodeHeartbeat(node_id="n")
+
+    def test_signalling_is_relayed_as_it_is_after_a_repair(self) -> None:
+        text = '{"type":"webrtc_offer","to":null,"room_code":"1","to":"s-1","sdp":{"a":[1.5,null]}}'
+        message = codec.client_messages.decode(text)
+        assert codec.encode(message) == text.replace('"to":null,', "")
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            '{"type":"job_result","job_id":"j","node_id":"n","success":true,"reason_codes":[7],"tts_audio":"%s"}',
+            '{"type":"job_result","reason_codes":[7],"tts_audio":"%s","job_id":"j","node_id":"n","success":true}',
+        ],
+    )
+    def test_audio_may_be_large_when_something_else_is_malformed(self, text: str) -> None:
+        audio = "A" * 2 * codec.MAX_REPAIR_BYTES
+        with repairs("node", 1):
+            message = codec.node_messages.decode(text.replace("%s", audio))
+        assert message == node.JobResult(
+            job_id="j", node_id="n", success=True, reason_codes=[], tts_audio=audio
+        )
+
     def test_of_a_member_that_comes_twice_the_last_counts(self) -> None:
         text = register(platform=3).replace(
             "{", '{"installed_services":[{"type":1}],"installed_services":null,'
@@ -226,6 +275,9 @@ class TestRefused:
             b'{"type":"audio_chunk","session_id":"\xff","seq":1,"is_final":true}',
             '{"type":"audio_chunk","session_id":"s","seq":1e999,"is_final":true}',
             '{"type":"audio_chunk","session_id":"s","seq":NaN,"is_final":true}',
+            '{"type":"audio_chunk","session_id":"s","seq":1,"is_final":true,"a":NaN,"b":"\\ud800"}',
+            '{"type":"audio_chunk","session_id":"s","seq":1,"is_final":true,"a":NaN,"b":-}',
+            '\ufeff{"type":"audio_chunk","session_id":"s","seq":1,"is_final":true,"a":NaN}',
         ],
     )
     def test_not_json(self, text: str | bytes) -> None:
@@ -247,11 +299,44 @@ class TestRefused:
             error = refused(codec.node_messages, register(installed_services=services))
         assert str(error) == "more than 16 members of node_register are malformed"
 
+    @pytest.mark.parametrize(
+        "bulk",
+        ['"unread":"%s"', '"unread":[0,"%s"]', '"tts_audio":["%s"]', '"tts_audio":"%s","tts_audio":""'],
+    )
+    def test_large_messages_are_not_repaired(self, bulk: str) -> None:
+        bulk = bulk.replace("%s", "A" * codec.MAX_REPAIR_BYTES)
+        text = '{"type":"job_result","reason_codes":7,"job_id":"j","node_id":"n","success":true,%s}'
+        with repairs("node", 0):
+            error = refused(codec.node_messages, text.replace("%s", bulk))
+        assert error.field == "reason_codes"
+        assert str(error) == (
+            "Expected `array | null`, got `int` - at `$.reason_codes`; "
+            "a message above 256 KiB is not repaired"
+        )
+
+    def test_characters_of_audio_pay_for_themselves_only(self) -> None:
+        """A character may be several bytes: the audio must not make room for others."""
+        size = codec.MAX_REPAIR_BYTES
+        text = json.dumps(
+            {"type": "job_result", "tts_audio": "é" * size, "x": "A" * size}, ensure_ascii=False
+        )
+        assert "not repaired" in str(refused(codec.node_messages, text))
+
+    def test_of_a_large_message_only_the_start_is_quoted(self) -> None:
+        error = refused(codec.node_messages, json.dumps({"type": "x" * codec.MAX_REPAIR_BYTES}))
+        assert len(str(error)) < 2 * codec.MAX_QUOTE_CHARS
+
+    @pytest.mark.parametrize("kind", ["webrtc_offer", "webrtc_answer"])
+    def test_signalling_that_lacks_its_receiver_is_told_so(self, kind: str) -> None:
+        error = refused(codec.client_messages, json.dumps({"type": kind, "room_code": "1", "sdp": {}}))
+        assert (error.field, str(error)) == ("to", "member to is missing")
+
     def test_refusals_are_counted(self) -> None:
         counter = metrics.REJECTED.labels("node", "INVALID_MESSAGE")
         before = counter._value.get()
         refused(codec.node_messages, "{")
-        assert counter._value.get() == before + 1
+        refused(codec.node_messages, '{"type":"node_heartbeat","node_id":NaN}')
+        assert counter._value.get() == before + 2
 
 
 json_values = st.recursive(
