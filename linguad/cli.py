@@ -18,6 +18,7 @@ COMMANDS = {
     "config": "check or show the configuration",
     "node": "run the reference node: speech recognition, translation and speech on this machine's CPU",
     "translate": "send a sound file through a session and get its translation",
+    "explain": "tell why an utterance was translated where it was, or not at all",
 }
 """Every command with its help; the module of the same name in `linguad.commands` does the work."""
 

@@ -39,8 +39,10 @@ from linguad.net.supervise import notify, watch_signals, watchdog
 from linguad.net.websocket import LinkSettings
 from linguad.nodes.serve import Nodes
 from linguad.ops.app import create_ops_app
+from linguad.ops.explain import add_explain_routes
 from linguad.ops.nodes import add_node_routes
 from linguad.pools import COMPILED, NodeTable
+from linguad.sessions.limit import SessionLimit
 from linguad.sessions.serve import Sessions
 from linguad.web.admin import admin_token
 
@@ -85,7 +87,10 @@ class Daemon:
         )
         throttle_s = config.sessions.error_throttle_ms / 1000
         trusted = TrustedProxies(config.sessions.trusted_sources)
-        self.sessions = Sessions(self.engine, _session_rules(config), ids, self._clock, throttle_s, trusted)
+        limit = SessionLimit(config.sessions.max_sessions, config.sessions.max_sessions_per_address, trusted)
+        self.sessions = Sessions(
+            self.engine, _session_rules(config), ids, self._clock, throttle_s, self._budget, limit, trusted
+        )
         self._node_sockets = Nodes(self.engine, config.nodes.register_timeout_seconds)
         self.engine.connect(self._node_sockets, self.sessions)
         session_settings = _link_settings(config.server, config.sessions, may_ping=False)
@@ -104,7 +109,9 @@ class Daemon:
         server = self.config.server
         proxies = TrustedProxies(server.trusted_proxies)
         app = create_ops_app(self)
-        add_node_routes(app, self, admin_token(server.admin_token, self.config.state_dir()))
+        token = admin_token(server.admin_token, self.config.state_dir())
+        add_node_routes(app, self, token)
+        add_explain_routes(app, self, token)
         http = HttpApp("ops", app, proxies, (SESSION_PATH, NODE_PATH))
         front = Front(
             "scheduler",
@@ -160,6 +167,10 @@ class Daemon:
         fleet = self.fleet
         return [(node, fleet.slots_used(node.id)) for node in fleet.nodes.values()]
 
+    def explain(self, name: str) -> list[dict[str, object]]:
+        """The jobs meant by a job id, a node's job id, a trace id, or `SESSION:INDEX`."""
+        return self.engine.dispatch.explain(name, trio.current_time())
+
     def _started(self, port: int) -> None:
         notify("READY=1")
         if not COMPILED:
@@ -195,12 +206,14 @@ def _session_rules(config: Config) -> SessionRules:
             pause_s=sessions.pause_ms / 1000,
             max_duration_ms=sessions.max_duration_ms,
             max_bytes=sessions.max_utterance_bytes,
+            max_chunk_s=sessions.max_chunk_seconds,
             final_grace_s=sessions.final_reorder_grace_ms / 1000,
             padding_manual_ms=sessions.padding_manual_ms,
             padding_auto_ms=sessions.padding_auto_ms,
         ),
         gap_s=sessions.gap_timeout_ms / 1000,
         max_undelivered=sessions.max_undelivered_results,
+        max_open=sessions.max_open_utterances,
         detach_grace_s=sessions.detach_grace_seconds,
         gateway_detach_grace_s=sessions.gateway_detach_grace_seconds,
         reorder_wait_s=sessions.utterance_reorder_wait_ms / 1000,

@@ -43,6 +43,7 @@ def describe(node: Node, used: int) -> dict[str, Any]:
             str(service.name).lower() for service in Services if service in node.services.running
         ],
         "services_unavailable": node.services.marked,
+        "no_work_reasons": dict(node.no_work),
         "asr_languages": sorted(node.languages.asr),
         "tts_languages": sorted(node.languages.tts),
         "cpu_percent": node.usage.cpu_percent,

@@ -1,0 +1,186 @@
+"""`linguad explain`: why an utterance was translated where it was, or not at all."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import urllib.error
+import urllib.parse
+import urllib.request
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from linguad.config import Config
+from linguad.errors import LinguadError
+
+TIMEOUT_SECONDS = 10.0
+"""How long the server may take; it answers from memory."""
+
+SHOWN_NODES = 30
+"""Nodes in the table of one job; `--json` has all of them."""
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+TOKEN_VARIABLE = "LINGUAD_SERVER__ADMIN_TOKEN"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `linguad explain`."""
+    parser.add_argument("id", metavar="ID", help="a job id, a trace id, or SESSION:INDEX")
+    parser.add_argument(
+        "--server",
+        default="http://127.0.0.1:5010",
+        type=_server,
+        metavar="URL",
+        help="where linguad serves HTTP (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--token",
+        help=f"admin token, not needed on the machine of the server (default: ${TOKEN_VARIABLE}, else, on "
+        "this machine, the file admin_token in the state directory)",
+    )
+    parser.add_argument("--json", action="store_true", help="print what the server says, unchanged")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Ask the server and show its answer. Raises LinguadError with the cure when there is none."""
+    token = args.token or os.environ.get(TOKEN_VARIABLE) or ""
+    answer = _ask(args.server, args.id, token)
+    if args.json:
+        print(json.dumps(answer, indent=2, ensure_ascii=False))
+        return 0
+    console = Console(highlight=False)
+    for job in answer["jobs"]:
+        _show(console, job)
+    return 0
+
+
+def _ask(server: str, name: str, token: str) -> Any:
+    request = urllib.request.Request(f"{server}/api/v1/explain/{urllib.parse.quote(name, safe='')}")
+    if token:
+        request.add_header("Authorization", f"Bearer {token}")
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
+            return json.load(response)
+    except urllib.error.HTTPError as error:
+        with error:
+            if error.code == 401 and not token and (kept := _kept_token(server)):
+                return _ask(server, name, kept)
+            raise LinguadError(_said(error)) from error
+    except (OSError, ValueError) as error:
+        why = getattr(error, "reason", error)
+        raise LinguadError(f"no answer from {server}: {why}; is linguad running there?") from error
+
+
+def _said(error: urllib.error.HTTPError) -> str:
+    if error.code == 401:
+        return f"the admin token is wrong or missing; give it with --token or in ${TOKEN_VARIABLE}"
+    try:
+        return str(json.load(error)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"the server answered {error.code}; is this the address of linguad?"
+
+
+def _kept_token(server: str) -> str:
+    """The token that a server of this user keeps, if it can be read; never for another machine."""
+    if urllib.parse.urlsplit(server).hostname not in LOOPBACK:
+        return ""
+    try:
+        return (Config().state_dir() / "admin_token").read_text().strip()
+    except (OSError, LinguadError):
+        return ""
+
+
+def _show(console: Console, job: dict[str, Any]) -> None:
+    console.print(Text(f"Utterance {job['utterance_index']} of session {job['session_id']}", "bold"))
+    asked = job["asked_of_nodes"]
+    facts = {
+        "job": f"{job['job_id']}, trace {job['trace_id']}",
+        "asked for": f"{job['src']} → {job['tgt']}, {' + '.join(asked['services'])}",
+        "status": _status(job),
+    }
+    if (waiting := job["waiting"]) is not None:
+        facts["waiting"] = (
+            f"{waiting['earlier_of_session']} earlier of this session, "
+            f"{waiting['all_alike']} of all sessions with the same needs"
+        )
+    for name, value in facts.items():
+        console.print(Text.assemble((name.rjust(10), "dim"), "  ", value), soft_wrap=True)
+    if job["attempts"]:
+        console.print(_attempts(job["attempts"]))
+    else:
+        console.print(" " * 12 + "not sent to any node")
+    if (now := job["now"]) is not None:
+        console.print(_nodes(now))
+    console.print()
+
+
+def _status(job: dict[str, Any]) -> str:
+    ended = "" if job["took_s"] is None else f" after {job['took_s']:g} s"
+    parts = [f"{job['status']}{ended}, made {job['age_s']:.0f} s ago"]
+    if job["error"] or job["reason"]:
+        details = job["details"] or {}
+        parts.append(f"{job['error'] or 'no text'}: {details.get('reason') or job['reason']}")
+        missing = details.get("missing_types") or {}
+        parts += [f"nodes lack {kind} ({why})" for kind, why in missing.items()]
+    return "; ".join(parts)
+
+
+def _attempts(attempts: list[dict[str, Any]]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, title="Attempts", title_justify="left")
+    for name in ("#", "node", "sent after", "ended after", "how", "the node's name for it"):
+        table.add_column(name, justify="right" if name.endswith("after") else "left")
+    for one in attempts:
+        table.add_row(
+            str(one["number"]),
+            Text(one["node_id"]),
+            f"{one['sent_s']:g} s",
+            "" if one["ended_s"] is None else f"{one['ended_s']:g} s",
+            one["end"] or one["state"],
+            Text(one["wire_job_id"]),
+        )
+    return table
+
+
+def _nodes(now: dict[str, Any]) -> Table:
+    counts = ", ".join(f"{name} {count}" for name, count in now["breakdown"].items())
+    hidden = len(now["candidates"]) + now["more_candidates"] - SHOWN_NODES
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        title=f"Nodes now: {now['total_nodes']}; in short: {now['reason']}",
+        title_justify="left",
+        caption=(counts or "no node is ruled out") + (f"; {hidden} more nodes" if hidden > 0 else ""),
+        caption_justify="left",
+    )
+    for name in ("node", "status", "jobs", "done in", "why not"):
+        table.add_column(name, justify="right" if name in ("jobs", "done in") else "left")
+    for one in now["candidates"][:SHOWN_NODES]:
+        table.add_row(
+            Text(one["node_id"]),
+            one["status"],
+            f"{one['slots_used']}/{one['slots']}",
+            "" if one["finish_s"] is None else f"{one['finish_s']:.1f} s",
+            Text(_why_not(one)),
+        )
+    return table
+
+
+def _why_not(one: dict[str, Any]) -> str:
+    missing = "".join(f", {kind}: {why}" for kind, why in one["missing_types"].items())
+    if one["excluded"]:
+        return "failed this job before"
+    if one["veto"]:
+        return f"{one['veto']}{missing}"
+    return "would be chosen" if one["selected"] else ""
+
+
+def _server(text: str) -> str:
+    parts = urllib.parse.urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an address like http://127.0.0.1:5010")
+    return text.rstrip("/")
