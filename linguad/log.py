@@ -36,6 +36,9 @@ LIBRARIES = ("hypercorn", "quart", "trio", "trio-websocket", "wsproto", "libav")
 MAX_TEXT_CHARS = 500
 """Longest text that is written: enough for any message of ours, too short for audio or a whole frame."""
 
+MAX_SEARCHED_CHARS = 4 * MAX_TEXT_CHARS
+"""Longest text that is searched for keys: room for the end of a key that begins in what is written."""
+
 MAX_ITEMS = 50
 """Most members of a list or table that are written, so that one line stays readable."""
 
@@ -281,10 +284,12 @@ def _cut(text: str) -> str:
 
     Control characters are escaped: a peer must not steer a terminal or forge a line.
     """
+    length = len(text)
+    text = text[:MAX_SEARCHED_CHARS]
     if "=" in text or "@" in text or " " in text:  # else no key can be in it, and the search is slow
         text = _KEY_IN_TEXT.sub(r"\1<hidden>", text)
-    if len(text) > MAX_TEXT_CHARS:
-        text = f"{text[:MAX_TEXT_CHARS]}… <{len(text)} chars>"
+    if len(text) > MAX_TEXT_CHARS or length > MAX_SEARCHED_CHARS:
+        text = f"{text[:MAX_TEXT_CHARS]}… <{length} chars>"
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

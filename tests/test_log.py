@@ -174,6 +174,21 @@ def test_keys_inside_a_text_are_hidden(text: str, shown: str) -> None:
     assert written(target=text) == {"target": shown}
 
 
+@pytest.mark.parametrize("start", ["?api_key=", "Bearer ", "redis://user:"])
+@pytest.mark.parametrize("tail", ["", " and more" * 100_000])
+def test_a_key_at_the_cut_is_hidden(start: str, tail: str) -> None:
+    for before in range(log.MAX_TEXT_CHARS - 30, log.MAX_TEXT_CHARS):
+        assert "SECRET" not in str(
+            written(reason=f"{'x ' * (before // 2)}{start}SECRET{'y' * 300}@host{tail}")
+        )
+
+
+def test_the_length_of_a_text_is_told_as_it_came() -> None:
+    assert written(reason="a=" * 500_000)["reason"] == "a=" * (log.MAX_TEXT_CHARS // 2) + "… <1000000 chars>"
+    hidden = written(reason="key=" + "a" * 1_000_000)["reason"]
+    assert hidden == "key=<hidden>… <1000004 chars>"
+
+
 def test_a_peer_cannot_steer_the_terminal_or_forge_a_line() -> None:
     evil = "a\x1b[2J\r\n{}\u202e\udcff"
     for form in ("json", "pretty"):
