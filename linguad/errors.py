@@ -124,6 +124,7 @@ class CloseReason(Enum):
     SILENT_PEER = (1011, "no frame received in time")
     HEARTBEAT_TIMEOUT = (1011, "no heartbeat in time")
     WRITE_TIMEOUT = (1011, "peer does not read")
+    TOO_MANY_SESSIONS = (1013, "too many sessions")
     QUEUE_FULL = (1013, "peer reads too slowly")
     SUPERSEDED = (4001, "superseded by a newer connection with the same id")
 

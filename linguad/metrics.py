@@ -36,3 +36,6 @@ HTTP_REQUESTS = Counter("linguad_http_requests_total", "HTTP requests by status"
 BUFFERED_BYTES = Gauge("linguad_buffered_bytes", "Bytes held for connections (server.max_buffered_bytes)")
 SERVICES_MISSING = Counter("linguad_services_missing_total", "Services that nodes lacked although reported")
 ACTIONS_FAILED = Counter("linguad_actions_failed_total", "Decisions that a bug kept from being carried out")
+ERRORS_SWALLOWED = Counter(
+    "linguad_errors_swallowed_total", "Errors clients were not told, to not tell the same again", ["code"]
+)

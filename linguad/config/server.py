@@ -105,8 +105,8 @@ class Server(Table, frozen=True, kw_only=True):
             ge=0,
             le=1024 * GIB,
             description="Most memory for audio buffers, outgoing queues and kept job audio together. 0 "
-            "means a quarter of the machine's memory. Above it sessions are told to pause, then "
-            "new jobs are refused.",
+            "means a quarter of the machine's memory. Above it clients that send audio are told "
+            "to pause, and new jobs are refused.",
         ),
     ] = 0
     ping_interval_seconds: Annotated[

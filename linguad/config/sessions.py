@@ -160,6 +160,46 @@ class Sessions(Table, frozen=True, kw_only=True):
             "one client that does not read can pin.",
         ),
     ] = 32 * MIB
+    max_open_utterances: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=10_000,
+            description="Most utterances of a session that wait for their result; more are refused with "
+            "NODE_OVERLOADED at once. 64 is ten minutes of speech in slices: who has more "
+            "waiting is not talking with anybody.",
+        ),
+    ] = 64
+    max_chunk_seconds: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=3600,
+            description="Most audio in one message, s; of a chunk the rest is dropped, a longer `utterance` "
+            "is refused. 600: paused web clients flush minutes at once, and more would keep "
+            "everybody else waiting.",
+        ),
+    ] = 600
+    max_sessions: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=10_000_000,
+            description="Most sessions, with those that have lost their socket and may come back; one more "
+            "is refused and closed with 1013. 20000 is twice what one daemon is tested with. 0 "
+            "sets no limit.",
+        ),
+    ] = 20_000
+    max_sessions_per_address: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=10_000_000,
+            description="The same for one address (of IPv6 one /64 network). 2000, because a whole office "
+            "may share an address; proxies in server.trusted_proxies name the true one, and "
+            "trusted_sources have no such limit. 0 sets none.",
+        ),
+    ] = 2000
     hint_language: Annotated[
         Literal["en", "zh"],
         Meta(

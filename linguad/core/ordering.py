@@ -39,6 +39,10 @@ class ResultOrder(Generic[T]):
         """Slots that have not left yet."""
         return len(self._slots)
 
+    def is_open(self, index: int) -> bool:
+        """Whether the slot of this index has not left yet."""
+        return index in self._slots
+
     def open(self, index: int) -> None:
         """A job for this index exists; its slot must be resolved once."""
         if index not in self._slots:

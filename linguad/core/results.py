@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from linguad.core.job import Job, MissingReason, Outcome
+from linguad.core.job import Job, JobRequest, MissingReason, Outcome
 from linguad.errors import ErrorCode
 from linguad.wire.common import ServiceTimings
 from linguad.wire.node import JobResult
@@ -91,20 +91,36 @@ def progress_event(job: Job, event: str, now: float) -> UiEvent:
 
 def failure_event(job: Job, outcome: Outcome, error: ErrorCode, language: str, now: float) -> UiEvent:
     """The end of a job that failed, with what to tell the user in both languages."""
+    return _error_event(job.request, error, language, job.id, _elapsed_ms(job, now), outcome.details)
+
+
+def refusal_event(request: JobRequest, error: ErrorCode, language: str) -> UiEvent:
+    """An utterance that was refused before it became a job."""
+    return _error_event(request, error, language, "", 0, None)
+
+
+def _error_event(
+    request: JobRequest,
+    error: ErrorCode,
+    language: str,
+    job_id: str,
+    elapsed_ms: int,
+    details: dict[str, object] | None,
+) -> UiEvent:
     english, chinese = error.hint
     return UiEvent(
-        trace_id=job.request.trace_id,
-        session_id=job.request.session_id,
-        job_id=job.id,
-        utterance_index=job.request.utterance_index,
+        trace_id=request.trace_id,
+        session_id=request.session_id,
+        job_id=job_id,
+        utterance_index=request.utterance_index,
         event="ERROR",
         status="error",
-        elapsed_ms=_elapsed_ms(job, now),
+        elapsed_ms=elapsed_ms,
         error_code=error,
         hint=chinese if language == "zh" else english,
         hint_en=english,
         hint_zh=chinese,
-        details=outcome.details,
+        details=details,
     )
 
 

@@ -8,16 +8,24 @@ from __future__ import annotations
 from binascii import Error as Base64Error
 from binascii import a2b_base64
 
-from msgspec import Struct, field
+from msgspec import Struct
+from msgspec.structs import replace
 
+from linguad.core.arrivals import Arrivals
 from linguad.core.clock import Clock
 from linguad.core.ids import Ids
 from linguad.core.job import DIRECT, Job, JobRequest, MissingReason, Outcome
 from linguad.core.ordering import Released, ResultOrder
-from linguad.core.results import failure_event, missing_result, progress_event, translation_result
-from linguad.core.utterance import OPUS, PCM16, Audio, Cut, CutReason, CutRules, UtteranceCutter
-from linguad.errors import ErrorCode
-from linguad.wire import opus
+from linguad.core.results import (
+    failure_event,
+    missing_result,
+    progress_event,
+    refusal_event,
+    translation_result,
+)
+from linguad.core.utterance import Audio, Cut, CutReason, CutRules, UtteranceCutter
+from linguad.core.whole import audio_of
+from linguad.errors import ErrorCode, WireError
 from linguad.wire.common import PipelineConfig
 from linguad.wire.session import (
     AsrPartial,
@@ -36,8 +44,8 @@ from linguad.wire.session import (
     Utterance,
 )
 
-MAX_HELD_UTTERANCES = 64
-"""Whole utterances that may wait for a lower index; one more ends the wait."""
+MAX_CUT_RUNS = 64
+"""Runs of indexes that streamed speech used; beyond it the oldest two count as one, with what is between."""
 
 GATEWAY_PLATFORM = "api-gateway"
 """Platform of the earlier API gateway, whose connections come and go during one session (1.11)."""
@@ -49,6 +57,7 @@ class SessionRules(Struct, frozen=True, kw_only=True):
     cut: CutRules = CutRules()
     gap_s: float = 3.0
     max_undelivered: int = 200
+    max_open: int = 64
     detach_grace_s: float = 30.0
     gateway_detach_grace_s: float = 600.0
     reorder_wait_s: float = 0.3
@@ -77,13 +86,6 @@ class Ended(Struct, frozen=True):
 Output = Send | Submit | Ended
 
 
-class Held(Struct):
-    """Utterances of one index that wait for a lower one, until a time."""
-
-    until: float
-    messages: list[Utterance] = field(default_factory=list)
-
-
 class Ending(Struct, frozen=True):
     """What an index came to; without a job when there was nothing to translate."""
 
@@ -105,36 +107,60 @@ class Session:
         tenant: str = DIRECT,
     ) -> None:
         self.id = session_id
-        self.init = init
         self.tenant = tenant
         """Who is charged and whose turn it is; what the client calls itself is only a label."""
+        self.platform = init.platform
+        """What the client says it is: `web`, `ios`, `android`, `api-gateway`, ..."""
         self.trace_id = init.trace_id or ids.uuid()
         self.detached_at: float | None = None
         self.hint_language = init.locale if init.locale in ("en", "zh") else rules.hint_language
         self._rules = rules
         self._ids = ids
         self._clock = clock
+        self._request = JobRequest(
+            session_id=session_id,
+            lane=session_id,
+            utterance_index=0,
+            reason=CutReason.MANUAL,
+            src_lang=init.src_lang,
+            tgt_lang=init.tgt_lang,
+            dialect=init.dialect,
+            features=init.features,
+            pipeline=PipelineConfig(),
+            mode=init.mode,
+            lang_a=init.lang_a,
+            lang_b=init.lang_b,
+            auto_langs=init.auto_langs,
+            enable_streaming_asr=init.enable_streaming_asr is not False,
+            partial_update_interval_ms=init.partial_update_interval_ms or 1000,
+            trace_id=self.trace_id,
+            tenant=tenant,
+            turn_id="",
+            last_audio_at=0.0,
+            cut_at=0.0,
+        )
+        """What all requests of this session have in common."""
         self._cutter = UtteranceCutter(rules.cut, ids.uuid)
+        self._arrivals = Arrivals(rules.reorder_wait_s, rules.idempotency_s)
         self._next_index = 0
-        self._expected: int | None = None
-        self._held: dict[int, Held] = {}
-        self._taken: dict[tuple[int, str], float] = {}
+        self._cut_runs: list[range] = []
+        self._open: set[tuple[int, str]] = set()
         self._orders: dict[str, ResultOrder[Ending]] = {}
 
     @property
-    def platform(self) -> str:
-        """What the client says it is: `web`, `ios`, `android`, `api-gateway`, ..."""
-        return self.init.platform
-
-    @property
     def buffered_bytes(self) -> int:
-        """Bytes of audio that are not cut yet."""
-        return self._cutter.buffered_bytes
+        """Bytes of audio that no job has yet."""
+        return self._cutter.buffered_bytes + self._arrivals.held_bytes
 
     @property
     def malformed_chunks(self) -> int:
         """Chunks whose tail had to be dropped."""
         return self._cutter.malformed
+
+    @property
+    def overlong_chunks(self) -> int:
+        """Chunks with more audio than one may carry; the rest was dropped."""
+        return self._cutter.overlong
 
     def hello(self) -> SessionInitAck:
         """The acknowledgement that opens the session, first frame of its connection (1.4)."""
@@ -159,7 +185,7 @@ class Session:
             case AudioChunk():
                 return self._audio_chunk(message, now)
             case Utterance():
-                return self._utterance(message, now)
+                return self._take_all(self._arrivals.arrive(message, now), now)
             case ClientHeartbeat():
                 return [Send(ServerHeartbeat(session_id=self.id, timestamp=self._clock.epoch_ms(now)))]
             case SessionClose():
@@ -172,14 +198,15 @@ class Session:
 
     def resolve(self, job: Job, outcome: Outcome, now: float) -> list[Output]:
         """A job ended; what may leave now leaves."""
-        request = job.request
+        index, tgt_lang = job.request.utterance_index, job.request.tgt_lang
+        self._open.discard((index, tgt_lang))
         outputs: list[Output] = []
         if outcome.error is not None:
-            self._taken.pop((request.utterance_index, request.tgt_lang), None)
+            self._arrivals.forget(index, tgt_lang)
             event = failure_event(job, outcome, outcome.error, self.hint_language, now)
-            outputs.append(Send(event))
-        ending = Ending(outcome, request.trace_id, job)
-        return outputs + self._resolve(request.tgt_lang, request.utterance_index, ending, now)
+            outputs.append(Send(event, optional=self._order(tgt_lang).is_open(index)))
+        ending = Ending(outcome, job.request.trace_id, job)
+        return outputs + self._resolve(tgt_lang, index, ending, now)
 
     def progress(self, job: Job, event: str, now: float) -> list[Output]:
         """A step in the life of a job, for the speaker's screen."""
@@ -203,7 +230,7 @@ class Session:
 
     def finish(self, now: float) -> list[Output]:
         """Cut what is buffered, because the server is about to stop."""
-        return self._cut(self._cutter.close(now))
+        return self._cut(self._cutter.close(now), now)
 
     def detach(self, now: float) -> list[Output]:
         """The socket is gone: cut what is buffered and keep the session for its grace (1.6)."""
@@ -212,17 +239,15 @@ class Session:
 
     def due(self) -> float | None:
         """When `tick` has something to do, monotonic s."""
-        times = [self._cutter.due(), *(order.due() for order in self._orders.values())]
-        times += [held.until for held in self._held.values()]
+        times = [self._cutter.due(), self._arrivals.due(), *(order.due() for order in self._orders.values())]
         if self.detached_at is not None:
             times.append(self.detached_at + self._grace_s)
         return min((time for time in times if time is not None), default=None)
 
     def tick(self, now: float) -> list[Output]:
         """Do what became due: cut on silence, skip gaps, take held utterances, end after the grace."""
-        outputs = self._cut(self._cutter.tick(now))
-        while any(held.until <= now for held in self._held.values()):
-            outputs += self._wait_no_more(now)
+        outputs = self._cut(self._cutter.tick(now), now)
+        outputs += self._take_all(self._arrivals.tick(now), now)
         for order in self._orders.values():
             outputs += self._released(order.tick(now), now)
         if self.detached_at is not None and now >= self.detached_at + self._grace_s:
@@ -242,48 +267,62 @@ class Session:
             payload = b""
         else:
             outputs = []
+        overlong = self._cutter.overlong
         cuts = self._cutter.chunk(
             payload, seq=chunk.seq, final=chunk.is_final, client_ms=chunk.client_timestamp_ms, now=now
         )
-        return outputs + self._cut(cuts)
+        if self._cutter.overlong > overlong:
+            outputs += self.error(ErrorCode.INVALID_MESSAGE, "member payload is too much audio at once")
+        return outputs + self._cut(cuts, now)
 
-    def _cut(self, cuts: list[Cut]) -> list[Output]:
+    def _cut(self, cuts: list[Cut], now: float) -> list[Output]:
         outputs: list[Output] = []
-        init = self.init
         for cut in cuts:
-            request = JobRequest(
-                session_id=self.id,
-                lane=self.id,
-                utterance_index=self._next_index,
+            index = self._next_index
+            self._next_index += 1
+            self._used_by_cut(index)
+            self._arrivals.skip(index)
+            request = replace(
+                self._request,
+                utterance_index=index,
                 reason=cut.reason,
-                src_lang=init.src_lang,
-                tgt_lang=init.tgt_lang,
-                dialect=init.dialect,
-                features=init.features,
-                pipeline=PipelineConfig(),
-                mode=init.mode,
-                lang_a=init.lang_a,
-                lang_b=init.lang_b,
-                auto_langs=init.auto_langs,
-                enable_streaming_asr=init.enable_streaming_asr is not False,
-                partial_update_interval_ms=init.partial_update_interval_ms or 1000,
-                trace_id=self.trace_id,
-                tenant=self.tenant,
                 turn_id=cut.turn_id,
                 padding_ms=cut.padding_ms,
                 last_audio_at=cut.last_audio_at,
                 cut_at=cut.cut_at,
                 last_client_ms=cut.last_client_ms,
             )
-            outputs.append(self._open(request, cut.audio))
+            outputs += self._submit(request, cut.audio, now)
         return outputs
 
-    def _open(self, request: JobRequest, audio: Audio) -> Submit:
-        self._expect_result(request.utterance_index, request.tgt_lang)
-        return Submit(request, audio)
+    def _used_by_cut(self, index: int) -> None:
+        runs = self._cut_runs
+        if runs and runs[-1].stop == index:
+            runs[-1] = range(runs[-1].start, index + 1)
+            return
+        runs.append(range(index, index + 1))
+        if len(runs) > MAX_CUT_RUNS:
+            runs[:2] = [range(runs[0].start, runs[1].stop)]
+
+    def _submit(self, request: JobRequest, audio: Audio, now: float) -> list[Output]:
+        """Have it translated, or refuse it at once while too much of this session is not answered yet.
+
+        What is refused takes no place in the order of results, so that nothing gathers behind it.
+        """
+        index, tgt_lang = request.utterance_index, request.tgt_lang
+        if len(self._open) >= self._rules.max_open:
+            self._arrivals.forget(index, tgt_lang)
+            event = refusal_event(request, ErrorCode.NODE_OVERLOADED, self.hint_language)
+            return [Send(event, optional=True), self._missing(index, MissingReason.OVERLOADED, now)]
+        self._open.add((index, tgt_lang))
+        self._expect_result(index, tgt_lang)
+        return [Submit(request, audio)]
+
+    def _missing(self, index: int, reason: MissingReason, now: float, trace_id: str | None = None) -> Send:
+        trace_id = trace_id or self.trace_id
+        return Send(missing_result(self.id, index, reason, trace_id, self._clock.epoch_ms(now)))
 
     def _expect_result(self, index: int, tgt_lang: str) -> None:
-        self._next_index = max(self._next_index, index + 1)
         self._order(tgt_lang).open(index)
 
     def _resolve(self, tgt_lang: str, index: int, ending: Ending, now: float) -> list[Output]:
@@ -301,86 +340,53 @@ class Session:
             self._orders[tgt_lang] = order
         return order
 
-    def _utterance(self, message: Utterance, now: float) -> list[Output]:
-        """Take whole utterances in index order, waiting briefly for a lower one (4.4, resolution 14)."""
-        index = message.utterance_index
-        if self._expected is None or index <= self._expected:
-            return self._take_utterance(message, now) + self._take_held(now)
-        self._held.setdefault(index, Held(now + self._rules.reorder_wait_s)).messages.append(message)
-        if sum(len(held.messages) for held in self._held.values()) > MAX_HELD_UTTERANCES:
-            return self._wait_no_more(now)
-        return []
+    def _take_all(self, messages: list[Utterance], now: float) -> list[Output]:
+        return [output for message in messages for output in self._take(message, now)]
 
-    def _wait_no_more(self, now: float) -> list[Output]:
-        self._expected = min(self._held)
-        return self._take_held(now)
-
-    def _take_held(self, now: float) -> list[Output]:
-        outputs: list[Output] = []
-        while self._expected in self._held:
-            for message in self._held.pop(self._expected).messages:
-                outputs += self._take_utterance(message, now)
-        return outputs
-
-    def _take_utterance(self, message: Utterance, now: float) -> list[Output]:
-        index, init = message.utterance_index, self.init
-        self._expected = max(self._expected or 0, index + 1)
-        if self._is_repeated(index, message.tgt_lang, now):
+    def _take(self, message: Utterance, now: float) -> list[Output]:
+        """A whole utterance whose turn has come."""
+        index, tgt_lang, base = message.utterance_index, message.tgt_lang, self._request
+        if any(index in run for run in self._cut_runs):
+            return self.error(
+                ErrorCode.INVALID_MESSAGE, "member utterance_index is one that streamed speech has used"
+            )
+        if self._arrivals.is_repeated(index, tgt_lang, now):
             return []
-        if message.audio_format not in (OPUS, PCM16):
-            return self.error(ErrorCode.INVALID_MESSAGE, "member audio_format must be opus or pcm16")
-        try:
-            data = a2b_base64(message.audio, strict_mode=True)
-        except (Base64Error, ValueError):
-            return self.error(ErrorCode.INVALID_MESSAGE, "member audio is not base64")
-        if message.audio_format == OPUS:
-            duration_ms = opus.walk(data).packets * opus.PACKET_MS
-        else:
-            duration_ms = len(data) // 2 * 1000 // message.sample_rate
         trace_id = message.trace_id or self.trace_id
-        self._taken[index, message.tgt_lang] = now + self._rules.idempotency_s
-        if duration_ms == 0:
-            self._expect_result(index, message.tgt_lang)
+        self._next_index = max(self._next_index, index + 1)
+        try:
+            audio = audio_of(message, self._rules.cut.max_chunk_s)
+        except WireError as error:
+            failed = Outcome(missing=MissingReason.JOB_FAILED, received_at=now)
+            self._expect_result(index, tgt_lang)
+            outputs = self.error(error.code, str(error))
+            return outputs + self._resolve(tgt_lang, index, Ending(failed, trace_id), now)
+        self._arrivals.remember(index, tgt_lang, now)
+        if audio.duration_ms == 0:
             silence = Outcome(missing=MissingReason.SILENCE, received_at=now)
-            return self._resolve(message.tgt_lang, index, Ending(silence, trace_id), now)
+            self._expect_result(index, tgt_lang)
+            return self._resolve(tgt_lang, index, Ending(silence, trace_id), now)
         streaming = message.enable_streaming_asr
-        if streaming is None:
-            streaming = init.enable_streaming_asr
-        request = JobRequest(
-            session_id=self.id,
-            lane=self.id,
+        request = replace(
+            base,
             utterance_index=index,
-            reason=CutReason.MANUAL,
             src_lang=message.src_lang,
-            tgt_lang=message.tgt_lang,
+            tgt_lang=tgt_lang,
             dialect=message.dialect,
-            features=message.features or init.features,
-            pipeline=message.pipeline or PipelineConfig(),
-            mode=message.mode or init.mode,
-            lang_a=message.lang_a or init.lang_a,
-            lang_b=message.lang_b or init.lang_b,
-            auto_langs=message.auto_langs or init.auto_langs,
-            enable_streaming_asr=streaming is not False,
-            partial_update_interval_ms=message.partial_update_interval_ms
-            or init.partial_update_interval_ms
-            or 1000,
+            features=message.features or base.features,
+            pipeline=message.pipeline or base.pipeline,
+            mode=message.mode or base.mode,
+            lang_a=message.lang_a or base.lang_a,
+            lang_b=message.lang_b or base.lang_b,
+            auto_langs=message.auto_langs or base.auto_langs,
+            enable_streaming_asr=base.enable_streaming_asr if streaming is None else streaming,
+            partial_update_interval_ms=message.partial_update_interval_ms or base.partial_update_interval_ms,
             trace_id=trace_id,
-            tenant=self.tenant,
             turn_id=self._ids.uuid(),
             last_audio_at=now,
             cut_at=now,
         )
-        audio = Audio(message.audio, message.audio_format, message.sample_rate, duration_ms)
-        return [self._open(request, audio)]
-
-    def _is_repeated(self, index: int, tgt_lang: str, now: float) -> bool:
-        """Whether this utterance is being worked on, or was not long ago (4.3)."""
-        while self._taken:
-            oldest = next(iter(self._taken))
-            if self._taken[oldest] > now:
-                break
-            del self._taken[oldest]
-        return (index, tgt_lang) in self._taken
+        return self._submit(request, audio, now)
 
     def _close(self, now: float) -> list[Output]:
         """The client ends the session: what is finished is sent, the rest dropped (2.2.5, resolution 16)."""
@@ -391,20 +397,18 @@ class Session:
 
     def _released(self, released: list[Released[Ending]], now: float) -> list[Output]:
         outputs: list[Output] = []
-        epoch_ms = self._clock.epoch_ms(now)
         for slot in released:
             if slot.item is None:
                 reason = MissingReason.OVERFLOW if slot.evicted else MissingReason.GAP_TIMEOUT
-                outputs.append(Send(missing_result(self.id, slot.index, reason, self.trace_id, epoch_ms)))
+                outputs.append(self._missing(slot.index, reason, now))
                 continue
             job, outcome = slot.item.job, slot.item.outcome
             if job is not None and outcome.result is not None:
-                created_ms = self._clock.epoch_ms(job.created_at)
+                epoch_ms, created_ms = self._clock.epoch_ms(now), self._clock.epoch_ms(job.created_at)
                 message = translation_result(
                     job, outcome, outcome.result, now, epoch_ms, created_ms=created_ms, late=slot.late
                 )
                 outputs.append(Send(message))
             elif outcome.missing is not None and not slot.late:
-                trace_id = slot.item.trace_id
-                outputs.append(Send(missing_result(self.id, slot.index, outcome.missing, trace_id, epoch_ms)))
+                outputs.append(self._missing(slot.index, outcome.missing, now, slot.item.trace_id))
         return outputs

@@ -6,13 +6,15 @@ Rules:
 - A gap longer than the pause ends the old utterance before the chunk that follows it.
 - The limits cut inside a chunk, at the first record (PCM: sample) that reaches them; the rest goes on.
 - All slices up to and including the next final or pause are one turn and share its id.
+- A chunk may carry only so much audio and complete only so many cuts; the rest of it is dropped and counted.
 """
 
 from __future__ import annotations
 
 from binascii import b2a_base64
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import Enum
+from itertools import islice
 
 from msgspec import Struct
 
@@ -24,6 +26,12 @@ SAMPLE_RATE = 16000
 
 _BYTES_PER_MS = SAMPLE_RATE * 2 // 1000
 _NO_LIMIT = 2**62
+
+MAX_CUTS_OF_CHUNK = 64
+"""Most cuts one chunk completes, so that what is told about them fits into the outbox of the client."""
+
+_SNIFFED_BYTES = 64 * 1024
+"""So much of a first payload tells its format: no PCM passes for records over that length."""
 
 
 class CutReason(Enum):
@@ -47,6 +55,7 @@ class CutRules(Struct, frozen=True, kw_only=True):
     pause_s: float = 3.0
     max_duration_ms: int = 10_000
     max_bytes: int = 512_000
+    max_chunk_s: float = 600.0
     final_grace_s: float = 0.04
     padding_manual_ms: int = 280
     padding_auto_ms: int = 220
@@ -84,6 +93,24 @@ class Cut(Struct, frozen=True, kw_only=True):
     last_client_ms: int | None
 
 
+def record_ends(payload: bytes) -> Iterator[int]:
+    """Where each whole Plan A record ends, up to the first malformed one, as far as it is asked."""
+    position, size = 0, len(payload)
+    while position + 2 <= size:
+        length = payload[position] | payload[position + 1] << 8
+        position += 2 + length
+        if not 0 < length <= opus.MAX_PACKET_BYTES or position > size:
+            return
+        yield position
+
+
+def _is_plan_a(payload: bytes) -> bool:
+    if len(payload) <= _SNIFFED_BYTES:
+        return opus.looks_like_plan_a(payload)
+    good = opus.walk(payload[:_SNIFFED_BYTES], opus.MAX_LEGAL_PACKET_BYTES).good_bytes
+    return good >= _SNIFFED_BYTES - opus.MAX_LEGAL_PACKET_BYTES - 2
+
+
 class UtteranceCutter:
     """Mutable state: the audio of the running utterance, its turn, and when silence or the grace ends."""
 
@@ -101,6 +128,8 @@ class UtteranceCutter:
         self._final_seq = 0
         self.malformed = 0
         """Chunks whose tail was not whole records and was dropped."""
+        self.overlong = 0
+        """Chunks with more audio, or more cuts, than one may have; the rest was dropped."""
 
     @property
     def format(self) -> str:
@@ -161,23 +190,35 @@ class UtteranceCutter:
 
     def _append(self, payload: bytes, closing: bool, client_ms: int | None, now: float) -> list[Cut]:
         if not self._format:
-            self._format = OPUS if opus.looks_like_plan_a(payload) else PCM16
-        good = opus.walk(payload).good_bytes if self._format == OPUS else len(payload) & ~1
-        if good < len(payload):
-            self.malformed += 1
-            payload = payload[:good]
-        if not payload:
+            self._format = OPUS if _is_plan_a(payload) else PCM16
+        end, overlong = self._usable(payload)
+        if not end:
             return []
         self._last_at = now
         cuts: list[Cut] = []
         start = 0
-        while start < len(payload):
-            end, limit = self._until_limit(payload, start)
-            self._add(payload[start:end], client_ms)
-            start = end
-            if limit is not None and not (closing and end == len(payload)):
+        while start < end and len(cuts) < MAX_CUTS_OF_CHUNK:
+            stop, limit = self._until_limit(payload, start, end)
+            self._add(payload[start:stop], client_ms)
+            start = stop
+            if limit is not None and not (closing and stop == end):
                 cuts.append(self._cut(limit, now))
+        self.overlong += overlong or start < end
         return cuts
+
+    def _usable(self, payload: bytes) -> tuple[int, bool]:
+        """Bytes at its start that can be used, and whether there is more than a chunk may carry."""
+        max_ms = int(self._rules.max_chunk_s * 1000)
+        if self._format == OPUS:
+            ends = list(islice(record_ends(payload), max_ms // opus.PACKET_MS))
+            good = ends[-1] if ends else 0
+            overlong = len(ends) == max_ms // opus.PACKET_MS and good < len(payload)
+        else:
+            good = min(len(payload) & ~1, max_ms * _BYTES_PER_MS)
+            overlong = len(payload) - good > 1
+        if good < len(payload) and not overlong:
+            self.malformed += 1
+        return good, overlong
 
     def _add(self, payload: bytes, client_ms: int | None) -> None:
         if self._turn_id is None:
@@ -187,7 +228,7 @@ class UtteranceCutter:
         if client_ms is not None:
             self._last_client_ms = client_ms
 
-    def _until_limit(self, payload: bytes, start: int) -> tuple[int, CutReason | None]:
+    def _until_limit(self, payload: bytes, start: int, stop: int) -> tuple[int, CutReason | None]:
         """How far the payload may be collected: the offset, and the limit that is reached there if one is."""
         max_ms, max_bytes = self._rules.max_duration_ms or _NO_LIMIT, self._rules.max_bytes or _NO_LIMIT
         if self._format == PCM16:
@@ -197,9 +238,9 @@ class UtteranceCutter:
             )
             size, limit = min(limits, key=lambda limit: limit[0])
             end = start + size - self._bytes
-            return (end, limit) if end <= len(payload) else (len(payload), None)
+            return (end, limit) if end <= stop else (stop, None)
         position = start
-        while position < len(payload):
+        while position < stop:
             position += 2 + (payload[position] | payload[position + 1] << 8)
             self._packets += 1
             if self._packets * opus.PACKET_MS >= max_ms:

@@ -17,11 +17,27 @@ from linguad.core.session import GATEWAY_PLATFORM, Ended, Output, Send, Session,
 from linguad.core.throttle import ErrorThrottle
 from linguad.core.utterance import Audio
 from linguad.errors import CloseReason, ErrorCode, WireError
+from linguad.net.outbox import Budget
 from linguad.net.peer import TrustedProxies
 from linguad.net.supervise import Alarm
 from linguad.net.websocket import Link
+from linguad.sessions.limit import SessionLimit
 from linguad.wire import codec
-from linguad.wire.session import ClientMessage, ErrorMessage, ServerMessage, SessionInit
+from linguad.wire.session import (
+    AudioChunk,
+    Backpressure,
+    ClientMessage,
+    ErrorMessage,
+    ServerMessage,
+    SessionInit,
+    Utterance,
+)
+
+MAX_INIT_CHARS = 16 * 1024
+"""Longest `session_init`; its texts are kept as long as the session, and real ones have 500 characters."""
+
+PAUSE_SECONDS = 2.0
+"""How long clients are told to hold their audio, and how often at most (session-protocol 2.4.12)."""
 
 logger = log.get(__name__)
 
@@ -44,6 +60,17 @@ class Connection(Struct, eq=False):
     link: Link
     throttle: ErrorThrottle
     session: Session | None = None
+    paused_until: float = 0.0
+
+
+class Entry(Struct, eq=False):
+    """A session, its connection while it has one, and what is counted for it."""
+
+    session: Session
+    connection: Connection | None
+    address: str
+    held_bytes: int = 0
+    """Its part of the budget: audio that no job has yet."""
 
 
 class Sessions:
@@ -56,20 +83,24 @@ class Sessions:
         ids: Ids,
         clock: Clock,
         error_throttle_s: float,
-        trusted: TrustedProxies | None = None,
+        budget: Budget,
+        limit: SessionLimit,
+        trusted: TrustedProxies,
     ) -> None:
         self._jobs = jobs
         self._rules = rules
         self._ids = ids
         self._clock = clock
         self._error_throttle_s = error_throttle_s
-        self._trusted = trusted or TrustedProxies()
-        self._sessions: dict[str, Session] = {}
-        self._connections: dict[str, Connection] = {}
+        self._budget = budget
+        self._limit = limit
+        self._trusted = trusted
+        self._sessions: dict[str, Entry] = {}
+        self._attached = 0
         self._deadlines: Deadlines[str] = Deadlines()
         self._alarm = Alarm(self._deadlines.due, self._tick)
-        metrics.SESSIONS.labels("attached").set_function(lambda: len(self._connections))
-        metrics.SESSIONS.labels("detached").set_function(lambda: len(self._sessions) - len(self._connections))
+        metrics.SESSIONS.labels("attached").set_function(lambda: self._attached)
+        metrics.SESSIONS.labels("detached").set_function(lambda: len(self._sessions) - self._attached)
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -92,8 +123,8 @@ class Sessions:
     def finish(self) -> None:
         """Cut what every session has buffered: the server is about to stop."""
         now = trio.current_time()
-        for session in list(self._sessions.values()):
-            self._perform(session, session.finish(now))
+        for entry in list(self._sessions.values()):
+            self._perform(entry.session, entry.session.finish(now))
 
     def resolve(self, job: Job, outcome: Outcome) -> None:
         """A job ended; its session gets the outcome, if it still exists."""
@@ -111,36 +142,62 @@ class Sessions:
         self._tell(job, lambda session: session.partial(job, text, is_final, now))
 
     def _tell(self, job: Job, news: Callable[[Session], list[Output]]) -> None:
-        session = self._sessions.get(job.request.session_id)
-        if session is not None:
-            self._perform(session, news(session))
+        entry = self._sessions.get(job.request.session_id)
+        if entry is not None:
+            self._perform(entry.session, news(entry.session))
 
     def _take(self, connection: Connection, frame: str) -> None:
         """One frame of a client; no await, so its effects are complete before the next is read."""
         try:
             message = codec.client_messages.decode(frame)
         except WireError as error:
-            self._refuse(connection, error.code, str(error))
+            self._refuse(connection, error.code, str(error), error.field)
             return
         metrics.MESSAGES.labels("session", type(message).__struct_config__.tag).inc()
         if isinstance(message, SessionInit):
-            self._open(connection, message)
+            self._open(connection, message, len(frame))
         elif connection.session is None:
             self._without_session(connection, message)
         else:
-            session = connection.session
-            self._perform(session, session.handle(message, trio.current_time()))
+            session, now = connection.session, trio.current_time()
+            if self._budget.over and isinstance(message, AudioChunk | Utterance):
+                self._pause(connection, session, now)
+            self._perform(session, session.handle(message, now))
 
-    def _open(self, connection: Connection, message: SessionInit) -> None:
+    def _pause(self, connection: Connection, session: Session, now: float) -> None:
+        """Ask for less; gateways would take it for the answer to their call."""
+        if now >= connection.paused_until and session.platform != GATEWAY_PLATFORM:
+            connection.paused_until = now + PAUSE_SECONDS
+            message = Backpressure(
+                action="PAUSE",
+                resume_after_ms=int(PAUSE_SECONDS * 1000),
+                message="the server is short of memory",
+            )
+            self._send(connection, message, optional=True)
+
+    def _open(self, connection: Connection, message: SessionInit, size: int) -> None:
         """A session begins; a second one on the same socket ends the first (session-protocol 1.4)."""
+        if size > MAX_INIT_CHARS:
+            self._refuse(
+                connection,
+                ErrorCode.INVALID_MESSAGE,
+                f"session_init is longer than {MAX_INIT_CHARS} characters",
+            )
+            return
         if connection.session is not None:
             self._end(connection.session)
-        trusted = connection.link.peer.address in self._trusted
+        address = connection.link.peer.address
+        if refusal := self._limit.refusal(address):
+            self._refuse(connection, ErrorCode.NODE_OVERLOADED, refusal)
+            connection.link.close(CloseReason.TOO_MANY_SESSIONS)
+            return
+        trusted = address in self._trusted
         tenant = (message.tenant_id if trusted else None) or DIRECT
         session = Session(self._ids.session(), message, self._rules, self._ids, self._clock, tenant)
         connection.session = session
-        self._sessions[session.id] = session
-        self._connections[session.id] = connection
+        self._sessions[session.id] = Entry(session, connection, address)
+        self._limit.add(address)
+        self._attached += 1
         connection.link.may_ping = message.platform != GATEWAY_PLATFORM
         connection.link.send(codec.encode(session.hello()))
         logger.info(
@@ -164,24 +221,28 @@ class Sessions:
         else:
             self._refuse(connection, ErrorCode.INVALID_SESSION, "send session_init first")
 
-    def _refuse(self, connection: Connection, code: ErrorCode, sentence: str) -> None:
+    def _refuse(self, connection: Connection, code: ErrorCode, sentence: str, field: str = "") -> None:
         trace_id = connection.session.trace_id if connection.session else None
-        self._send(connection, ErrorMessage(code=code, message=sentence, trace_id=trace_id))
+        self._send(connection, ErrorMessage(code=code, message=sentence, trace_id=trace_id), about=field)
 
-    def _send(self, connection: Connection, message: ServerMessage, optional: bool = False) -> None:
+    def _send(
+        self, connection: Connection, message: ServerMessage, optional: bool = False, about: str = ""
+    ) -> None:
         if isinstance(message, ErrorMessage):
-            if not connection.throttle.allows(message.code, trio.current_time()):
+            if not connection.throttle.allows(message.code, about or message.message, trio.current_time()):
+                metrics.ERRORS_SWALLOWED.labels(message.code).inc()
                 return
             logger.info("client_error", link=connection.link.id, code=message.code, reason=message.message)
         connection.link.send(codec.encode(message), optional)
 
     def _perform(self, session: Session, outputs: list[Output]) -> None:
+        entry = self._sessions[session.id]
+        self._count(entry, session.buffered_bytes)
         for output in outputs:
             match output:
                 case Send():
-                    connection = self._connections.get(session.id)
-                    if connection is not None:
-                        self._send(connection, output.message, output.optional)
+                    if entry.connection is not None:
+                        self._send(entry.connection, output.message, output.optional)
                 case Submit():
                     self._jobs.submit(output.request, output.audio)
                 case Ended():
@@ -190,26 +251,38 @@ class Sessions:
             self._deadlines.set(session.id, session.due())
             self._alarm.moved()
 
+    def _count(self, entry: Entry, held_bytes: int) -> None:
+        self._budget.take(held_bytes - entry.held_bytes)
+        entry.held_bytes = held_bytes
+
     def _tick(self, now: float) -> None:
         while (session_id := self._deadlines.pop(now)) is not None:
-            session = self._sessions[session_id]
+            session = self._sessions[session_id].session
             self._perform(session, session.tick(now))
 
     def _detach(self, connection: Connection) -> None:
         """The socket is gone; the session stays for its grace."""
         session = connection.session
-        if session is None or self._connections.get(session.id) is not connection:
+        if session is None:
             return
-        del self._connections[session.id]
+        self._sessions[session.id].connection = None
+        self._attached -= 1
         logger.info("session_detached", session=session.id, link=connection.link.id)
         self._perform(session, session.detach(trio.current_time()))
 
     def _end(self, session: Session) -> None:
         """Forget a session and cancel its jobs."""
-        del self._sessions[session.id]
+        entry = self._sessions.pop(session.id)
+        self._count(entry, 0)
+        self._limit.remove(entry.address)
         self._deadlines.set(session.id, None)
-        connection = self._connections.pop(session.id, None)
-        if connection is not None:
-            connection.session = None
+        if entry.connection is not None:
+            entry.connection.session = None
+            self._attached -= 1
         self._jobs.session_ended(session.id)
-        logger.info("session_ended", session=session.id, malformed_chunks=session.malformed_chunks)
+        logger.info(
+            "session_ended",
+            session=session.id,
+            malformed_chunks=session.malformed_chunks,
+            overlong_chunks=session.overlong_chunks,
+        )

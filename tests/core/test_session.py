@@ -10,12 +10,14 @@ from core.support import CountingIds, answer, plan_a
 from hypothesis import given
 from hypothesis import strategies as st
 
+from linguad.core.arrivals import MAX_HELD_UTTERANCES
 from linguad.core.clock import Clock
 from linguad.core.job import Attempt, Job, MissingReason, Outcome
+from linguad.core.lanes import Lane
 from linguad.core.node import Key
 from linguad.core.services import Services
-from linguad.core.session import MAX_HELD_UTTERANCES, Ended, Output, Send, Session, SessionRules, Submit
-from linguad.core.utterance import CutReason
+from linguad.core.session import MAX_CUT_RUNS, Ended, Output, Send, Session, SessionRules, Submit
+from linguad.core.utterance import CutReason, CutRules
 from linguad.errors import ErrorCode
 from linguad.wire import session as wire
 from linguad.wire.common import FeatureFlags, PipelineConfig
@@ -59,6 +61,7 @@ class Talk:
                     id=f"job-{number}",
                     request=output.request,
                     key=Key("en", "es", Services.ASR),
+                    lane=Lane(0),
                     audio=output.audio,
                     created_at=self.now,
                 )
@@ -303,7 +306,7 @@ class TestUtteranceMessages:
         assert submitted(talk.utterance(1)) == [1, 2, 2]
 
     def test_so_many_may_wait(self) -> None:
-        talk = Talk()
+        talk = Talk(SessionRules(max_open=100))
         talk.utterance(0)
         for index in range(2, 2 + MAX_HELD_UTTERANCES):
             assert submitted(talk.utterance(index)) == []
@@ -333,7 +336,7 @@ class TestUtteranceMessages:
     )
     def test_audio_that_cannot_be_used(self, members: dict[str, Any]) -> None:
         talk = Talk()
-        assert words(talk.utterance(0, **members)) == ["error INVALID_MESSAGE"]
+        assert words(talk.utterance(0, **members)) == ["error INVALID_MESSAGE", "0:job_failed"]
         assert submitted(talk.utterance(1)) == [1], "nobody waits for it"
 
     @pytest.mark.parametrize(
@@ -344,6 +347,54 @@ class TestUtteranceMessages:
         talk = Talk()
         assert words(talk.utterance(0, **members)) == ["0:silence_detected"]
         assert talk.jobs == {}
+
+    def test_what_cannot_be_used_is_told_in_its_place_and_may_come_again(self) -> None:
+        talk = Talk()
+        talk.utterance(0)
+        assert words(talk.utterance(1, audio="%%%")) == ["error INVALID_MESSAGE"]
+        assert words(talk.resolve(0)) == ["0:hola", "1:job_failed"]
+        assert submitted(talk.utterance(1)) == [1]
+
+    @pytest.mark.parametrize(
+        "members",
+        [
+            {"audio": b64(plan_a(101))},
+            {"audio": b64(bytes(64_040)), "audio_format": "pcm16"},
+            {"tgt": "x" * 65},
+        ],
+    )
+    def test_too_much_of_it(self, members: dict[str, Any]) -> None:
+        talk = Talk(SessionRules(cut=CutRules(max_chunk_s=2.0)))
+        assert words(talk.utterance(0, **members)) == ["error INVALID_MESSAGE", "0:job_failed"]
+
+    def test_index_that_streamed_speech_has_used(self) -> None:
+        talk = Talk()
+        talk.chunk(plan_a(5), final=True)
+        talk.chunk(plan_a(5), final=True)
+        (output,) = talk.utterance(0)
+        assert isinstance(output, Send)
+        assert isinstance(output.message, wire.ErrorMessage)
+        assert "member utterance_index" in output.message.message
+        assert words(talk.utterance(1)) == ["error INVALID_MESSAGE"]
+        assert words(talk.resolve(0)) == ["0:hola"], "the speech still owns it"
+        assert submitted(talk.utterance(2)) == [2]
+
+    def test_index_between_cuts_that_nobody_used(self) -> None:
+        talk = Talk()
+        talk.utterance(0)
+        talk.utterance(2)
+        talk.wait(0.3)
+        talk.chunk(plan_a(5), final=True)
+        assert submitted(talk.utterance(1)) == [1]
+        assert words(talk.utterance(3)) == ["error INVALID_MESSAGE"]
+
+    def test_many_turns_of_cuts_and_utterances(self) -> None:
+        talk = Talk(SessionRules(max_open=1000))
+        for index in range(0, 400, 2):
+            assert submitted(talk.utterance(index)) == [index]
+            talk.chunk(plan_a(5), final=True)
+        assert len(talk.session._cut_runs) == MAX_CUT_RUNS
+        assert words(talk.utterance(1)) == words(talk.utterance(399)) == ["error INVALID_MESSAGE"]
 
     def test_without_sound_twice_is_answered_once(self) -> None:
         talk = Talk()
@@ -520,6 +571,71 @@ class TestWords:
         )
         (output,) = talk.resolve(0, Outcome(result=result, received_at=1.0))
         assert isinstance(output, Send)
+
+
+class TestLimits:
+    def full(self) -> Talk:
+        talk = Talk(SessionRules(max_open=2))
+        for _ in range(2):
+            talk.chunk(plan_a(5), final=True)
+        return talk
+
+    def test_so_many_may_be_open(self) -> None:
+        talk = self.full()
+        outputs = talk.chunk(plan_a(5), final=True)
+        assert words(outputs) == ["2:ERROR", "2:node_overloaded"]
+        event, told = outputs
+        assert isinstance(event, Send)
+        assert isinstance(event.message, wire.UiEvent)
+        assert (event.message.error_code, event.message.job_id) == ("NODE_OVERLOADED", "")
+        assert isinstance(told, Send)
+        assert (event.optional, told.optional) == (True, False)
+
+    def test_what_was_refused_is_waited_for_by_nobody(self) -> None:
+        talk = self.full()
+        talk.chunk(plan_a(5), final=True)
+        assert words(talk.resolve(0)) == ["0:hola"]
+        assert submitted(talk.chunk(plan_a(5), final=True)) == [3]
+        assert words(talk.resolve(1)) == ["1:hola"]
+        assert words(talk.resolve(3)) == ["3:hola"]
+
+    def test_refused_utterance_may_be_sent_again(self) -> None:
+        talk = self.full()
+        assert words(talk.utterance(2)) == ["2:ERROR", "2:node_overloaded"]
+        talk.resolve(0)
+        assert submitted(talk.utterance(2)) == [2]
+
+    def test_one_chunk_that_is_too_long(self) -> None:
+        talk = Talk(SessionRules(cut=CutRules(max_chunk_s=1.0)))
+        assert words(talk.chunk(plan_a(51), final=True)) == ["error INVALID_MESSAGE"]
+        (job,) = talk.jobs.values()
+        assert job.audio is not None
+        assert job.audio.seconds == 1.0
+
+    def test_failure_may_be_dropped_where_its_index_is_told_anyway(self) -> None:
+        talk = self.full()
+        talk.resolve(1)
+        failed = missing(MissingReason.JOB_TIMEOUT, ErrorCode.JOB_TIMEOUT)
+        event, *_ = talk.resolve(0, failed)
+        assert isinstance(event, Send)
+        assert event.optional
+        talk = self.full()
+        talk.resolve(1)
+        talk.wait(3.1)
+        (event,) = talk.resolve(0, failed)
+        assert isinstance(event, Send)
+        assert not event.optional, "nothing else tells what became of it"
+
+    def test_audio_that_no_job_has_yet(self) -> None:
+        talk = Talk()
+        talk.chunk(plan_a(5))
+        cutting = talk.session.buffered_bytes
+        assert cutting == len(plan_a(5))
+        talk.utterance(0)
+        talk.utterance(2)
+        assert talk.session.buffered_bytes == cutting + len(b64(plan_a(5)))
+        talk.wait(5.0)
+        assert talk.session.buffered_bytes == 0
 
 
 class TestEnds:

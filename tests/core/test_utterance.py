@@ -10,7 +10,7 @@ from core.support import CountingIds, plan_a, records
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linguad.core.utterance import Cut, CutReason, CutRules, UtteranceCutter
+from linguad.core.utterance import MAX_CUTS_OF_CHUNK, Cut, CutReason, CutRules, UtteranceCutter
 from linguad.wire import opus
 
 RULES = CutRules()
@@ -272,8 +272,32 @@ class TestLimits:
     def test_minutes_in_one_chunk_are_cut_in_one_pass(self) -> None:
         """A paused web client flushes what it held; a hostile one sends the densest payload there is."""
         stream = Stream()
-        cuts = stream.chunk(plan_a(100_000), 0.0)
-        assert len(cuts) == 200
+        cuts = stream.chunk(plan_a(30_000), 0.0)
+        assert len(cuts) == 60
+        assert stream.cutter.overlong == 0
+
+    def test_more_than_a_chunk_may_carry_is_dropped_and_counted(self) -> None:
+        stream = Stream()
+        cuts = stream.chunk(plan_a(30_001), 0.0) + stream.chunk(plan_a(5), 0.1, final=True)
+        assert [cut.audio.duration_ms for cut in cuts] == [10_000] * 60 + [100]
+        assert (stream.cutter.overlong, stream.cutter.malformed) == (1, 0)
+
+    def test_more_pcm_than_a_chunk_may_carry(self) -> None:
+        stream = Stream(max_chunk_s=1.0)
+        [cut] = stream.chunk(bytes(33_001), 0.0, final=True)
+        assert cut.audio.duration_ms == 1000
+        assert (stream.cutter.overlong, stream.cutter.malformed) == (1, 0)
+
+    def test_one_chunk_makes_so_many_cuts(self) -> None:
+        stream = Stream(max_duration_ms=20)
+        assert len(stream.chunk(plan_a(1000), 0.0)) == MAX_CUTS_OF_CHUNK
+        assert (stream.cutter.overlong, stream.cutter.buffered_bytes) == (1, 0)
+
+    def test_long_first_payload_tells_the_format_too(self) -> None:
+        opus, pcm = Stream(), Stream()
+        opus.chunk(plan_a(29_000), 0.0)
+        pcm.chunk(bytes(200_000), 0.0)
+        assert (opus.cutter.format, pcm.cutter.format) == ("opus", "pcm16")
 
 
 class TestPcm:

@@ -1,0 +1,44 @@
+"""The audio of whole utterances (session-protocol 1.7, 2.2.3)."""
+
+from __future__ import annotations
+
+from binascii import Error as Base64Error
+from binascii import a2b_base64
+from itertools import islice
+
+from linguad.core.utterance import OPUS, PCM16, Audio, record_ends
+from linguad.errors import ErrorCode, WireError
+from linguad.wire import opus
+from linguad.wire.session import Utterance
+
+MAX_LANGUAGE_CHARS = 64
+"""Far longer than any language tag; what is remembered of an utterance stays small."""
+
+
+def audio_of(message: Utterance, max_s: float) -> Audio:
+    """The audio of a message, with its duration; at most `max_s` seconds.
+
+    Raises WireError, naming the member, if it cannot be used.
+    """
+    if message.audio_format not in (OPUS, PCM16):
+        raise _bad("audio_format", "must be opus or pcm16")
+    for field, language in (("src_lang", message.src_lang), ("tgt_lang", message.tgt_lang)):
+        if len(language) > MAX_LANGUAGE_CHARS:
+            raise _bad(field, "is no language")
+    try:
+        data = a2b_base64(message.audio, strict_mode=True)
+    except (Base64Error, ValueError):
+        raise _bad("audio", "is not base64") from None
+    max_ms = int(max_s * 1000)
+    if message.audio_format == OPUS:
+        packets = sum(1 for _ in islice(record_ends(data), max_ms // opus.PACKET_MS + 1))
+        duration_ms = packets * opus.PACKET_MS
+    else:
+        duration_ms = len(data) // 2 * 1000 // message.sample_rate
+    if duration_ms > max_ms:
+        raise _bad("audio", f"is longer than {max_s:g} s")
+    return Audio(message.audio, message.audio_format, message.sample_rate, duration_ms)
+
+
+def _bad(field: str, problem: str) -> WireError:
+    return WireError(ErrorCode.INVALID_MESSAGE, f"member {field} {problem}", field)
