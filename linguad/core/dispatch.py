@@ -206,7 +206,7 @@ class Dispatch:
 
     def explain(self, name: str, now: float) -> list[dict[str, object]]:
         """All about the jobs meant by a job id, a node's job id, a trace id, or `SESSION:INDEX`."""
-        return explain(find(self.jobs.values(), name), now, self.fleet, self.waiting, self.rules)
+        return explain(find(self.jobs, name), now, self.fleet, self.waiting, self.rules)
 
     @property
     def waiting(self) -> WaitingRoom:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
 from msgspec import Struct
@@ -24,7 +24,7 @@ from linguad.pools import MAX_EXCLUDED
 MAX_JOBS = 50
 """Jobs explained at once, the newest ones; a trace may have any number."""
 
-MAX_SURVEYS = 5
+MAX_SURVEYS = 3
 """Open jobs explained at once together with their candidates, the oldest ones; each looks at all nodes."""
 
 MAX_CANDIDATES = 1_000
@@ -35,6 +35,9 @@ SURVEY_S = 1.0
 
 MAX_SHARED = 1_000
 """Surveys shared at once."""
+
+NODES_PER_S = 10_000
+"""Nodes looked at per second for refused jobs of any key, so that strange requests cannot stop the rest."""
 
 
 class Veto(StrEnum):
@@ -139,23 +142,24 @@ def _candidates(
 
 def missing_types(node: Node, needs: Services) -> dict[str, WhyNot]:
     """The needed service types a node cannot do now, each with its reason."""
-    return {
-        str(kind.name).lower(): node.services.why_not(kind)
-        for kind in Services
-        if kind & needs & ~node.services.running
-    }
+    lacking = int(needs) & ~int(node.services.running)
+    if not lacking:
+        return {}
+    return {str(kind.name).lower(): node.services.why_not(kind) for kind in Services if kind & lacking}
 
 
-def find(jobs: Iterable[Job], name: str) -> list[Job]:
+def find(jobs: Mapping[str, Job], name: str) -> list[Job]:
     """Jobs by job id, a node's job id, trace id, or `SESSION:INDEX`; the oldest first."""
-    session, _, index = name.rpartition(":")
-    place = (session, int(index)) if index.isascii() and index.isdigit() and len(index) < 10 else None
+    job = jobs.get(name.partition("~")[0])
+    if job is not None and (name == job.id or any(name == one.wire_job_id for one in job.attempts)):
+        return [job]
+    session, _, number = name.rpartition(":")
+    index = int(number) if number.isascii() and number.isdigit() and len(number) < 10 else -1
     found = [
         job
-        for job in jobs
-        if name in (job.id, job.request.trace_id)
-        or place == (job.request.session_id, job.request.utterance_index)
-        or any(attempt.wire_job_id == name for attempt in job.attempts)
+        for job in jobs.values()
+        if (request := job.request).trace_id == name
+        or (request.utterance_index == index and request.session_id == session)
     ]
     return found[-MAX_JOBS:]
 
@@ -206,17 +210,22 @@ def explain(
     return [describe(job, now, waiting, surveys.get(job.id)) for job in jobs]
 
 
+_NOT_LOOKED = Survey(total_nodes=0, reason="unknown", breakdown={}, missing_types={}, candidates=[])
+
+
 class Refusals:
     """What refused jobs are told about the nodes; every look counts on each node why it was passed over."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
         self._shared: dict[Key, tuple[float, Survey]] = {}
+        self._credit = float(NODES_PER_S)
+        self._credited_at = 0.0
 
     def details(self, job: Job, error: ErrorCode, now: float) -> dict[str, object]:
         """Languages, the summary label, and the types of service that were missing (node-protocol 5.8)."""
-        at, surveyed = self._shared.get(job.key, (0.0, None))
-        if surveyed is None or not 0 <= now - at < SURVEY_S:
+        at, surveyed = self._shared.get(job.key, (0.0, _NOT_LOOKED))
+        if surveyed is _NOT_LOOKED or now - at >= SURVEY_S:
             surveyed = self._look(job, now)
         full = error is ErrorCode.NODE_OVERLOADED and surveyed.breakdown.get(Veto.CAPACITY_EXCEEDED)
         details: dict[str, object] = {
@@ -229,6 +238,11 @@ class Refusals:
         return details
 
     def _look(self, job: Job, now: float) -> Survey:
+        self._credit += (now - self._credited_at) * NODES_PER_S
+        self._credit, self._credited_at = min(self._credit, float(NODES_PER_S)), now
+        if self._credit < 0:
+            return _NOT_LOOKED
+        self._credit -= len(self._fleet.nodes)
         audio_s = job.audio.seconds if job.audio is not None else 0.0
         candidates = _candidates(self._fleet, job.key, 0, audio_s)
         for candidate in candidates:
