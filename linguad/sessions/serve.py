@@ -256,9 +256,23 @@ class Sessions:
         entry.held_bytes = held_bytes
 
     def _tick(self, now: float) -> None:
+        """Do what became due; a bug in one session ends that session, not the timer of all."""
         while (session_id := self._deadlines.pop(now)) is not None:
             session = self._sessions[session_id].session
-            self._perform(session, session.tick(now))
+            try:
+                self._perform(session, session.tick(now))
+            except Exception as error:
+                metrics.LINK_CRASHES.labels("session").inc()
+                logger.error("session_crashed", session=session_id, exc_info=error)
+                self._crashed(session_id)
+
+    def _crashed(self, session_id: str) -> None:
+        state = self._sessions.get(session_id)
+        if state is None:
+            return
+        if state.connection is not None:
+            state.connection.link.close(CloseReason.INTERNAL_ERROR)
+        self._end(state.session)
 
     def _detach(self, connection: Connection) -> None:
         """The socket is gone; the session stays for its grace."""

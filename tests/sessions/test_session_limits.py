@@ -14,6 +14,7 @@ from harness import Client, base64, daemon_in_memory, plan_a, session_init
 from prometheus_client import REGISTRY
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from linguad.core.session import Output
 from linguad.net.peer import TrustedProxies
 from linguad.sessions.limit import SessionLimit
 
@@ -38,6 +39,17 @@ async def test_client_that_ends_hundreds_of_utterances_is_told_of_each(autojump_
         await trio.sleep(10.1)
         expired = await client.heard("missing_result")
         assert [told["utterance_index"] for told in expired] == list(range(64))
+        assert client.connected
+
+
+async def test_what_waited_behind_slow_ones_leaves_at_once_and_fits(autojump_clock: MockClock) -> None:
+    async with daemon_in_memory(nodes={"max_concurrent_jobs": 64}) as world:
+        _, client = await world.node(), await world.client()
+        for index in range(264):
+            await client.utterance(index, plan_a(1) if index < 64 else b"")
+        await trio.sleep(3.1)
+        told = await client.heard("missing_result")
+        assert [message["utterance_index"] for message in told] == list(range(264))
         assert client.connected
 
 
@@ -172,3 +184,19 @@ class TestSessionLimit:
         for _ in range(100):
             limit.add("192.0.2.1")
         assert limit.refusal("192.0.2.1") == ""
+
+
+async def test_a_bug_in_one_session_ends_that_session_alone(autojump_clock: MockClock) -> None:
+    async with daemon_in_memory() as world:
+        await world.working_node()
+        broken, sound = await world.client(), await world.client()
+
+        def tick(_now: float) -> list[Output]:
+            raise ValueError("a bug")
+
+        world.daemon.sessions._sessions[broken.session_id].session.tick = tick  # type: ignore[method-assign]
+        await broken.chunk(plan_a(3))
+        assert (await broken.closed())[0] == 1011
+        await sound.speak()
+        assert (await sound.result())["utterance_index"] == 0
+        assert world.daemon.facts()["sessions"] == 1
