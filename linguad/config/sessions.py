@@ -103,9 +103,10 @@ class Sessions(Table, frozen=True, kw_only=True):
             ge=1,
             le=100_000,
             description="Most results of a session that wait for an earlier one; beyond it the oldest gap "
-            "is given up. 200 is half an hour of unbroken speech.",
+            "is given up. 128 is twenty minutes of unbroken speech; with max_open_utterances it "
+            "stays below outbound_queue_messages, because all may leave at once.",
         ),
-    ] = 200
+    ] = 128
     detach_grace_seconds: Annotated[
         float,
         Meta(

@@ -56,7 +56,7 @@ class SessionRules(Struct, frozen=True, kw_only=True):
 
     cut: CutRules = CutRules()
     gap_s: float = 3.0
-    max_undelivered: int = 200
+    max_undelivered: int = 128
     max_open: int = 64
     detach_grace_s: float = 30.0
     gateway_detach_grace_s: float = 600.0
