@@ -53,17 +53,6 @@ async def test_what_waited_behind_slow_ones_leaves_at_once_and_fits(autojump_clo
         assert client.connected
 
 
-async def test_what_waited_behind_slow_ones_leaves_at_once_and_fits(autojump_clock: MockClock) -> None:
-    async with daemon_in_memory(nodes={"max_concurrent_jobs": 64}) as world:
-        _, client = await world.node(), await world.client()
-        for index in range(264):
-            await client.utterance(index, plan_a(1) if index < 64 else b"")
-        await trio.sleep(3.1)
-        told = await client.heard("missing_result")
-        assert [message["utterance_index"] for message in told] == list(range(264))
-        assert client.connected
-
-
 async def test_densest_message_there_is(autojump_clock: MockClock) -> None:
     """16 MiB of records of one byte: 22 hours of audio by their number."""
     async with daemon_in_memory(nodes={"max_concurrent_jobs": 64}) as world:
