@@ -23,6 +23,9 @@ REJECTED = Counter("linguad_wire_rejected_total", "Messages that could not be us
 
 JOBS_CREATED = Counter("linguad_jobs_created_total", "Jobs made of utterances")
 JOBS_FINISHED = Counter("linguad_jobs_finished_total", "Jobs by what they came to", ["outcome"])
+JOBS_REFUSED = Counter(
+    "linguad_jobs_refused_total", "Jobs no node was found for, by the summary reason", ["reason"]
+)
 ATTEMPTS = Counter("linguad_attempts_total", "Attempts by how they ended", ["end"])
 RESULTS_DROPPED = Counter("linguad_results_dropped_total", "Answers of nodes that fit nothing", ["why"])
 QUEUE_SECONDS = Histogram(

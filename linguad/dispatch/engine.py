@@ -20,7 +20,7 @@ from linguad.core.actions import (
     ServiceMissing,
 )
 from linguad.core.dispatch import Dispatch
-from linguad.core.job import AttemptEnd, Job, JobRequest, Outcome
+from linguad.core.job import AttemptEnd, Job, JobRequest, MissingReason, Outcome
 from linguad.core.node import Node
 from linguad.core.utterance import Audio
 from linguad.errors import CloseReason
@@ -171,6 +171,8 @@ class Engine:
     def _deliver(self, action: Deliver) -> None:
         job, outcome = action.job, action.outcome
         metrics.JOBS_FINISHED.labels(outcome.missing or "completed").inc()
+        if outcome.missing in (MissingReason.NO_NODE, MissingReason.OVERLOADED) and outcome.details:
+            metrics.JOBS_REFUSED.labels(outcome.details["reason"]).inc()
         logger.info(
             "job_finished",
             session=job.request.session_id,
