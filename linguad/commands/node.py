@@ -22,7 +22,7 @@ from linguad.wire.language import normalize
 from linguad.worker import machine
 from linguad.worker.agent import Agent, AgentSettings, scheduler_at, unless
 from linguad.worker.engines import ENGINES, echo
-from linguad.worker.engines.base import Hello
+from linguad.worker.engines.base import Hello, Kind
 from linguad.worker.pipeline import Pipeline
 from linguad.worker.process import EngineProcess, probe
 from linguad.worker.runner import Runner, pairs_served
@@ -118,12 +118,15 @@ async def _serve(args: argparse.Namespace) -> int:
         reconnect_seconds=args.reconnect_seconds,
     )
     stop = trio.Event()
+    problems: list[str] = []
     code = 0
     async with trio.open_nursery() as nursery:
         await nursery.start(watch_signals, stop, HARD_STOP_SECONDS)
-        runner = await unless(stop, partial(_start, args, nursery))
-        if runner is not None:
-            logger.info("node_started", name=args.name, pairs=pairs_served(runner.offer()))
+        runner = await unless(stop, partial(_start, args, nursery, problems))
+        if runner is not None and not (pairs := pairs_served(runner.offer())):
+            code = _complain(f"no language pair can be served: {_missing(runner, problems)}", 1)
+        elif runner is not None:
+            logger.info("node_started", name=args.name, pairs=pairs)
             hardware = await trio.to_thread.run_sync(machine.hardware)
             await Agent(runner, scheduler_at(args.server), settings, hardware).run(stop)
             logger.info("node_stopped", name=args.name)
@@ -134,8 +137,8 @@ async def _serve(args: argparse.Namespace) -> int:
     return code
 
 
-async def _start(args: argparse.Namespace, nursery: trio.Nursery) -> Runner | None:
-    """Whoever is to do the work, engines loaded; None if no engine works."""
+async def _start(args: argparse.Namespace, nursery: trio.Nursery, problems: list[str]) -> Runner | None:
+    """Whoever is to do the work, engines loaded; None if no engine works; `problems` says why."""
     if args.engines == [echo.NAME]:
         return echo.Echo(args.languages)
     engines = [EngineProcess(name, request_seconds=args.engine_seconds) for name in args.engines]
@@ -147,12 +150,23 @@ async def _start(args: argparse.Namespace, nursery: trio.Nursery) -> Runner | No
             working.append(engine)
         except EngineError as error:
             logger.warning("engine_unusable", engine=engine.name, reason=str(error))
+            problems.append(str(error))
 
     async with trio.open_nursery() as starting:
         for engine in engines:
             starting.start_soon(start, engine)
     in_order = [engine for engine in engines if engine in working]
     return Pipeline(in_order, args.speech_format) if in_order else None
+
+
+def _missing(runner: Runner, problems: list[str]) -> str:
+    """What keeps a node without a language pair from having one, and the cure."""
+    if problems:
+        return ", and ".join(sorted(problems))
+    ready = {capability.type for capability in runner.offer().capabilities if capability.ready}
+    if stages := [kind for kind in Kind if kind not in ready]:
+        return f"no engine for {', '.join(stages)} is in use; linguad node --list-engines shows all"
+    return "the engines have no languages in common; linguad node --list-engines shows them"
 
 
 def _list_engines() -> int:

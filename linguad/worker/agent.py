@@ -1,8 +1,8 @@
 """The node on the wire: it registers, sends heartbeats, takes jobs, sends results (node-protocol 0.3, 1.1).
 
 Like the real node it keeps its id for as long as it runs, sends a heartbeat before it registers again, works
-on while the socket is down, drops what finishes then, and takes a job id, and an utterance of a session, only
-once.
+on while the socket is down, drops what finishes then, takes a job id, and an utterance of a session, only
+once, and answers the jobs of a session in the order they came.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from contextlib import AbstractAsyncContextManager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
@@ -105,7 +105,7 @@ class Agent:
         self._load = machine.Load()
         self._outbox: Outbox | None = None
         self._slots = trio.CapacityLimiter(settings.max_jobs)
-        self._jobs: dict[str, trio.CancelScope] = {}
+        self._jobs: dict[str, _OpenJob] = {}
         self._seen_jobs = _Memory()
         self._seen_utterances = _Memory()
         self._pause = settings.reconnect_seconds
@@ -180,8 +180,8 @@ class Agent:
                 case JobAssign():
                     self._take(message, jobs)
                 case JobCancel(job_id=job_id):
-                    if scope := self._jobs.get(job_id):
-                        scope.cancel()
+                    if open_job := self._jobs.get(job_id):
+                        open_job.scope.cancel()
                 case SchedulerError():
                     self._log.error("scheduler_refused", code=message.code, reason=message.message)
                 case PairingCode():
@@ -249,13 +249,23 @@ class Agent:
         elif len(self._jobs) >= self._settings.max_jobs + MAX_WAITING_JOBS:
             self._refuse(job, ErrorCode.NODE_OVERLOADED, f"{len(self._jobs)} jobs are waiting here")
         else:
-            scope = self._jobs[job.job_id] = trio.CancelScope()
-            jobs.start_soon(self._work, job, scope)
+            open_job = self._jobs[job.job_id] = _OpenJob(job.session_id)
+            self._give_turn(job.session_id)
+            jobs.start_soon(self._work, job, open_job)
 
     def _refuse(self, job: JobAssign, code: ErrorCode, sentence: str) -> None:
         self._answer(job, self._result(job, JobError(code=code, message=sentence)))
 
-    async def _work(self, job: JobAssign, scope: trio.CancelScope) -> None:
+    def _give_turn(self, session_id: str) -> None:
+        """Let the first open job of a session answer.
+
+        A scheduler takes the answer of a later slice to contain the earlier ones (session-protocol 5.5).
+        """
+        first = next((job for job in self._jobs.values() if job.session_id == session_id), None)
+        if first is not None:
+            first.turn.set()
+
+    async def _work(self, job: JobAssign, open_job: _OpenJob) -> None:
         started = trio.current_time()
         # What a bug in the work leaves behind; it must not end a node that does other jobs as well.
         result = self._result(job, JobError(message="the node failed, its log says why"))
@@ -266,15 +276,18 @@ class Agent:
                 result = await self._run(job)
 
         try:
-            with scope:
+            with open_job.scope:
                 await guarded("job", work)
+                # Without a slot: an earlier job of the session may need it.
+                await open_job.turn.wait()
+            if open_job.scope.cancelled_caught:
+                self._log.info("job_cancelled", node=self.node_id, job=job.job_id)
+                return
+            took = trio.current_time() - started
+            self._answer(job, msgspec.structs.replace(result, processing_time_ms=round(took * 1000)))
         finally:
             del self._jobs[job.job_id]
-        if scope.cancelled_caught:
-            self._log.info("job_cancelled", node=self.node_id, job=job.job_id)
-            return
-        took = trio.current_time() - started
-        self._answer(job, msgspec.structs.replace(result, processing_time_ms=round(took * 1000)))
+            self._give_turn(job.session_id)
 
     async def _run(self, job: JobAssign) -> JobResult:
         try:
@@ -319,6 +332,16 @@ class Agent:
             code=result.error.code if result.error else None,
             reason=result.error.message if result.error else result.extra and result.extra.reason,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _OpenJob:
+    """A job that is neither answered nor cancelled."""
+
+    session_id: str
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    turn: trio.Event = field(default_factory=trio.Event)
+    """Set once no earlier job of the session is open."""
 
 
 class _Memory:

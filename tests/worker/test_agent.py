@@ -106,6 +106,19 @@ class Obedient:
         return Outcome(text_asr="heard", extra=ExtraResult())
 
 
+class Sleepy(Obedient):
+    """A runner whose jobs take the seconds told for each; less than none is a bug."""
+
+    def __init__(self, seconds: dict[str, float]) -> None:
+        super().__init__()
+        self._seconds = seconds
+
+    async def run(self, job: JobAssign) -> Outcome:
+        await trio.sleep(self._seconds[job.job_id])
+        self.done.append(job.job_id)
+        return Outcome(text_asr=job.job_id, extra=ExtraResult())
+
+
 @dataclass
 class Bench:
     """A node that runs, and the scheduler it dials."""
@@ -371,6 +384,46 @@ class TestJobs:
             assert (await peer.result())["job_id"] == "last"
             assert runner.done == ["last"]
             assert (await peer.hear("node_heartbeat"))["resource_usage"]["running_jobs"] == 0
+
+    @pytest.mark.parametrize("max_jobs", [1, 4])
+    async def test_a_session_is_answered_in_order_whatever_finishes_first(
+        self, autojump_clock: MockClock, max_jobs: int
+    ) -> None:
+        runner = Sleepy({"long": 9, "middle": 4, "short": 1, "other": 2})
+        async with bench(runner, max_jobs=max_jobs) as node:
+            peer = await node.answer()
+            await peer.accept()
+            await peer.assign("long", 1)
+            await peer.assign("middle", 2)
+            await peer.assign("short", 3)
+            await peer.assign("other", 0, session_id="s-42")
+            answered = [(await peer.result())["job_id"] for _ in range(4)]
+            assert [job for job in answered if job != "other"] == ["long", "middle", "short"]
+            if max_jobs == 4:
+                assert runner.done == ["short", "other", "middle", "long"]
+                assert answered[0] == "other"
+
+    @pytest.mark.parametrize("cancelled", ["first", "second"])
+    async def test_a_cancelled_job_holds_up_no_later_one_and_lets_none_overtake(
+        self, autojump_clock: MockClock, cancelled: str
+    ) -> None:
+        async with bench(Sleepy({"first": 9, "second": 5, "third": 1})) as node:
+            peer = await node.answer()
+            await peer.accept()
+            for index, job in enumerate(("first", "second", "third")):
+                await peer.assign(job, index)
+            await trio.sleep(2)
+            await peer.say(type="job_cancel", job_id=cancelled, reason="job_timeout")
+            expected = [job for job in ("first", "second", "third") if job != cancelled]
+            assert [(await peer.result())["job_id"] for _ in range(2)] == expected
+
+    async def test_a_failed_job_holds_up_no_later_one(self, autojump_clock: MockClock) -> None:
+        async with bench(Sleepy({"broken": -1, "next": 1})) as node:
+            peer = await node.answer()
+            await peer.accept()
+            await peer.assign("broken", 1)
+            await peer.assign("next", 2)
+            assert [(await peer.result())["success"] for _ in range(2)] == [False, True]
 
 
 class TestReconnect:

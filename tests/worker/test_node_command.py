@@ -187,22 +187,18 @@ async def test_a_node_from_its_start_to_its_end() -> None:
 
 
 async def test_a_killed_node_leaves_nothing_behind() -> None:
-    async with (
-        scheduler() as server,
-        node("--server", server.url, "--engines", "pocketsphinx,apertium") as process,
-    ):
+    async with scheduler() as server, node("--server", server.url) as process:
         ws = await server.answer()
-        registration = await accept(ws, "node-1")
-        assert registration["language_capabilities"]["tts_languages"] == []
+        await accept(ws, "node-1")
         engines = descendants(process.pid)
-        assert len(engines) == 2
+        assert len(engines) == 3
         await say(
             ws,
             **job("job-1", 0, seconds=1) | {"pipeline": {"use_asr": True, "use_nmt": True, "use_tts": False}},
         )
         await hear(ws, "job_result")
         engines = descendants(process.pid)
-        assert len(engines) > 2
+        assert len(engines) > 3
         process.kill()
         await process.wait()
         await until(lambda: running(engines) == set())
@@ -223,8 +219,8 @@ async def test_echo_answers_in_any_language_with_the_audio_it_got() -> None:
 
 async def test_a_signal_ends_a_node_that_reaches_no_scheduler() -> None:
     with trio.fail_after(PATIENCE_SECONDS):
-        async with node("--server", "ws://127.0.0.1:1/ws/node", "--engines", "espeak") as process:
-            await until(lambda: len(descendants(process.pid)) == 1)
+        async with node("--server", "ws://127.0.0.1:1/ws/node") as process:
+            await until(lambda: len(descendants(process.pid)) == 3)
             process.send_signal(signal.SIGINT)
             assert await process.wait() == 0
 
@@ -262,6 +258,25 @@ class TestCommandLine:
         assert capsys.readouterr().err == (
             "linguad: no engine works here (apertium, espeak); linguad node --list-engines tells why\n"
         )
+
+    def test_without_a_language_pair_there_is_no_node(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("PATH", os.devnull)
+        assert main(["node", "--server", "ws://127.0.0.1:1/"]) == 1
+        assert capsys.readouterr().err == (
+            "linguad: no language pair can be served: apertium is not installed; apt-get install apertium "
+            "apertium-eng-spa, and espeak-ng is not installed; apt-get install espeak-ng\n"
+        )
+
+    def test_without_a_stage_there_is_no_node(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["node", "--server", "ws://127.0.0.1:1/", "--engines", "espeak"]) == 1
+        assert "no engine for asr, nmt is in use; linguad node --list-engines" in capsys.readouterr().err
+
+    def test_languages_that_make_no_pair_are_no_node(self, capsys: pytest.CaptureFixture[str]) -> None:
+        echo = ["--engines", "echo", "--languages", "en"]
+        assert main(["node", "--server", "ws://127.0.0.1:1/", *echo]) == 1
+        assert "the engines have no languages in common" in capsys.readouterr().err
 
     @pytest.mark.parametrize("url", ["", "localhost:5010", "http://127.0.0.1:5010", "ws://", "ws://h:port/"])
     def test_an_address_that_is_none_is_refused(self, capsys: pytest.CaptureFixture[str], url: str) -> None:
