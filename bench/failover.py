@@ -345,7 +345,7 @@ def _percentile(ordered: list[float], percent: int) -> float:
 
 def main() -> None:
     """Measure and print."""
-    processes.unwind_on_sigterm()
+    processes.end_with_children()
     parser = report.parser(__doc__)
     parser.add_argument(
         "--seconds", type=float, help="of load with kills, and as much without (60; quick 10)"

@@ -31,9 +31,19 @@ class Daemon:
     pid: int
 
 
-def unwind_on_sigterm() -> None:
-    """Make an end from outside unwind the stack, or the children would stay behind; trio knows SIGINT."""
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+_children: list[subprocess.Popen[str]] = []
+
+
+def end_with_children() -> None:
+    """Have SIGTERM end the children too, last started first; an exception could be lost in a nursery."""
+
+    def end(*_: object) -> None:
+        for process in reversed(_children):
+            process.terminate()
+            process.wait(STOP_S)
+        os._exit(128 + signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, end)
 
 
 @contextmanager
@@ -73,6 +83,7 @@ def child(
         text=True,
         env={**os.environ, **(environment or {})},
     )
+    _children.append(process)
     try:
         yield process
     finally:
@@ -82,6 +93,7 @@ def child(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        _children.remove(process)
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
                 pipe.close()
