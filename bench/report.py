@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -29,6 +30,10 @@ def machine() -> dict[str, str | int]:
     return {"cpu": _cpu_model(), "cores": os.cpu_count() or 1, "python": platform.python_version()}
 
 
+PIPE_COLUMNS = 160
+"""Width of tables that are not printed on a terminal."""
+
+
 def show(bench: str, rows: Sequence[Row], *, as_json: bool) -> None:
     """Print the rows as `{"bench", "machine", "rows"}` in one line, or as a table with a column per name."""
     if as_json:
@@ -41,7 +46,8 @@ def show(bench: str, rows: Sequence[Row], *, as_json: bool) -> None:
         table.add_column(name, justify="right" if numbers else "left")
     for row in rows:
         table.add_row(*(_cell(row.get(name)) for name in columns))
-    Console().print(table)
+    # A pipe has no width; cut columns would be no use there.
+    Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS).print(table)
 
 
 def _cell(value: str | int | float | bool | None) -> str:
