@@ -9,17 +9,10 @@ from its final. Server, relay, nodes and load are processes of their own.
 from __future__ import annotations
 
 import os
-import signal
-import socket
-import subprocess
-import sys
-import tempfile
 import time
-import urllib.error
-import urllib.request
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
-from contextlib import AsyncExitStack, ExitStack, contextmanager
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -28,6 +21,7 @@ import trio
 from trio_websocket import WebSocketConnection
 
 from bench import report
+from bench.parts import processes
 from linguad.net import dial
 from linguad.wire import codec, opus
 from linguad.wire.session import AudioChunk, SessionInit, SessionInitAck, Utterance
@@ -37,9 +31,7 @@ NODES = 4
 PACKET = bytes(60)  # an Opus packet of speech at 24 kbit/s
 CHUNK = opus.join([PACKET] * 13)  # what a browser sends for 256 ms
 CHUNKS = 12  # in a spoken sentence of 3 s
-READY_S = 30
 ANSWER_S = 30  # a lost answer ends the bench
-STOP_S = 40
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 
@@ -210,75 +202,21 @@ def _cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) * TICK_S
 
 
-@contextmanager
-def _child(
-    arguments: list[str], environment: dict[str, str] | None = None, output: int = subprocess.PIPE
-) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", *arguments],
-        stdout=output,
-        text=True,
-        env={**os.environ, **(environment or {})},
-    )
-    try:
-        yield process
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
-
-
-def _line(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    line = process.stdout.readline().strip()
-    if not line:
-        raise SystemExit("a process of the bench ended early")
-    return line
-
-
-def _wait_for(url: str, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + READY_S
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            with urllib.request.urlopen(url, timeout=5):
-                return
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            time.sleep(0.1)
-    raise SystemExit(f"nothing is ready at {url}")
-
-
 def main() -> None:
     """Measure and print."""
-    # An end from outside must unwind the stack too, or the children would stay behind; trio knows SIGINT.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    processes.end_with_children()
     arguments = report.parser(__doc__).parse_args()
     sessions = (1, 8) if arguments.quick else (1, 8, 32)
     sizes = (("utterance", 1_000), ("utterance", 20_000), ("chunks", CHUNKS * len(CHUNK)))
     cases = [Case(kind, size, count) for (kind, size), count in product(sizes, sessions)]
     with ExitStack() as stack:
-        state = stack.enter_context(tempfile.TemporaryDirectory())
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        environment = {
-            "LINGUAD_SERVER__HOST": "127.0.0.1",
-            "LINGUAD_SERVER__PORT": str(port),
-            "LINGUAD_SERVER__STATE_DIR": state,
-            # By design an empty final waits so long for a late chunk; here the rest of the way counts.
-            "LINGUAD_SESSIONS__FINAL_REORDER_GRACE_MS": "0",
-        }
-        log = stack.enter_context(open(os.path.join(state, "log"), "w"))
-        server = stack.enter_context(_child(["linguad", "serve"], environment, log.fileno()))
-        relay = stack.enter_context(_child(["bench.parts.relay"]))
-        _wait_for(f"http://127.0.0.1:{port}/ready", server)
-        hosts = {"linguad": f"ws://127.0.0.1:{port}", "relay": f"ws://127.0.0.1:{_line(relay)}"}
+        # By design an empty final waits so long for a late chunk; here the rest of the way counts.
+        settings = {"SESSIONS__FINAL_REORDER_GRACE_MS": "0", "LOG__LEVEL": "info"}
+        server = stack.enter_context(processes.daemon(settings))
+        relay = stack.enter_context(processes.child(["bench.parts.relay"]))
+        hosts = {"linguad": server.url, "relay": f"ws://127.0.0.1:{processes.line(relay)}"}
         nodes = [f"{hosts[impl]}/ws/node" for impl in IMPLS]
-        _line(stack.enter_context(_child(["bench.parts.echo_node", *nodes, str(NODES)])))
+        processes.line(stack.enter_context(processes.child(["bench.parts.echo_node", *nodes, str(NODES)])))
         pids = {"linguad": server.pid, "relay": relay.pid}
         urls = {impl: f"{host}/ws/session" for impl, host in hosts.items()}
         rows = trio.run(_measure, urls, pids, cases, arguments.quick)

@@ -50,7 +50,8 @@ def end_with_children() -> None:
 def daemon(settings: Mapping[str, str]) -> Iterator[Daemon]:
     """A ready daemon with these settings, named as in the environment without the `LINGUAD_`.
 
-    What it logged, from level warning up, is counted on stderr at the end; errors are shown.
+    It logs from level warning up unless they say otherwise. Its warnings are counted on stderr at the end;
+    errors are shown.
     """
     with tempfile.TemporaryDirectory() as state, socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -113,6 +114,8 @@ def _summarise(log: Path) -> None:
     for text in log.read_text().splitlines():
         try:
             logged = json.loads(text)
+            if logged["level"] in ("debug", "info"):
+                continue
             events[f"{logged['level']} {logged['event']} {logged.get('end', '')}".strip()] += 1
             shown = logged["level"] != "warning"
         except (ValueError, TypeError, KeyError):
