@@ -2,13 +2,14 @@
 
 PYTHON ?= python3
 ARGS ?=
+SEEDS ?= 300
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BENCHES := $(filter-out __init__ report,$(basename $(notdir $(wildcard bench/*.py))))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint bench engines clean
+.PHONY: help demo test check lint sim bench engines clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -25,6 +26,9 @@ lint: $(INSTALLED) ## formatting, lint and types only
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+sim: $(INSTALLED) ## play SEEDS=300 simulated worlds; a problem names the command that replays it
+	$(BIN)/python -m tests.sim --runs $(SEEDS)
 
 bench: $(INSTALLED) ## every bench as a table; BENCHES=select runs one, ARGS=--quick is fast
 	@for name in $(BENCHES); do $(BIN)/python -m bench.$$name $(ARGS) || exit 1; done
