@@ -107,8 +107,6 @@ class Session:
         tenant: str = DIRECT,
     ) -> None:
         self.id = session_id
-        self.tenant = tenant
-        """Who is charged and whose turn it is; what the client calls itself is only a label."""
         self.platform = init.platform
         """What the client says it is: `web`, `ios`, `android`, `api-gateway`, ..."""
         self.trace_id = init.trace_id or ids.uuid()

@@ -267,12 +267,12 @@ class Sessions:
                 self._crashed(session_id)
 
     def _crashed(self, session_id: str) -> None:
-        state = self._sessions.get(session_id)
-        if state is None:
+        entry = self._sessions.get(session_id)
+        if entry is None:
             return
-        if state.connection is not None:
-            state.connection.link.close(CloseReason.INTERNAL_ERROR)
-        self._end(state.session)
+        if entry.connection is not None:
+            entry.connection.link.close(CloseReason.INTERNAL_ERROR)
+        self._end(entry.session)
 
     def _detach(self, connection: Connection) -> None:
         """The socket is gone; the session stays for its grace."""
