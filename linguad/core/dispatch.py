@@ -58,7 +58,7 @@ from linguad.wire.node import (
 )
 
 MAX_FINISHED_JOBS = 20_000
-"""Finished jobs remembered for late answers, whatever their age; about 2 KiB each."""
+"""Finished jobs remembered for late answers, whatever their age; without audio and without results."""
 
 
 class SessionJobs(Struct):

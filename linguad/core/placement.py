@@ -25,8 +25,8 @@ class Placement:
     """Mutable state: who waits, and the lanes whose head changed in this step."""
 
     def __init__(self, fleet: Fleet, rules: JobRules, attempts: Attempts, deadlines: Deadlines[str]) -> None:
-        self.fleet = fleet
-        self.rules = rules
+        self._fleet = fleet
+        self._rules = rules
         self.waiting = WaitingRoom()
         self._attempts = attempts
         self._deadlines = deadlines
@@ -34,13 +34,13 @@ class Placement:
 
     def full_for(self, tenant: str) -> bool:
         """Whether another job of this tenant may not wait."""
-        rules, waiting = self.rules, self.waiting
+        rules, waiting = self._rules, self.waiting
         return len(waiting) >= rules.max_waiting or waiting.of_tenant(tenant) >= rules.max_waiting_per_tenant
 
     def pend(self, job: Job, now: float) -> None:
         """Let a job wait for a node; `settle` gives it one if it is its lane's turn and one is free."""
         job.status = JobStatus.PENDING
-        wait_until = min(now + self.rules.pending_timeout_s, job.created_at + self.rules.max_age_s)
+        wait_until = min(now + self._rules.pending_timeout_s, job.created_at + self._rules.max_age_s)
         self._deadlines.set(job.id, wait_until)
         self.waiting.add(job)
         self._stirred[job.request.lane] = None
@@ -63,7 +63,7 @@ class Placement:
         audio = job.audio
         assert audio is not None, "a job keeps its audio until it is over"
         lane = job.lane
-        if now - lane.used_at > self.rules.lane_idle_s:
+        if now - lane.used_at > self._rules.lane_idle_s:
             lane.row = -1
         row = self._choose(job, lane, audio.seconds)
         if row is None:
@@ -74,9 +74,9 @@ class Placement:
         attempt = self._attempts.start(job, row, now)
         job.status = JobStatus.ASSIGNED
         lane.sent(index, turn_id, attempt.number, row, now)
-        node = self.fleet.node_at(row)
-        limit_s = self.rules.running_timeout_s(audio.seconds)
-        learned_s = self.fleet.speeds.deadline_s(node.id, job.key)
+        node = self._fleet.node_at(row)
+        limit_s = self._rules.running_timeout_s(audio.seconds)
+        learned_s = self._fleet.speeds.deadline_s(node.id, job.key)
         self._deadlines.set(job.id, now + (limit_s if learned_s is None else min(limit_s, learned_s)))
         actions.append(Assign(job, attempt, assign_message(job, attempt, node)))
         actions.append(Progress(job, "DISPATCHED"))
@@ -87,15 +87,15 @@ class Placement:
         if (
             lane.turn_id == job.request.turn_id
             and lane.row not in job.excluded_rows
-            and self.fleet.fits(lane.row, job.key)
-            and self.fleet.table.take(lane.row, audio_s, TURN_OVERFLOW_SLOTS)
+            and self._fleet.fits(lane.row, job.key)
+            and self._fleet.table.take(lane.row, audio_s, TURN_OVERFLOW_SLOTS)
         ):
             return lane.row
-        sticky = lane.row if self.rules.sticky else -1
+        sticky = lane.row if self._rules.sticky else -1
         failed = job.excluded_rows
-        row = self.fleet.select(job.key, lane.route, audio_s, failed[-MAX_EXCLUDED:], sticky)
-        if row is None and failed and not self.fleet.has_ready(job.key, besides=failed):
-            row = self.fleet.select(job.key, lane.route, audio_s)
+        row = self._fleet.select(job.key, lane.route, audio_s, failed[-MAX_EXCLUDED:], sticky)
+        if row is None and failed and not self._fleet.has_ready(job.key, besides=failed):
+            row = self._fleet.select(job.key, lane.route, audio_s)
         return row
 
     def withdraw(self, job: Job) -> None:
@@ -106,7 +106,7 @@ class Placement:
     def wake(self, node_id: str, now: float) -> list[Action]:
         """A node can do more than before; jobs that waited for it are sent."""
         actions: list[Action] = []
-        row = self.fleet.row_of(node_id)
+        row = self._fleet.row_of(node_id)
         if row is not None:
             self._wake_row(row, now, actions)
         return actions
@@ -114,7 +114,7 @@ class Placement:
     def _wake_row(self, row: int, now: float, actions: list[Action]) -> None:
         """A node may have room: offer it the queues it serves, in the order of fairness."""
         for key in self.waiting.keys():  # noqa: SIM118 -- a snapshot, not a dict
-            if not self.fleet.fits(row, key):
+            if not self._fleet.fits(row, key):
                 continue
             for job in self.waiting.offers(key):
                 if self._send(job, now, actions):
