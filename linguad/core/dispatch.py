@@ -419,6 +419,13 @@ class Dispatch:
             request.src_lang, request.tgt_lang, request.pipeline, request.lang_a, request.lang_b
         )
 
+    def service_missing(self, node_id: str, service_id: str, now: float) -> list[Action]:
+        """A registered node lacks a service it reports, whatever the job (node-protocol 7)."""
+        row = self.fleet.row_of(node_id)
+        if row is None or not self.fleet.mark_unavailable(row, service_id, now):
+            return []
+        return [ServiceMissing(node_id, service_id)]
+
 
 def _missing(reason: MissingReason, now: float) -> Outcome:
     return Outcome(missing=reason, received_at=now)

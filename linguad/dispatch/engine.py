@@ -116,6 +116,10 @@ class Engine:
         """A node told how far it is."""
         self.perform(self.dispatch.progress(message, node_id))
 
+    def service_missing(self, node_id: str, service_id: str) -> None:
+        """A registered node lacks a service it reports as running."""
+        self.perform(self.dispatch.service_missing(node_id, service_id, trio.current_time()))
+
     def connection_lost(self, node_id: str, connection: int) -> None:
         """A node's socket is gone."""
         self.perform(self.dispatch.connection_lost(node_id, connection, trio.current_time()))
