@@ -73,7 +73,7 @@ class Link:
     __slots__ = (
         *("id", "kind", "peer", "opened_at", "may_ping", "closing", "round_trip"),
         *("_settings", "_stream", "_connection", "_outbox", "_text"),
-        *("_handling", "_handled", "_written", "_asked_at"),
+        *("_handling", "_handled", "_written", "_asked_at", "_nursery"),
     )
 
     def __init__(
@@ -107,6 +107,7 @@ class Link:
         self._handled = False
         self._written = trio.Event()
         self._asked_at = -inf
+        self._nursery: trio.Nursery | None = None
         stream.when_closed(self._on_stream_closed)
 
     @property
@@ -171,8 +172,29 @@ class Link:
         """How much waits to be sent."""
         return self._outbox.statistics()
 
+    async def answers_ping(self, seconds: float) -> bool:
+        """Whether the peer answers a ping within so long; False at once when the link is ending."""
+        if self.closing is not None or self._handled or self._nursery is None:
+            return False
+        answered = False
+        done = trio.Event()
+
+        async def ask() -> None:
+            nonlocal answered
+            try:
+                answered = await self._ping()
+            finally:
+                done.set()
+
+        # a task of the link: a ping that is cut off in the middle of its frame would spoil what follows
+        self._nursery.start_soon(ask)
+        with trio.move_on_after(seconds):
+            await done.wait()
+        return answered
+
     async def run(self, nursery: trio.Nursery, handler: Callable[[Link], Awaitable[object]]) -> None:
         """Serve the link to its end, with helper tasks in `nursery`; for `serve_link`."""
+        self._nursery = nursery
         nursery.start_soon(self._write, nursery)
         sound = True
         with self._handling:
@@ -246,13 +268,15 @@ class Link:
         nursery.start_soon(self._ping)
         return min(now + self._ping_pause(), gone_at)
 
-    async def _ping(self) -> None:
+    async def _ping(self) -> bool:
+        """Send a ping and wait for its pong, for ever if need be; False when the connection is closed."""
         sent_at = trio.current_time()
         try:
             await self._connection.ping()
         except ConnectionClosed:
-            return
+            return False
         self.round_trip = trio.current_time() - sent_at
+        return True
 
     def _ping_pause(self) -> float:
         return self._settings.ping_seconds * (1 - PING_SPREAD * random.random())

@@ -16,7 +16,13 @@ from doors import close_code
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
-from trio.testing import MockClock, lockstep_stream_pair, memory_stream_pair, wait_all_tasks_blocked
+from trio.testing import (
+    MockClock,
+    lockstep_stream_pair,
+    memory_stream_one_way_pair,
+    memory_stream_pair,
+    wait_all_tasks_blocked,
+)
 from trio_websocket import WebSocketConnection, wrap_client_stream
 from wsproto.events import Ping
 
@@ -307,6 +313,54 @@ async def test_silent_peer_is_closed_when_a_ping_stays_unanswered(autojump_clock
         start = trio.current_time()
     assert closes("silent_peer") == before + 1
     assert 60 <= trio.current_time() - start <= 60 + SETTINGS.close_seconds + 1
+
+
+async def test_peer_that_answers_a_ping_is_known_to_live(autojump_clock: MockClock) -> None:
+    async with bench(read_for_ever) as it:
+        assert await it.link.answers_ping(2)
+        assert trio.current_time() == it.link.opened_at
+
+
+async def test_peer_that_hangs_answers_no_ping_and_stays(autojump_clock: MockClock) -> None:
+    async with bench(read_for_ever) as it:
+        it.stream.send_stream, _ = memory_stream_one_way_pair()
+        assert not await it.link.answers_ping(2)
+        assert trio.current_time() - it.link.opened_at == pytest.approx(2)
+        assert it.link.outcome == "open"
+
+
+async def test_who_stops_waiting_for_a_pong_leaves_the_link_sound(autojump_clock: MockClock) -> None:
+    async with bench(read_for_ever) as it:
+        with trio.move_on_after(0) as impatient:
+            await it.link.answers_ping(2)
+        assert impatient.cancelled_caught
+        assert await it.link.answers_ping(2)
+
+
+async def test_peer_that_leaves_while_it_is_asked_is_told_at_once(autojump_clock: MockClock) -> None:
+    async with bench(read_for_ever) as it:
+        muted = it.stream.send_stream
+        it.stream.send_stream, _ = memory_stream_one_way_pair()
+        answers: list[bool] = []
+
+        async def ask() -> None:
+            answers.append(await it.link.answers_ping(100))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            await trio.sleep(1)
+            await muted.aclose()
+        assert answers == [False]
+        assert trio.current_time() - it.link.opened_at < 2
+
+
+async def test_link_that_ends_is_not_asked(autojump_clock: MockClock) -> None:
+    async with bench(read_for_ever) as it:
+        it.link.close(CloseReason.SUPERSEDED)
+        assert not await it.link.answers_ping(100)
+        await it.ended.wait()
+        assert not await it.link.answers_ping(100)
+        assert trio.current_time() - it.link.opened_at < 1
 
 
 async def test_peer_that_must_not_be_pinged_is_never_closed_for_silence(autojump_clock: MockClock) -> None:
