@@ -23,6 +23,9 @@ from linguad.wire.common import (
     required,
 )
 
+HEARTBEAT_ACK = "heartbeat_ack"
+"""Advanced feature with which a node asks to be told how it stands, after every heartbeat."""
+
 
 class GpuInfo(Wire, frozen=True):
     """One GPU: name and memory (GiB)."""
@@ -134,7 +137,14 @@ class ProcessingMetrics(Wire, frozen=True, rename="camel"):
 
 
 class NodeRegister(Wire, frozen=True, tag="node_register"):
-    """First message of a node (node-protocol 2.2); everything but `type` may be missing."""
+    """First message of a node (node-protocol 2.2); everything but `type` may be missing.
+
+    The id of a connected node goes to the newcomer, and the older connection is closed with 4001. But if
+    `platform` or `hardware` differ from those of that node, it is pinged first: if it answers within 2 s, the
+    newcomer gets `error NODE_ID_CONFLICT` and is closed with 1008 (node-protocol 3.3).
+
+    Of `advanced_features` one has a meaning: with `heartbeat_ack` every `node_heartbeat` gets that answer.
+    """
 
     node_id: Short | None = None
     version: Short | None = None
@@ -152,8 +162,19 @@ class NodeRegister(Wire, frozen=True, tag="node_register"):
     """Our addition: how many jobs the node takes at once."""
 
 
+class Register(NodeRegister, frozen=True, tag="register"):
+    """`node_register` by the name it has in the documentation, where it lists no services.
+
+    Then the language lists stand for them: `asr_languages` for asr, `tts_languages` for tts,
+    `semantic_languages` for semantic; nmt is taken for granted. The answer is `node_register_ack`.
+    """
+
+
 class NodeHeartbeat(Wire, frozen=True, tag="node_heartbeat"):
-    """Every 15 s; services, capabilities and languages replace what was known (node-protocol 2.4)."""
+    """Every 15 s; services, capabilities and languages replace what was known (node-protocol 2.4).
+
+    What is missing keeps what was known. Without one for `nodes.heartbeat_timeout_seconds` a node is closed.
+    """
 
     node_id: Short
     timestamp: Int | None = None
@@ -165,6 +186,10 @@ class NodeHeartbeat(Wire, frozen=True, tag="node_heartbeat"):
     processing_metrics: ProcessingMetrics | None = None
     language_capabilities: NodeLanguageCapabilities | None = None
     max_concurrent_jobs: Annotated[int, Meta(ge=1, le=64)] | None = None
+
+
+class Heartbeat(NodeHeartbeat, frozen=True, tag="heartbeat"):
+    """`node_heartbeat` by the name it has in the documentation; it is answered with `heartbeat_ack`."""
 
 
 class JobAck(Wire, frozen=True, tag="job_ack"):
@@ -220,6 +245,23 @@ class JobResult(Wire, frozen=True, tag="job_result"):
     segments_meta: SegmentsMeta | None = None
 
 
+class ModelNotAvailable(Wire, frozen=True, tag="MODEL_NOT_AVAILABLE"):
+    """A node lacks a model (node-protocol 7): the documented form of a `job_result` with that error.
+
+    The job goes to another node, and the service counts as missing for a while; without `job_id` only the
+    latter. `model_id` and `version` are other names of `service_id` and `service_version`.
+    """
+
+    node_id: Short | None = None
+    job_id: Short | None = None
+    service_id: Short | None = None
+    model_id: Short | None = None
+    service_version: Short | None = None
+    version: Short | None = None
+    reason: Short | None = None
+    """`not_installed`, `downloading`, `verifying` or `error`."""
+
+
 class NodeAsrPartial(Wire, frozen=True, tag="asr_partial"):
     """Source text so far (node-protocol 2.9)."""
 
@@ -247,8 +289,11 @@ class RequestPairingCode(Wire, frozen=True, tag="request_pairing_code"):
 
 NodeMessage = (
     NodeRegister
+    | Register
     | NodeHeartbeat
+    | Heartbeat
     | JobResult
+    | ModelNotAvailable
     | JobAck
     | JobStarted
     | NodeAsrPartial
@@ -264,6 +309,23 @@ class NodeRegisterAck(Wire, frozen=True, tag="node_register_ack"):
     node_id: Short
     message: str
     status: Short
+
+
+class HeartbeatAck(Wire, frozen=True, tag=HEARTBEAT_ACK):
+    """How a node stands: the answer to `heartbeat`, and to `node_heartbeat` where it was asked for.
+
+    `status` is registering, ready, degraded, draining or offline. Unless the node can get work, `message`
+    says why in a sentence with the cure, and `reason` in a word: not_registered, registering, degraded,
+    draining, gpu_required, gpu_usage_invalid, no_running_service, no_language_pair or not_public. `no_work`
+    counts how often the node was passed over when a job found no node at all, by the reasons of
+    `linguad explain`.
+    """
+
+    node_id: Short
+    status: Short
+    reason: Short | None = None
+    message: str | None = None
+    no_work: Annotated[dict[Short, Count], FEW] | None = None
 
 
 class JobAssign(Wire, frozen=True, tag="job_assign"):
@@ -323,5 +385,5 @@ class PairingCode(Wire, frozen=True, tag="pairing_code"):
     expires_at_ms: Int
 
 
-SchedulerMessage = NodeRegisterAck | JobAssign | JobCancel | SchedulerError | PairingCode
+SchedulerMessage = NodeRegisterAck | HeartbeatAck | JobAssign | JobCancel | SchedulerError | PairingCode
 """Scheduler to node."""
