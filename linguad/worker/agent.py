@@ -27,7 +27,9 @@ from linguad.net.supervise import guarded
 from linguad.wire import codec
 from linguad.wire.common import FeatureFlags
 from linguad.wire.node import (
+    HEARTBEAT_ACK,
     HardwareInfo,
+    HeartbeatAck,
     JobAssign,
     JobCancel,
     JobError,
@@ -41,6 +43,7 @@ from linguad.wire.node import (
 )
 from linguad.worker import machine
 from linguad.worker.runner import JobFailed, Runner
+from linguad.worker.standing import Told
 
 CONNECT_SECONDS = 10.0
 """TCP, TLS and the upgrade are slow only when something is wrong."""
@@ -109,6 +112,7 @@ class Agent:
         self._seen_jobs = _Memory()
         self._seen_utterances = _Memory()
         self._pause = settings.reconnect_seconds
+        self._told = Told()
 
     async def run(self, stop: trio.Event) -> None:
         """Stay connected until `stop` is set; then close the connection and drop the jobs."""
@@ -154,6 +158,7 @@ class Agent:
                     nursery.start_soon(_ends, part, nursery.cancel_scope)
         finally:
             self._outbox = None
+            self._told.disconnected()
             with trio.move_on_after(CLOSE_SECONDS, shield=True):
                 await ws.aclose()
             closed = ws.closed
@@ -177,6 +182,8 @@ class Agent:
                     self.node_id = node_id
                     acknowledged.set()
                     self._log.info("node_accepted", node=node_id, status=message.status)
+                case HeartbeatAck():
+                    self._tell_owner(message)
                 case JobAssign():
                     self._take(message, jobs)
                 case JobCancel(job_id=job_id):
@@ -203,6 +210,7 @@ class Agent:
             installed_services=offer.services,
             capability_by_type=offer.capabilities,
             features_supported=FeatureFlags(),
+            advanced_features=[HEARTBEAT_ACK],
             accept_public_jobs=True,
             language_capabilities=offer.languages,
             max_concurrent_jobs=self._settings.max_jobs,
@@ -234,6 +242,15 @@ class Agent:
             max_concurrent_jobs=self._settings.max_jobs,
         )
         outbox.put(codec.encode(heartbeat), optional=True)
+
+    def _tell_owner(self, ack: HeartbeatAck) -> None:
+        """Say in the log what is new in how the scheduler sees this node."""
+        if news := self._told.standing(ack):
+            self._log.info(
+                "node_standing", node=self.node_id, status=ack.status, reason=ack.reason, says=news
+            )
+        if news := self._told.passed_over(ack, trio.current_time()):
+            self._log.info("node_passed_over", node=self.node_id, says=news)
 
     def _take(self, job: JobAssign, jobs: trio.Nursery) -> None:
         """Start a job, or say at once why not."""

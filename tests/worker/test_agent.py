@@ -6,6 +6,7 @@ Rules: the scheduler here speaks plain JSON; the work is done by `Echo`, or by a
 from __future__ import annotations
 
 import json
+import logging
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -190,6 +191,7 @@ class TestRegistration:
             assert registration["capability_schema_version"] == "2.0"
             assert registration["hardware"] == {"cpu_cores": 2, "memory_gb": 8}
             assert registration["accept_public_jobs"] is True
+            assert registration["advanced_features"] == ["heartbeat_ack"]
             assert registration["max_concurrent_jobs"] == 3
             assert [service["service_id"] for service in registration["installed_services"]] == [
                 "echo-asr",
@@ -279,6 +281,34 @@ class TestHeartbeats:
             await peer.result()
             await peer.result()
             assert (await peer.hear("node_heartbeat"))["resource_usage"]["running_jobs"] == 0
+
+    async def test_the_owner_hears_once_what_is_new(
+        self, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def news(event: str) -> list[str]:
+            found = [record.msg for record in caplog.records if isinstance(record.msg, dict)]
+            return [line["says"] for line in found if line["event"] == event]
+
+        caplog.set_level(logging.INFO, "linguad.worker")
+        cure = {"reason": "no_running_service", "message": "start the services that do not run: nmt"}
+        async with bench() as node:
+            peer = await node.answer()
+            await peer.accept()
+            for members in ({"status": "registering", **cure}, {"status": "ready"}):
+                for _ in range(2):
+                    await peer.say(type="heartbeat_ack", node_id="node-7F3A91C2", **members)
+            passed_over = {"asr_lang_unsupported": 1}
+            await peer.say(type="heartbeat_ack", node_id="node-1", status="ready", no_work=passed_over)
+            await peer.assign("job-1")
+            await peer.result()
+            assert news("node_standing") == [
+                "this node gets no work (registering): start the services that do not run: nmt",
+                "the server says that this node is ready",
+            ]
+            assert news("node_passed_over") == [
+                "jobs that found no node at all passed this one over 1 x: "
+                "1 x because it does not understand their language"
+            ]
 
 
 class TestJobs:
