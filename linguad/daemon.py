@@ -20,8 +20,9 @@ from linguad.config import Sessions as SessionSettings
 from linguad.core.clock import Clock
 from linguad.core.dispatch import Dispatch
 from linguad.core.fleet import Fleet
-from linguad.core.node import Node, NodeRules, Status
-from linguad.core.rules import JobRules
+from linguad.core.health import Status
+from linguad.core.node import Node
+from linguad.core.rules import JobRules, NodeRules
 from linguad.core.services import MarkRules
 from linguad.core.session import SessionRules
 from linguad.core.utterance import CutRules
@@ -179,6 +180,7 @@ class Daemon:
     async def _drain(self) -> None:
         """Let jobs finish, then say goodbye: clients first, so that their results still come."""
         logger.info("draining", open_jobs=self.engine.dispatch.open_jobs, sessions=len(self.sessions))
+        self.engine.dispatch.amnesty.draining = True
         self.sessions.finish()
         with trio.move_on_after(self.config.server.drain_seconds):
             await self.engine.wait_idle()
@@ -225,12 +227,16 @@ def _node_rules(config: Config) -> NodeRules:
     nodes = config.nodes
     return NodeRules(
         heartbeat_timeout_s=nodes.heartbeat_timeout_seconds,
+        scan_interval_s=nodes.status_scan_interval_seconds,
         warmup_timeout_s=nodes.warmup_timeout_seconds,
         health_check_count=nodes.health_check_count,
         failure_window=nodes.failure_window,
         failure_count=nodes.failure_count,
         consecutive_failure_count=nodes.consecutive_failure_count,
+        quarantine_s=nodes.quarantine_seconds,
+        quarantine_max_s=nodes.quarantine_max_seconds,
         require_gpu=nodes.require_gpu,
+        overrides=nodes.overrides,
         max_concurrent_jobs=nodes.max_concurrent_jobs,
         resource_threshold=config.pools.resource_threshold,
         marks=MarkRules(
@@ -256,7 +262,15 @@ def _job_rules(config: Config) -> JobRules:
         late_result_s=config.sessions.late_result_window_ms / 1000,
         max_waiting=jobs.max_waiting,
         max_waiting_per_tenant=jobs.max_waiting_per_tenant,
-        sticky=jobs.affinity == "session",
+        affinity=jobs.affinity,
+        spread_tenants=frozenset(jobs.spread_tenants),
+        spread_window_s=jobs.spread_window_seconds,
+        require_features=jobs.features == "require",
+        require_features_tenants=frozenset(jobs.require_features_tenants),
+        pairing_allow_fallback=config.nodes.pairing_allow_fallback,
+        explained_jobs=jobs.explained_jobs,
+        hedge_percent=jobs.hedge_percent,
+        hedge_part=jobs.hedge_after,
         lane_idle_s=jobs.affinity_idle_minutes * 60,
     )
 

@@ -38,6 +38,15 @@ NODES = Gauge("linguad_nodes", "Nodes by status", ["status"])
 HTTP_REQUESTS = Counter("linguad_http_requests_total", "HTTP requests by status", ["app", "status"])
 BUFFERED_BYTES = Gauge("linguad_buffered_bytes", "Bytes held for connections (server.max_buffered_bytes)")
 SERVICES_MISSING = Counter("linguad_services_missing_total", "Services that nodes lacked although reported")
+FAILURES_FORGIVEN = Counter(
+    "linguad_failures_forgiven_total", "Failures not counted against nodes, because they may be ours", ["why"]
+)
+STANDSTILLS = Counter("linguad_standstills_total", "Times this process did not run for more than a second")
+MISSING_TYPES = Counter(
+    "linguad_missing_types_total",
+    "Jobs refused while nodes lacked a type of service, by its most frequent reason",
+    ["type", "reason"],
+)
 ACTIONS_FAILED = Counter("linguad_actions_failed_total", "Decisions that a bug kept from being carried out")
 ERRORS_SWALLOWED = Counter(
     "linguad_errors_swallowed_total", "Errors clients were not told, to not tell the same again", ["code"]

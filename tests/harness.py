@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import msgspec
 import trio
-from trio.testing import memory_stream_pair, wait_all_tasks_blocked
+from trio.testing import memory_stream_one_way_pair, memory_stream_pair, wait_all_tasks_blocked
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
 from linguad.config import Config
@@ -92,6 +92,7 @@ class Peer:
     ) -> None:
         self._ws = ws
         self._stream = stream
+        self._silenced: trio.abc.AsyncResource | None = None
         self._patience_s = patience_s
 
     async def say(self, message: Json | str | bytes) -> None:
@@ -145,6 +146,13 @@ class Peer:
         """Be gone without a word, as a process that was killed."""
         assert self._stream is not None
         await self._stream.aclose()
+        if self._silenced is not None:
+            await self._silenced.aclose()
+
+    def hang(self) -> None:
+        """Stay connected, but answer nothing any more, not even a ping: a process that stands still."""
+        assert isinstance(self._stream, trio.StapledStream)
+        self._silenced, self._stream.send_stream = self._stream.send_stream, memory_stream_one_way_pair()[0]
 
 
 class Client(Peer):

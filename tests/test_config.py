@@ -134,7 +134,7 @@ def test_other_types_in_the_environment_are_toml() -> None:
         ("[server]\nhost = 2024-01-01", "server.host", ["2024-01-01", "text"]),
         ('[server]\nhost = "a\\u0000b"', "server.host", ["\\u0000", "printed"]),
         ("[jobs]\nsend_cancel = 1", "jobs.send_cancel", ["true or false"]),
-        ('[jobs]\naffinity = "Turn"', "jobs.affinity", ['"Turn"', '"session" or "turn"']),
+        ('[jobs]\naffinity = "Turn"', "jobs.affinity", ['"Turn"', '"session", "turn" or "spread"']),
         ("[log]\nlevels = 1", "log.levels", ["table of names"]),
         ('[log]\nlevels = {core = "trace"}', "log.levels", ["trace", '"debug"']),
         ('[log]\nlevels = {coer = "info"}', "log.levels", ["no package", "coer", "core"]),

@@ -62,7 +62,10 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
         if get_origin(base) is tuple:
             return "a list of texts"
         if get_origin(base) is dict:
-            return f"a table of names, each with {one_of(get_args(get_args(base)[1]))}"
+            held = get_args(base)[1]
+            if isinstance(held, type) and issubclass(held, msgspec.Struct):
+                return f"tables by name, each with {', '.join(held.__struct_fields__)}"
+            return f"a table of names, each with {one_of(get_args(held))}"
         return "text"
 
     def _bound(self, value: float | None) -> str:

@@ -117,14 +117,73 @@ class Jobs(Table, frozen=True, kw_only=True):
             "server; later the same words are a new request.",
         ),
     ] = 300
+    explained_jobs: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1_000_000,
+            description="Ended jobs that `linguad explain` still knows, the last ones, without sound and "
+            "text. 10000 is a busy hour of a hundred speakers and takes about 30 MiB.",
+        ),
+    ] = 10_000
     affinity: Annotated[
-        Literal["session", "turn"],
+        Literal["session", "turn", "spread"],
         Meta(
             description="How long a speaker stays with a node. `session` keeps the node while it is fit, "
             "because real nodes stall on gaps in a session's indexes; `turn` keeps it only "
-            "within what is said in one go, so that no node hears a whole conversation."
+            "within what is said in one go; `spread` moreover avoids the nodes of the last "
+            "spread_window_seconds, so that no node hears a whole conversation."
         ),
     ] = "session"
+    spread_window_seconds: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=86400,
+            description="How long `spread` avoids a node that served a session, while there are others. 30, "
+            "as in the earlier server: some sentences.",
+        ),
+    ] = 30
+    spread_tenants: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Tenants whose sessions are spread whatever affinity says. Empty: none asked for it."
+        ),
+    ] = ()
+    features: Annotated[
+        Literal["prefer", "require"],
+        Meta(
+            description="What a wish for a feature (emotion_detection and the like) means. `prefer` takes a "
+            "node that claims it while one is free, and the result says which were applied; `require` "
+            "ends a job without such a node with UNSUPPORTED_FEATURE. Real nodes claim none today."
+        ),
+    ] = "prefer"
+    require_features_tenants: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Tenants for whom features are required whatever `features` says. Empty: none "
+            "asked for it."
+        ),
+    ] = ()
+    hedge_percent: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=100,
+            extra={"unit": "percent"},
+            description="Jobs that may be sent to a second node beside a slow first one; the first usable "
+            "answer wins, the other attempt is cancelled. 0 makes no second attempts: they cost GPU time.",
+        ),
+    ] = 0
+    hedge_after: Annotated[
+        float,
+        Meta(
+            ge=0.05,
+            le=1,
+            description="Part of a job's time after which its node counts as slow. 0.8, so that few answers "
+            "come twice and there is still time to gain.",
+        ),
+    ] = 0.8
     affinity_idle_minutes: Annotated[
         float,
         Meta(

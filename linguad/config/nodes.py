@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from msgspec import Meta
+from msgspec import Meta, field
 
 from linguad.config.base import GIB, KIB, MIB, Table
+from linguad.wire.override import Override
 
 
 class Nodes(Table, frozen=True, kw_only=True):
@@ -93,6 +94,38 @@ class Nodes(Table, frozen=True, kw_only=True):
             "one accident is not enough, and a broken node is soon left alone.",
         ),
     ] = 3
+    quarantine_seconds: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=86400,
+            description="A node whose jobs failed comes back on probation, one job at a time; if that fails "
+            "too it gets none for so long, and each time twice as long. 30 is two heartbeats.",
+        ),
+    ] = 30
+    quarantine_max_seconds: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=86400,
+            description="The longest such time. 600: that a node was repaired shows within ten minutes.",
+        ),
+    ] = 600
+    pairing_allow_fallback: Annotated[
+        bool,
+        Meta(
+            description="Whether the jobs of a session paired with a node may go to others when that node "
+            "cannot be had within the waiting time. false: who asked for one node is not sent to strangers."
+        ),
+    ] = False
+    overrides: Annotated[
+        dict[str, Override],
+        Meta(
+            description="What you say about single nodes, as tables [nodes.overrides.NODE]: cap (jobs at "
+            "once), drain (no new jobs), weight (factor of its speed in the choice of a node), note. Empty: "
+            "nodes speak for themselves; PATCH /api/v1/nodes/NODE says the same while linguad runs."
+        ),
+    ] = field(default_factory=dict)
     require_gpu: Annotated[
         Literal["never", "declared", "always"],
         Meta(

@@ -73,6 +73,29 @@ class ServiceMissing(Struct, frozen=True):
     service_id: str
 
 
+class Forgiven(Struct, frozen=True):
+    """A failure that does not count against its node, because it may be our own; `why` is a metric label."""
+
+    node_id: str
+    why: str
+
+
+class StoodStill(Struct, frozen=True):
+    """Our own process did not run for so many seconds; deadlines that passed meanwhile got a little more."""
+
+    seconds: float
+
+
 Action = (
-    Assign | Cancel | Progress | Partial | Deliver | AttemptEnded | AudioReleased | Dropped | ServiceMissing
+    Assign
+    | Cancel
+    | Progress
+    | Partial
+    | Deliver
+    | AttemptEnded
+    | AudioReleased
+    | Dropped
+    | ServiceMissing
+    | Forgiven
+    | StoodStill
 )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from linguad.core.actions import AttemptEnded
 from linguad.core.deadlines import Deadlines
 from linguad.core.fleet import Fleet
-from linguad.core.job import Attempt, AttemptEnd, AttemptState, Job
+from linguad.core.job import Attempt, AttemptEnd, AttemptState, Chosen, Job
 
 
 class Attempts:
@@ -21,29 +21,32 @@ class Attempts:
         self._deferred_release_s = deferred_release_s
         self._releases: Deadlines[str] = Deadlines()
         self._by_wire: dict[str, tuple[Job, Attempt]] = {}
-        self._on_node: dict[str, dict[str, Job]] = {}
+        self._on_node: dict[str, dict[str, tuple[Job, Attempt]]] = {}
         self._freed: dict[int, None] = {}
 
     def find(self, wire_job_id: str) -> tuple[Job, Attempt] | None:
         """The job and attempt a node means by this id."""
         return self._by_wire.get(wire_job_id)
 
-    def start(self, job: Job, row: int, now: float) -> Attempt:
+    def start(self, job: Job, row: int, chosen: Chosen, deadline: float, now: float) -> Attempt:
         """A new attempt on the node of a row, whose slot was taken; its wire names are fresh (6.2)."""
-        node_id = self._fleet.node_at(row).id
-        suffix = f"~r{job.next_number}" if job.next_number > 1 else ""
+        node = self._fleet.node_at(row)
+        number = job.next_number
         attempt = Attempt(
-            number=job.next_number,
-            node_id=node_id,
+            number=number,
+            node_id=node.id,
             row=row,
-            wire_job_id=job.id + suffix,
-            wire_session_id=job.request.lane + suffix,
+            wire_job_id=f"{job.id}~r{number}" if number > 1 else job.id,
+            wire_session_id=job.lane.wire_session(number),
             sent_at=now,
+            deadline=deadline,
+            chosen=chosen,
+            features=job.wanted & node.features,
         )
         job.next_number += 1
         job.attempts.append(attempt)
         self._by_wire[attempt.wire_job_id] = (job, attempt)
-        self._on_node.setdefault(node_id, {})[attempt.wire_job_id] = job
+        self._on_node.setdefault(node.id, {})[attempt.wire_job_id] = (job, attempt)
         if job.deferrable:
             self._releases.set(attempt.wire_job_id, now + self._deferred_release_s)
         return attempt
@@ -58,6 +61,10 @@ class Attempts:
             del self._on_node[attempt.node_id]
         self._give_back(job, attempt)
         return AttemptEnded(job, attempt)
+
+    def set_aside(self, job: Job, attempt: Attempt) -> None:
+        """The node is done with an open attempt for now, so its slot goes back."""
+        self._give_back(job, attempt)
 
     def due(self) -> float | None:
         """When `tick` has something to do, monotonic s."""
@@ -81,11 +88,11 @@ class Attempts:
             self._fleet.table.release(attempt.row, job.audio.seconds)
             self._freed[attempt.row] = None
 
-    def open_on(self, node_id: str) -> list[Job]:
-        """Jobs that run on a node, each session's in order of utterance."""
+    def open_on(self, node_id: str) -> list[tuple[Job, Attempt]]:
+        """What runs on a node, each session's in order of utterance."""
         return sorted(
             self._on_node.get(node_id, {}).values(),
-            key=lambda job: (job.request.session_id, job.request.utterance_index),
+            key=lambda held: (held[0].request.session_id, held[0].request.utterance_index),
         )
 
     def forget(self, job: Job) -> None:

@@ -7,9 +7,6 @@ Rules:
 
 from __future__ import annotations
 
-from collections import deque
-
-from msgspec import Struct, field
 from msgspec.structs import replace
 
 from linguad.core.actions import (
@@ -18,15 +15,19 @@ from linguad.core.actions import (
     Cancel,
     Deliver,
     Dropped,
+    Forgiven,
     Partial,
     Progress,
     ServiceMissing,
+    StoodStill,
 )
+from linguad.core.amnesty import Amnesty
 from linguad.core.attempts import Attempts
 from linguad.core.deadlines import Deadlines
 from linguad.core.explain import Refusals, explain, find
 from linguad.core.failure import judge, missing_service, wire_code
 from linguad.core.fleet import Fleet
+from linguad.core.history import History
 from linguad.core.ids import Ids
 from linguad.core.job import (
     Attempt,
@@ -40,10 +41,12 @@ from linguad.core.job import (
     ResultClass,
     classify,
 )
+from linguad.core.key import Features
 from linguad.core.lanes import Lane
-from linguad.core.node import Key, Node
+from linguad.core.node import Node
 from linguad.core.placement import Placement
 from linguad.core.rules import JobRules
+from linguad.core.session_jobs import SessionJobs
 from linguad.core.utterance import Audio
 from linguad.core.waiting import WaitingRoom
 from linguad.errors import ErrorCode
@@ -56,16 +59,7 @@ from linguad.wire.node import (
     NodeHeartbeat,
     NodeRegister,
 )
-
-MAX_FINISHED_JOBS = 20_000
-"""Finished jobs remembered for late answers, whatever their age; without audio and without results."""
-
-
-class SessionJobs(Struct):
-    """The open jobs of a session in order of submission, and its lanes."""
-
-    open: dict[str, Job] = field(default_factory=dict)
-    lanes: dict[str, Lane] = field(default_factory=dict)
+from linguad.wire.override import Override
 
 
 class Dispatch:
@@ -80,7 +74,8 @@ class Dispatch:
         self._attempts = Attempts(fleet, rules.deferred_release_s)
         self._refusals = Refusals(fleet)
         self._deadlines: Deadlines[str] = Deadlines()
-        self._finished: deque[Job] = deque()
+        self._history = History(rules.terminal_retention_s, rules.explained_jobs)
+        self.amnesty = Amnesty()
         self._placement = Placement(fleet, rules, self._attempts, self._deadlines)
 
     def submit(
@@ -93,17 +88,21 @@ class Dispatch:
         session = self._sessions.setdefault(request.session_id, SessionJobs())
         lane = session.lanes.get(request.lane)
         if lane is None:
-            lane = session.lanes[request.lane] = Lane(self.fleet.route(request.session_id))
+            lane = session.lanes[request.lane] = Lane(request.lane, self.fleet.route(request.session_id))
         job = Job(
             id=self._ids.job(),
             request=request,
-            key=self._key(request),
+            key=self._placement.key_of(request),
             lane=lane,
             audio=audio,
+            seconds=audio.seconds,
             created_at=now,
+            wanted=Features.of(request.features),
         )
-        self.jobs[job.id] = session.open[job.id] = job
         actions: list[Action] = []
+        for slice_ in session.abandoned_by(job):
+            self._merge(slice_, now, actions)
+        self.jobs[job.id] = session.open[job.id] = job
         if refuse or self._placement.full_for(request.tenant):
             self._refuse(job, MissingReason.OVERLOADED, ErrorCode.NODE_OVERLOADED, now, actions)
         else:
@@ -113,11 +112,19 @@ class Dispatch:
     def register(self, message: NodeRegister, connection: int, now: float) -> tuple[Node, list[Action]]:
         """A node registered over the connection of that generation; raises WireError when it must not."""
         node = self.fleet.register(message, connection, now)
-        return node, self._placement.wake(node.id, now)
+        return node, self._offers_changed(node, now)
 
     def heartbeat(self, message: NodeHeartbeat, now: float) -> list[Action]:
         """A registered node reported; waiting jobs may have found their node."""
-        return self._placement.wake(self.fleet.heartbeat(message, now).id, now)
+        return self._offers_changed(self.fleet.heartbeat(message, now), now)
+
+    def override(self, node_id: str, said: Override, now: float) -> list[Action]:
+        """An operator says something about a known node; raises KeyError if there is none of that id."""
+        return self._offers_changed(self.fleet.override(node_id, said), now)
+
+    def _offers_changed(self, node: Node, now: float) -> list[Action]:
+        self._placement.reconsider()
+        return self._placement.settle(now, self._placement.wake(node.id, now))
 
     def result(self, message: JobResult, node_id: str, now: float) -> list[Action]:
         """A node answered (decision table of node-protocol 6.7); `node_id` is that of the connection."""
@@ -137,12 +144,14 @@ class Dispatch:
             self._complete(
                 job, JobStatus.COMPLETED_NO_TEXT, _missing(MissingReason.MERGED, now), now, actions
             )
-        elif kind in (ResultClass.COMPLETE, ResultClass.PARTIAL_TURN):
-            self._usable_answer(job, attempt, kind, message, now, actions)
-        elif attempt is not job.current:
+        elif kind is ResultClass.COMPLETE:
+            self._usable_answer(job, attempt, message, now, actions)
+        elif not attempt.open:
             actions.append(Dropped(node_id, message.job_id, "stale_attempt"))
+        elif kind is ResultClass.PARTIAL_TURN:
+            self._heard_in_part(job, attempt, message, now, actions)
         elif kind is ResultClass.EMPTY:
-            self._finish_attempt(job, attempt, AttemptEnd.EMPTY, now, actions)
+            self._answered(job, attempt, AttemptEnd.EMPTY, now, actions)
             reason = MissingReason.MERGED if job.deferrable else MissingReason.SILENCE
             self._complete(job, JobStatus.COMPLETED_NO_TEXT, _missing(reason, now), now, actions)
         else:
@@ -152,7 +161,7 @@ class Dispatch:
     def progress(self, message: JobAck | JobStarted | NodeAsrPartial, node_id: str) -> list[Action]:
         """A node told that it took or began a job, or what it heard so far (node-protocol 2.7, 2.9)."""
         found = self._attempts.find(message.job_id)
-        if found is None or found[1].node_id != node_id or found[1] is not found[0].current:
+        if found is None or found[1].node_id != node_id or not found[1].open:
             return [Dropped(node_id, message.job_id, "stale_progress")]
         job, attempt = found
         if isinstance(message, JobAck):
@@ -172,22 +181,15 @@ class Dispatch:
         actions: list[Action] = []
         held = self._attempts.open_on(node_id)
         turns: dict[tuple[str, str], list[Job]] = {}
-        for job in held:
-            turns.setdefault((job.request.lane, job.request.turn_id), []).append(job)
-            attempt = job.attempts[-1]
+        for job, attempt in held:
             actions.append(self._attempts.end(job, attempt, AttemptEnd.NODE_LOST, now))
             job.exclude(attempt.row)
-        for slices in turns.values():
-            # slices of a turn share a wire session on their next node as they did on this one
-            first = slices[0]
-            wanted = max(job.next_number for job in slices)
-            number = first.lane.number_for(first.request.utterance_index, first.request.turn_id, wanted)
-            for job in slices:
-                job.next_number = number
+            if not job.open_attempts:
+                turns.setdefault((job.request.lane, job.request.turn_id), []).append(job)
         lost = Outcome(missing=MissingReason.NODE_LOST, error=ErrorCode.NODE_UNAVAILABLE, received_at=now)
-        for job in held:
-            if not job.status.final:
-                self._retry(job, lost, now, actions)
+        for slices in turns.values():
+            self._retry(slices, lost, now, actions)
+        self._placement.reconsider()
         return self._placement.settle(now, actions)
 
     def session_ended(self, session_id: str, now: float) -> list[Action]:
@@ -197,8 +199,7 @@ class Dispatch:
         if session is None:
             return actions
         for job in list(session.open.values()):
-            attempt = job.current
-            if attempt is not None:
+            for attempt in job.open_attempts:
                 self._call_off(job, attempt, AttemptEnd.CANCELLED, "session_closed", now, actions)
             self._close(job, JobStatus.CANCELLED, _missing(MissingReason.CANCELLED, now), now, actions)
         del self._sessions[session_id]
@@ -216,7 +217,7 @@ class Dispatch:
     @property
     def open_jobs(self) -> int:
         """Jobs that are not over."""
-        return len(self.jobs) - len(self._finished)
+        return len(self.jobs) - len(self._history)
 
     def due(self) -> float | None:
         """When `tick` has something to do, monotonic s."""
@@ -226,44 +227,70 @@ class Dispatch:
     def tick(self, now: float) -> list[Action]:
         """End what waited or ran too long; forget jobs that were over long enough ago."""
         actions: list[Action] = []
+        if (stood_still_s := self.amnesty.notice(self._deadlines, self.jobs, now)) is not None:
+            actions.append(StoodStill(stood_still_s))
         for node in self.fleet.tick(now):
             actions += self._placement.wake(node.id, now)
         self._attempts.tick(now)
         self._placement.settle(now, actions)
         while (job_id := self._deadlines.pop(now)) is not None:
             job = self.jobs[job_id]
-            attempt = job.current
-            if attempt is None:
+            if job.status is JobStatus.PENDING:
                 self._give_up_waiting(job, now, actions)
             else:
-                self._time_out(job, attempt, now, actions)
+                self._look_after(job, now, actions)
             self._placement.settle(now, actions)
-        self._forget_finished(now)
+        self._history.age(now, self._attempts.forget, lambda job: self.jobs.pop(job.id))
         return actions
 
+    def _look_after(self, job: Job, now: float, actions: list[Action]) -> None:
+        """Something is due for a job that runs: its attempts end, or a second one begins."""
+        for attempt in job.open_attempts:
+            if attempt.deadline <= now:
+                self._time_out(job, attempt, now, actions)
+        if job.open_attempts:
+            if job.hedge_at is not None and job.hedge_at <= now:
+                self._hedge(job, now, actions)
+            self._placement.watch(job)
+
+    def _hedge(self, job: Job, now: float, actions: list[Action]) -> None:
+        alone = not self._sessions[job.request.session_id].kept_back_for(job)
+        if len(job.open_attempts) > 1 or not alone:
+            # the node has earlier slices of the turn, which no other node could do without
+            job.hedge_at = None
+        else:
+            self._placement.hedge(job, now, actions)
+
     def _usable_answer(
-        self,
-        job: Job,
-        attempt: Attempt,
-        kind: ResultClass,
-        message: JobResult,
-        now: float,
-        actions: list[Action],
+        self, job: Job, attempt: Attempt, message: JobResult, now: float, actions: list[Action]
     ) -> None:
         """The first usable answer of any attempt ends the job."""
-        assert job.audio is not None, "a job keeps its audio until it is over"
-        processing_s = (message.processing_time_ms or 0.0) / 1000
-        self.fleet.answered(attempt.row, job.key, job.audio.seconds, processing_s, now - attempt.sent_at)
+        self._learn(job, attempt, message, now)
         self._answered(job, attempt, AttemptEnd.OK, now, actions)
         if message.text_asr:
             actions.append(Progress(job, "ASR_FINAL"))
-        if kind is ResultClass.PARTIAL_TURN:
-            actions.append(Partial(job, message.text_asr or "", True))
-            self._complete(job, JobStatus.COMPLETED, _missing(MissingReason.MERGED, now), now, actions)
-            return
         if message.text_translated:
             actions.append(Progress(job, "NMT_DONE"))
-        self._complete(job, JobStatus.COMPLETED, Outcome(result=message, received_at=now), now, actions)
+        outcome = Outcome(result=message, attempt=attempt, received_at=now)
+        self._complete(job, JobStatus.COMPLETED, outcome, now, actions)
+
+    def _heard_in_part(
+        self, job: Job, attempt: Attempt, message: JobResult, now: float, actions: list[Action]
+    ) -> None:
+        """The text of a slice whose translation comes with the end of its turn.
+
+        Until then the job keeps its audio: if the node is lost, the next one needs all of the turn.
+        """
+        self._learn(job, attempt, message, now)
+        job.heard, attempt.state = True, AttemptState.RUNNING
+        self._attempts.set_aside(job, attempt)
+        actions.append(Progress(job, "ASR_FINAL"))
+        actions.append(Partial(job, message.text_asr or "", True))
+
+    def _learn(self, job: Job, attempt: Attempt, message: JobResult, now: float) -> None:
+        processing_s = (message.processing_time_ms or 0.0) / 1000
+        timings = message.extra.service_timings if message.extra else None
+        self.fleet.answered(attempt.row, job.key, job.seconds, processing_s, now - attempt.sent_at, timings)
 
     def _node_failed(
         self, job: Job, attempt: Attempt, message: JobResult, now: float, actions: list[Action]
@@ -273,7 +300,7 @@ class Dispatch:
         if service is not None and self.fleet.mark_unavailable(attempt.row, service, now):
             actions.append(ServiceMissing(attempt.node_id, service))
         actions.append(self._attempts.end(job, attempt, AttemptEnd.FAILED, now))
-        self.fleet.job_ended(attempt.row, usable=False, blame=verdict.blame)
+        self._blame(attempt, verdict.blame, now, actions)
         if not verdict.same_node:
             job.exclude(attempt.row)
         outcome = Outcome(
@@ -284,7 +311,14 @@ class Dispatch:
         )
         allowed = verdict.retry and not (verdict.same_node and job.renamed)
         job.renamed |= verdict.same_node
-        self._retry(job, outcome, now, actions, allowed=allowed)
+        self._another_attempt(job, attempt, outcome, now, actions, allowed=allowed)
+
+    def _blame(self, attempt: Attempt, guilty: bool, now: float, actions: list[Action]) -> None:
+        """A failure counts against its node, unless it may be our own."""
+        if guilty and (why := self.amnesty.why(now)) is not None:
+            actions.append(Forgiven(attempt.node_id, why))
+            guilty = False
+        self.fleet.job_ended(attempt.row, now, usable=False, blame=guilty)
 
     def _answer_after_the_end(
         self,
@@ -306,11 +340,21 @@ class Dispatch:
             actions.append(Dropped(attempt.node_id, attempt.wire_job_id, "duplicate"))
             return
         job.status = JobStatus.COMPLETED
-        actions.append(Deliver(job, Outcome(result=message, received_at=now)))
+        actions.append(Deliver(job, Outcome(result=message, attempt=attempt, received_at=now)))
 
     def _give_up_waiting(self, job: Job, now: float, actions: list[Action]) -> None:
-        if self.fleet.has_ready(job.key):
+        key, request = job.key, job.request
+        if key.node and self.rules.pairing_allow_fallback and now - job.created_at < self.rules.max_age_s:
+            self._placement.withdraw(job)
+            job.request = replace(request, node_id="")
+            job.key = self._placement.key_of(job.request)
+            self._placement.pend(job, now)
+        elif key.node:
+            self._refuse(job, MissingReason.NO_NODE, ErrorCode.NODE_UNAVAILABLE, now, actions)
+        elif self.fleet.has_ready(key):
             self._refuse(job, MissingReason.OVERLOADED, ErrorCode.NODE_OVERLOADED, now, actions)
+        elif key.features and self.fleet.has_ready(key.work):
+            self._refuse(job, MissingReason.NO_NODE, ErrorCode.UNSUPPORTED_FEATURE, now, actions)
         else:
             self._refuse(job, MissingReason.NO_NODE, ErrorCode.NO_AVAILABLE_NODE, now, actions)
 
@@ -324,30 +368,64 @@ class Dispatch:
 
     def _time_out(self, job: Job, attempt: Attempt, now: float, actions: list[Action]) -> None:
         if job.deferrable:
-            self._finish_attempt(job, attempt, AttemptEnd.MERGED, now, actions)
-            self._complete(
-                job, JobStatus.COMPLETED_NO_TEXT, _missing(MissingReason.MERGED, now), now, actions
-            )
+            self._merge(job, now, actions)
             return
         silent = self.fleet.node_at(attempt.row).last_answer_at > attempt.sent_at
         end = AttemptEnd.SILENT if silent else AttemptEnd.TIMEOUT
         once_more = not silent or all(earlier.end is not AttemptEnd.SILENT for earlier in job.attempts)
         self._call_off(job, attempt, end, "job_timeout", now, actions)
-        self.fleet.job_ended(attempt.row, usable=False, blame=not silent)
+        self._blame(attempt, not silent, now, actions)
         job.exclude(attempt.row)
         outcome = Outcome(missing=MissingReason.JOB_TIMEOUT, error=ErrorCode.JOB_TIMEOUT, received_at=now)
-        self._retry(job, outcome, now, actions, allowed=once_more)
+        self._another_attempt(job, attempt, outcome, now, actions, allowed=once_more)
 
-    def _retry(
-        self, job: Job, outcome: Outcome, now: float, actions: list[Action], *, allowed: bool = True
+    def _another_attempt(
+        self,
+        job: Job,
+        failed: Attempt,
+        outcome: Outcome,
+        now: float,
+        actions: list[Action],
+        *,
+        allowed: bool,
     ) -> None:
-        """Another attempt while the job may have one, else its end with this outcome."""
-        young = now - job.created_at < self.rules.max_age_s
-        if allowed and young and len(job.attempts) <= self.rules.failover_max_attempts:
-            job.outcome, job.key = outcome, self._key(job.request)
-            self._placement.pend(job, now)
-        else:
+        """An attempt failed: the job goes elsewhere, and with it what the node has of the same turn."""
+        if job.open_attempts:
+            return
+        if not allowed or not self._may_retry(job, now):
             self._complete(job, JobStatus.FAILED, outcome, now, actions)
+            return
+        turn = [job]
+        for other in self._sessions[job.request.session_id].running_beside(job):
+            for attempt in other.open_attempts:
+                self._call_off(other, attempt, AttemptEnd.SUPERSEDED, "superseded", now, actions)
+            if failed.row in job.excluded_rows:
+                other.exclude(failed.row)
+            turn.append(other)
+        self._retry(sorted(turn, key=lambda one: one.request.utterance_index), outcome, now, actions)
+
+    def _may_retry(self, job: Job, now: float) -> bool:
+        young = now - job.created_at < self.rules.max_age_s
+        in_time = job.request.answer_by is None or now < job.request.answer_by
+        return young and in_time and len(job.attempts) <= self.rules.failover_max_attempts
+
+    def _retry(self, turn: list[Job], outcome: Outcome, now: float, actions: list[Action]) -> None:
+        """Let jobs of one turn, in order, have another attempt each, or end them with this outcome.
+
+        They share a wire session on their next node as they did on this one.
+        """
+        again = [job for job in turn if self._may_retry(job, now)]
+        if again:
+            first = again[0]
+            wanted = max(job.next_number for job in again)
+            number = first.lane.number_for(first.request.utterance_index, first.request.turn_id, wanted)
+            for job in again:
+                job.next_number, job.outcome = number, outcome
+                job.key = self._placement.key_of(job.request)
+                self._placement.pend(job, now)
+        for job in turn:
+            if job not in again and not job.status.final:
+                self._complete(job, JobStatus.FAILED, outcome, now, actions)
 
     def _complete(
         self, job: Job, status: JobStatus, outcome: Outcome, now: float, actions: list[Action]
@@ -355,15 +433,18 @@ class Dispatch:
         """End a job and report it; the end of a turn ends its slices that were kept back (6.5)."""
         self._close(job, status, outcome, now, actions)
         if not job.deferrable:
-            open_jobs = self._sessions[job.request.session_id].open.values()
-            for earlier in [other for other in open_jobs if other.kept_back_for(job)]:
-                attempt = earlier.current
-                if attempt is not None:
-                    merged = _missing(MissingReason.MERGED, now)
-                    self._finish_attempt(earlier, attempt, AttemptEnd.MERGED, now, actions)
-                    self._close(earlier, JobStatus.COMPLETED_NO_TEXT, merged, now, actions)
-                    actions.append(Deliver(earlier, merged))
+            for earlier in self._sessions[job.request.session_id].kept_back_for(job):
+                self._merge(earlier, now, actions)
         actions.append(Deliver(job, outcome))
+
+    def _merge(self, slice_: Job, now: float, actions: list[Action]) -> None:
+        """What a slice held is in another answer."""
+        for attempt in slice_.open_attempts:
+            self._finish_attempt(slice_, attempt, AttemptEnd.MERGED, now, actions)
+        status = JobStatus.COMPLETED if slice_.heard else JobStatus.COMPLETED_NO_TEXT
+        merged = _missing(MissingReason.MERGED, now)
+        self._close(slice_, status, merged, now, actions)
+        actions.append(Deliver(slice_, merged))
 
     def _close(
         self, job: Job, status: JobStatus, outcome: Outcome, now: float, actions: list[Action]
@@ -379,15 +460,15 @@ class Dispatch:
             actions.append(AudioReleased(len(job.audio.base64)))
             job.audio = None
         self._deadlines.set(job.id, None)
-        self._finished.append(job)
+        self._history.add(job)
 
     def _answered(
         self, job: Job, attempt: Attempt, end: AttemptEnd, now: float, actions: list[Action]
     ) -> None:
-        """An answer ends the job: the attempt ends, or, if it was given up before, the newer one does."""
-        current = job.current
-        if current is not None and current is not attempt:
-            self._call_off(job, current, AttemptEnd.SUPERSEDED, "superseded", now, actions)
+        """An answer ends the job: its attempt ends, if it was not given up before, and any other one."""
+        for other in job.open_attempts:
+            if other is not attempt:
+                self._call_off(job, other, AttemptEnd.SUPERSEDED, "superseded", now, actions)
         self._finish_attempt(job, attempt, end, now, actions)
 
     def _finish_attempt(
@@ -395,7 +476,8 @@ class Dispatch:
     ) -> None:
         if attempt.open:
             actions.append(self._attempts.end(job, attempt, end, now))
-            self.fleet.job_ended(attempt.row, usable=True, blame=False)
+            usable = end in (AttemptEnd.OK, AttemptEnd.EMPTY)
+            self.fleet.job_ended(attempt.row, now, usable=usable, blame=False)
 
     def _call_off(
         self, job: Job, attempt: Attempt, end: AttemptEnd, reason: str, now: float, actions: list[Action]
@@ -404,20 +486,6 @@ class Dispatch:
         if self.rules.send_cancel:
             message = JobCancel(job_id=attempt.wire_job_id, trace_id=job.request.trace_id, reason=reason)
             actions.append(Cancel(attempt.node_id, message))
-
-    def _forget_finished(self, now: float) -> None:
-        oldest = now - self.rules.terminal_retention_s
-        finished = self._finished
-        while finished and (len(finished) > MAX_FINISHED_JOBS or finished[0].finished_at < oldest):
-            job = finished.popleft()
-            self.jobs.pop(job.id, None)
-            self._attempts.forget(job)
-
-    def _key(self, request: JobRequest) -> Key:
-        """What the job asks of a node; for a two-way job it depends on who is there."""
-        return self.fleet.key(
-            request.src_lang, request.tgt_lang, request.pipeline, request.lang_a, request.lang_b
-        )
 
     def service_missing(self, node_id: str, service_id: str, now: float) -> list[Action]:
         """A registered node lacks a service it reports, whatever the job (node-protocol 7)."""

@@ -13,8 +13,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from linguad.core.fleet import Fleet
+from linguad.core.health import Status
 from linguad.core.job import Attempt, Job
-from linguad.core.node import ANY, Key, Languages, Node, Status
+from linguad.core.key import ANY, Key
+from linguad.core.languages import Languages
+from linguad.core.node import Node
 from linguad.core.rules import JobRules
 from linguad.core.services import Services, WhyNot
 from linguad.core.waiting import WaitingRoom
@@ -55,6 +58,10 @@ class Veto(StrEnum):
     ASR_LANG_UNSUPPORTED = "asr_lang_unsupported"
     TTS_LANG_UNSUPPORTED = "tts_lang_unsupported"
     SRC_AUTO_NO_CANDIDATE = "src_auto_no_candidate"
+    FEATURE_UNSUPPORTED = "feature_unsupported"
+    """Only where features are required."""
+    NOT_PAIRED = "not_paired"
+    """The session asked for another node."""
 
 
 class Candidate(Struct, frozen=True, kw_only=True):
@@ -122,12 +129,12 @@ def _candidates(
                 status=node.status.value,
                 veto=_standing_veto(node, key, missing)
                 or (None if eligible else Veto.STATUS_NOT_READY)
-                or (Veto.CAPACITY_EXCEEDED if used >= node.cap else None),
+                or (Veto.CAPACITY_EXCEEDED if used >= node.slots else None),
                 missing_types=missing,
                 failed_before=row in failed,
                 excluded=row in excluded,
                 overloaded=bool(entry and entry["penalty_s"]) or bool(node.usage.gpu_queue_length),
-                slots=node.cap,
+                slots=node.slots,
                 slots_used=used,
                 finish_s=entry.get("finish_s"),
                 speed=entry.get("speed"),
@@ -181,10 +188,13 @@ def describe(job: Job, now: float, waiting: WaitingRoom, surveyed: Survey | None
             "src": job.key.src,
             "tgt": job.key.tgt,
             "both_ways": job.key.two_way,
-            "services": [str(kind.name).lower() for kind in Services if kind in job.key.needs],
+            "services": job.key.needs.names,
+            "features": job.key.features.names,
+            "node": job.key.node or None,
         },
         "cut_reason": request.reason.value,
-        "audio_s": job.audio.seconds if job.audio is not None else None,
+        "features_wanted": job.wanted.names,
+        "audio_s": job.seconds,
         "status": job.status.value,
         "age_s": round(now - job.created_at, 3),
         "took_s": round(job.finished_at - job.created_at, 3) if job.status.final else None,
@@ -200,13 +210,12 @@ def describe(job: Job, now: float, waiting: WaitingRoom, surveyed: Survey | None
 def explain(
     jobs: list[Job], now: float, fleet: Fleet, waiting: WaitingRoom, rules: JobRules
 ) -> list[dict[str, object]]:
-    """Jobs as JSON, the first open ones with the nodes they could go to now."""
+    """Jobs as JSON, some of them, open ones first, with the nodes they could go to now."""
     surveys: dict[str, Survey] = {}
-    for job in jobs:
-        if not job.status.final and job.audio is not None and len(surveys) < MAX_SURVEYS:
-            lane, failed = job.lane, job.excluded_rows
-            sticky = lane.row if rules.sticky else -1
-            surveys[job.id] = survey(fleet, job.key, lane.route, job.audio.seconds, failed, sticky)
+    for job in sorted(jobs, key=lambda job: job.status.final)[:MAX_SURVEYS]:
+        lane, failed = job.lane, job.excluded_rows
+        sticky = lane.row if rules.affinity_of(job.request.tenant) == "session" else -1
+        surveys[job.id] = survey(fleet, job.key, lane.route, job.seconds, failed, sticky)
     return [describe(job, now, waiting, surveys.get(job.id)) for job in jobs]
 
 
@@ -233,6 +242,8 @@ class Refusals:
             "tgt": job.request.tgt_lang,
             "reason": str(Veto.CAPACITY_EXCEEDED) if full else surveyed.reason,
         }
+        if error is ErrorCode.UNSUPPORTED_FEATURE:
+            details["features"] = job.key.features.names
         if surveyed.missing_types:
             details["missing_types"] = {kind: str(why) for kind, why in surveyed.missing_types.items()}
         return details
@@ -243,11 +254,10 @@ class Refusals:
         if self._credit < 0:
             return _NOT_LOOKED
         self._credit -= len(self._fleet.nodes)
-        audio_s = job.audio.seconds if job.audio is not None else 0.0
-        candidates = _candidates(self._fleet, job.key, 0, audio_s)
+        candidates = _candidates(self._fleet, job.key, 0, job.seconds)
         for candidate in candidates:
             if candidate.veto is not None:
-                self._fleet.nodes[candidate.node_id].no_work[candidate.veto] += 1
+                self._fleet.nodes[candidate.node_id].passed_over(candidate.veto, candidate.missing_types)
         if len(self._shared) >= MAX_SHARED:
             self._shared.clear()
         surveyed = replace(_summed_up(candidates), candidates=[])
@@ -273,15 +283,19 @@ def _standing_veto(node: Node, key: Key, missing: dict[str, WhyNot]) -> Veto | N
         return Veto.STATUS_NOT_READY
     if not node.has_gpu and (rules.require_gpu == "always" or (rules.require_gpu != "never" and missing)):
         return Veto.GPU_UNAVAILABLE
-    if not node.accepts_public:
+    if key.node and key.node != node.id:
+        return Veto.NOT_PAIRED
+    if not key.node and not node.accepts_public:
         return Veto.NOT_IN_PUBLIC_POOL
     if missing:
         return Veto.MODEL_NOT_AVAILABLE
+    if key.features & ~node.features:
+        return Veto.FEATURE_UNSUPPORTED
     return _language_veto(node.languages, key)
 
 
 def _language_veto(languages: Languages, key: Key) -> Veto | None:
-    src, tgt, needs, two_way = key
+    src, tgt, needs, two_way = key[:4]
     if languages.serve(src, tgt, needs) and (not two_way or languages.serve(tgt, src, needs)):
         return None
     if not needs & Services.NMT:
@@ -328,6 +342,8 @@ def _attempt(attempt: Attempt, created_at: float) -> dict[str, object]:
         "wire_job_id": attempt.wire_job_id,
         "wire_session_id": attempt.wire_session_id,
         "state": attempt.state.name.lower(),
+        "chosen": attempt.chosen,
+        "features": attempt.features.names,
         "end": attempt.end,
         "sent_s": round(attempt.sent_at - created_at, 3),
         "ended_s": round(ended_at - created_at, 3) if ended_at is not None else None,

@@ -11,15 +11,19 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from linguad.core.deadlines import Deadlines
+from linguad.core.health import Status
 from linguad.core.ids import Ids
-from linguad.core.node import ANY, Key, Node, NodeRules, Status
+from linguad.core.key import ANY, Features, Key
+from linguad.core.node import Node
+from linguad.core.rules import NodeRules
 from linguad.core.services import Services
 from linguad.core.speed import Speeds
 from linguad.errors import ErrorCode, WireError
 from linguad.pools import NodeTable, fnv1a64
-from linguad.wire.common import PipelineConfig
+from linguad.wire.common import PipelineConfig, ServiceTimings
 from linguad.wire.language import AUTO, normalize
 from linguad.wire.node import NodeHeartbeat, NodeRegister
+from linguad.wire.override import Override
 
 GPU_QUEUE_TASK_S = 3.0
 """Audio seconds one task in a node's GPU queue stands for (resolution 31)."""
@@ -33,6 +37,15 @@ OVERLOAD_PENALTY_S = 5.0
 MAX_NODE_ID_CHARS = 128
 MAX_OFFLINE_NODES = 10_000
 """Records of nodes that are gone; the oldest is forgotten for a new one."""
+
+MAX_AMONG = 8
+"""Possible source languages of a job that are looked at."""
+
+STANDSTILL_S = 1.0
+"""A timer that fires so much too late tells that our own process stood still."""
+
+MAX_KEYS = 20_000
+"""Keys in the index; for one more the oldest is dropped, to be built anew when a job asks for it."""
 
 MAX_UNSERVED_KEYS = 10_000
 """Remembered keys nobody serves; a bound, not a tuning value."""
@@ -58,6 +71,7 @@ class Fleet:
         self._languages: Counter[str] = Counter()
         self._counted: dict[int, set[str]] = {}
         self._marks: Deadlines[tuple[str, str]] = Deadlines()
+        self._scanned_at: float | None = None
 
     def register(self, message: NodeRegister, connection: int, now: float) -> Node:
         """Take a node in (node-protocol 3.2, 3.3); `connection` is the generation number of its socket.
@@ -72,17 +86,15 @@ class Fleet:
                 "capability_schema_version must be 2.0",
                 "capability_schema_version",
             )
-        if self.rules.require_gpu == "always" and not (message.hardware and message.hardware.gpus):
-            raise WireError(
-                ErrorCode.NO_GPU_AVAILABLE, "this server takes only nodes with a GPU", "hardware.gpus"
-            )
+        if not (message.hardware and message.hardware.gpus):
+            self._refuse_without_gpu(message)
         node_id = self._usable_id(message.node_id)
         node = self.nodes.get(node_id)
         if node is None:
             if len(self.nodes) >= self.rules.max_nodes:
                 raise WireError(ErrorCode.NODE_OVERLOADED, "this server has as many nodes as it may have")
             node = self.nodes[node_id] = Node(node_id, self.rules, now)
-            row = self._rows[node_id] = self.table.add_node(node_id, node.cap)
+            row = self._rows[node_id] = self.table.add_node(node_id, node.slots)
             self._by_row[row] = node
             self._members[row] = set()
         self._offline.pop(node_id, None)
@@ -114,13 +126,15 @@ class Fleet:
             self._forget(self.nodes[next(iter(self._offline))])
         return True
 
-    def job_ended(self, row: int, *, usable: bool, blame: bool) -> None:
+    def job_ended(self, row: int, now: float, *, usable: bool, blame: bool) -> None:
         """Tell a node's health what became of an attempt."""
         node = self._by_row[row]
+        before = node.status, node.slots
         if usable:
-            node.job_done()
+            node.health.job_answered()
         elif blame:
-            node.job_failed()
+            node.health.job_failed(now)
+        if (node.status, node.slots) != before:
             self._sync(node)
 
     def mark_unavailable(self, row: int, service_id: str, now: float) -> bool:
@@ -153,24 +167,45 @@ class Fleet:
         if node is not None:
             node.last_answer_at = now
 
-    def answered(self, row: int, key: Key, audio_s: float, processing_s: float, response_s: float) -> None:
+    def answered(
+        self,
+        row: int,
+        key: Key,
+        audio_s: float,
+        processing_s: float,
+        response_s: float,
+        timings: ServiceTimings | None = None,
+    ) -> None:
         """Learn from a usable answer: audio and the node's own time, and how long we waited for it."""
         node = self._by_row.get(row)
         if node is None:
             return
-        speed = self.speeds.learn(node.id, key, audio_s, processing_s, response_s)
-        if key in self._members[row]:
-            self.table.set_speed(self._keys[key], row, speed)
+        if timings is not None:
+            self.speeds.learn_stages(node.id, key.work, audio_s, timings)
+        self.speeds.learn(node.id, key.work, audio_s, processing_s, response_s)
+        for served in (key, key.work) if key.features or key.node else (key,):
+            if served in self._members[row]:
+                self.table.set_speed(self._keys[served], row, self._speed(node, served))
 
     def scan(self, now: float) -> list[Node]:
-        """Nodes whose heartbeats stopped; degrades those that never got healthy, forgets those long gone."""
+        """Nodes whose heartbeats stopped; degrades those that never got healthy, forgets those long gone.
+
+        After a standstill of our own process nodes get until the next look: heartbeats may lie unread.
+        """
+        before, self._scanned_at = self._scanned_at, now
+        stood_still = before is not None and now - before > self.rules.scan_interval_s + STANDSTILL_S
         for node in list(self.nodes.values()):
             if node.warmed_up_too_long(now):
-                node.status = Status.DEGRADED
+                node.health.warmed_up_too_long()
                 self._sync(node)
             elif not node.online and now - node.last_heartbeat_at > self.rules.record_retention_s:
                 self._forget(node)
-        return [node for node in self.nodes.values() if node.overdue(now)]
+        overdue = [node for node in self.nodes.values() if node.overdue(now)]
+        if not stood_still:
+            return overdue
+        for node in overdue:
+            node.last_heartbeat_at = now - self.rules.heartbeat_timeout_s
+        return []
 
     def slots_used(self, node_id: str) -> int:
         """Slots of a node that attempts hold."""
@@ -187,7 +222,7 @@ class Fleet:
     def fits(self, row: int, key: Key) -> bool:
         """Whether the node of a row can do the jobs of a key."""
         node = self._by_row.get(row)
-        return node is not None and (key in self._members[row] or self._fits(node, key))
+        return node is not None and (key in self._members[row] or node.fits(key))
 
     def route(self, routing_key: str) -> int:
         """The hash that chooses the preferred pool of a session."""
@@ -200,19 +235,49 @@ class Fleet:
         pipeline: PipelineConfig,
         lang_a: str | None = None,
         lang_b: str | None = None,
+        *,
+        among: Sequence[str] = (),
+        speakers: bool = False,
+        features: Features = Features.NONE,
+        node: str = "",
     ) -> Key:
-        """The index key of a job (resolution 33); two-way if only the pair of languages is known."""
-        needs = Services.needed(pipeline)
+        """What a job asks of a node (resolution 33); two-way if only the pair of languages is known.
+
+        Of an unknown source `among` others it asks for the first that somebody serves. To tell `speakers`
+        apart needs the tone service. `features` and `node` narrow down who fits.
+        """
+        needs = Services.needed(pipeline) | (Services.TONE if speakers else Services.NONE)
         source, target = normalize(src), normalize(tgt)
+
+        def asked(src: str, tgt: str, *, two_way: bool = False) -> Key:
+            return Key(src, tgt, needs, two_way, features, node)
+
         if not needs & Services.NMT:
-            return Key(ANY if source == AUTO else source, ANY, needs)
+            return asked(ANY if source == AUTO else source, ANY)
         if source != AUTO:
-            return Key(source, target, needs)
+            return asked(source, target)
         if lang_a and lang_b:
-            first, second = sorted((normalize(lang_a), normalize(lang_b)))
-            key = Key(first, second, needs, two_way=True)
-            return key if self.handle(key) is not None else Key(normalize(lang_a), normalize(lang_b), needs)
-        return Key(ANY, target, needs)
+            a, b = normalize(lang_a), normalize(lang_b)
+            both_ways = asked(*sorted((a, b)), two_way=True)
+            return both_ways if self.serves(both_ways) else asked(a, b)
+        possible = [asked(code, target) for code in map(normalize, among[:MAX_AMONG]) if code != AUTO]
+        served = [key for key in possible if self.serves(key)]
+        with_room = [key for key in served if self.has_room(key)]
+        return (with_room or served or possible or [asked(ANY, target)])[0]
+
+    def serves(self, key: Key) -> bool:
+        """Whether a registered node fits a key, whatever its state."""
+        if key.node:
+            node = self.nodes.get(key.node)
+            return node is not None and node.fits(key)
+        return self.handle(key) is not None
+
+    def has_room(self, key: Key) -> bool:
+        """Whether a job of a key would find a free slot now."""
+        if key.node:
+            return self.has_ready(key) and self.slots_used(key.node) < self.nodes[key.node].slots
+        handle = self.handle(key)
+        return handle is not None and self.table.free(handle) > 0
 
     def handle(self, key: Key) -> int | None:
         """The table's handle of a key, or None while no registered node serves it."""
@@ -221,12 +286,14 @@ class Fleet:
             return handle
         if any(side != ANY and side not in self._languages for side in (key.src, key.tgt)):
             return None
-        rows = [row for row, node in self._by_row.items() if self._fits(node, key)]
+        rows = [row for row, node in self._by_row.items() if node.fits(key)]
         if not rows:
             if len(self._unserved) >= MAX_UNSERVED_KEYS:
                 self._unserved.clear()
             self._unserved.add(key)
             return None
+        if len(self._keys) >= MAX_KEYS:
+            self._drop(next(iter(self._keys)))
         handle = self._keys[key] = self.table.add_key()
         self._rows_of[key] = set()
         for row in rows:
@@ -237,6 +304,8 @@ class Fleet:
         self, key: Key, route: int, audio_s: float, exclude: Sequence[int] = (), sticky: int = -1
     ) -> int | None:
         """Choose a node for a job and take one of its slots; None when nobody is free."""
+        if key.node:
+            return self._paired(key, audio_s, exclude)
         handle = self.handle(key)
         if handle is None:
             return None
@@ -251,23 +320,62 @@ class Fleet:
         handle = self._keys.get(key)
         if handle is not None:
             return self.table.explain(handle, route, audio_s, exclude, sticky)
-        rows = [row for row, node in self._by_row.items() if self._fits(node, key)]
+        rows = [row for row, node in self._by_row.items() if node.fits(key)]
         if not rows:
             return []
         handle = self.table.add_key()
         for row in rows:
-            self.table.join(handle, row, self.speeds.of(self._by_row[row].id, key))
+            self.table.join(handle, row, self._speed(self._by_row[row], key))
         found = self.table.explain(handle, route, audio_s, exclude, sticky)
         self.table.remove_key(handle)
         return found
 
     def has_ready(self, key: Key, besides: Collection[int] = ()) -> bool:
         """Whether a ready node fits a key, busy or not, that is none of these rows."""
+        if key.node:
+            node, row = self.nodes.get(key.node), self._rows.get(key.node)
+            return node is not None and node.status is Status.READY and node.fits(key) and row not in besides
         if self.handle(key) is None:
             return False
         return any(
             self._by_row[row].status is Status.READY and row not in besides for row in self._rows_of[key]
         )
+
+    def override(self, node_id: str, said: Override) -> Node:
+        """Take an operator's word about a known node; its place in the table follows at once.
+
+        Raises KeyError if there is no such node.
+        """
+        node = self.nodes[node_id]
+        reweighted = said.weight != node.override.weight
+        node.override = said
+        self._sync(node)
+        if reweighted:
+            row = self._rows[node_id]
+            for key in self._members[row]:
+                self.table.set_speed(self._keys[key], row, self._speed(node, key))
+        return node
+
+    def _refuse_without_gpu(self, message: NodeRegister) -> None:
+        if self.rules.require_gpu == "always":
+            problem = "this server takes only nodes with a GPU"
+        elif self.rules.require_gpu == "declared" and any(
+            service.device == "gpu" for service in message.installed_services or ()
+        ):
+            problem = "this node says that services run on a GPU, and lists none"
+        else:
+            return
+        raise WireError(ErrorCode.NO_GPU_AVAILABLE, problem, "hardware.gpus")
+
+    def _paired(self, key: Key, audio_s: float, exclude: Sequence[int]) -> int | None:
+        """A slot of the one node that a paired session may use; such keys are in no index."""
+        row = self._rows.get(key.node)
+        if row is None or row in exclude or not self._by_row[row].fits(key):
+            return None
+        return row if self.table.take(row, audio_s) else None
+
+    def _speed(self, node: Node, key: Key) -> float:
+        return self.speeds.of(node.id, key.work) * node.weight
 
     def _forget(self, node: Node) -> None:
         """Drop the record of an offline node; it left its keys and gave back its slots when it was lost."""
@@ -285,11 +393,6 @@ class Fleet:
             pass
         return fresh
 
-    def _fits(self, node: Node, key: Key) -> bool:
-        if not node.online or not node.fits(key.src, key.tgt, key.needs):
-            return False
-        return not key.two_way or node.fits(key.tgt, key.src, key.needs)
-
     def _index(self, node: Node) -> None:
         """Let the node join the keys it fits now and leave the others."""
         self._unserved.clear()
@@ -297,7 +400,7 @@ class Fleet:
         self._count_languages(row, node.languages.codes)
         joined = self._members[row]
         for key, handle in list(self._keys.items()):
-            fits = self._fits(node, key)
+            fits = node.fits(key)
             if fits and key not in joined:
                 self._join(key, handle, row)
             elif not fits and key in joined:
@@ -305,8 +408,13 @@ class Fleet:
                 joined.discard(key)
                 self._rows_of[key].discard(row)
                 if not self._rows_of[key]:
-                    self.table.remove_key(handle)
-                    del self._keys[key], self._rows_of[key]
+                    self._drop(key)
+
+    def _drop(self, key: Key) -> None:
+        """Take a key out of the index; the next job that asks for it builds it anew."""
+        for row in self._rows_of.pop(key):
+            self._members[row].discard(key)
+        self.table.remove_key(self._keys.pop(key))
 
     def _count_languages(self, row: int, codes: set[str]) -> None:
         before = self._counted.get(row, set())
@@ -318,7 +426,7 @@ class Fleet:
         self._counted[row] = codes
 
     def _join(self, key: Key, handle: int, row: int) -> None:
-        self.table.join(handle, row, self.speeds.of(self._by_row[row].id, key))
+        self.table.join(handle, row, self._speed(self._by_row[row], key))
         self._members[row].add(key)
         self._rows_of[key].add(row)
 
@@ -326,7 +434,7 @@ class Fleet:
         """Bring the table's row in step with the record."""
         row = self._rows[node.id]
         usage = node.usage
-        self.table.set_cap(row, node.cap)
+        self.table.set_cap(row, node.slots)
         self.table.set_ready(row, node.status is Status.READY)
         busiest = max(usage.cpu_percent or 0.0, usage.mem_percent or 0.0, usage.gpu_percent or 0.0)
         penalty_s = OVERLOAD_PENALTY_S if busiest >= self.rules.resource_threshold else 0.0

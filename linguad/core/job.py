@@ -15,8 +15,8 @@ from enum import Enum, IntEnum, StrEnum
 
 from msgspec import Struct, field
 
+from linguad.core.key import Features, Key
 from linguad.core.lanes import Lane
-from linguad.core.node import Key
 from linguad.core.utterance import Audio, CutReason
 from linguad.errors import ErrorCode
 from linguad.wire.common import FeatureFlags, PipelineConfig
@@ -55,6 +55,10 @@ class JobRequest(Struct, frozen=True, kw_only=True):
     tenant: str = DIRECT
     """Who is charged and whose turn it is; not the label the client gave itself (resolution 41)."""
     last_client_ms: int | None = None
+    node_id: str = ""
+    """The only node it may go to: that of a paired session (resolution 22)."""
+    answer_by: float | None = None
+    """When whoever asked stops waiting, monotonic s; an attempt leaves time for another (resolution 24)."""
 
 
 class AttemptState(IntEnum):
@@ -81,6 +85,23 @@ class AttemptEnd(StrEnum):
     SUPERSEDED = "superseded"
 
 
+class Chosen(StrEnum):
+    """Why an attempt went to its node."""
+
+    TURN = "turn"
+    """The node has earlier slices of the same turn, or audio that belongs to it."""
+    SESSION = "session"
+    """It is the session's node, and none was clearly better."""
+    BEST = "best"
+    """It had the smallest expected finish of those that were compared."""
+    PAIRED = "paired"
+    """The session asked for it."""
+    AGAIN = "again"
+    """It failed this job before, and there was no other."""
+    HEDGE = "hedge"
+    """The first node takes suspiciously long."""
+
+
 class Attempt(Struct, kw_only=True, eq=False):
     """One dispatch of a job; mutable: `state`, `end`, and whether it holds a slot of its node."""
 
@@ -90,6 +111,11 @@ class Attempt(Struct, kw_only=True, eq=False):
     wire_job_id: str
     wire_session_id: str
     sent_at: float
+    deadline: float
+    """When it is given up, monotonic s."""
+    chosen: Chosen
+    features: Features = Features.NONE
+    """Those of the abilities the job asks for that the node claims."""
     state: AttemptState = AttemptState.DISPATCHED
     end: AttemptEnd | None = None
     ended_at: float | None = None
@@ -136,6 +162,8 @@ class Outcome(Struct, frozen=True, kw_only=True):
     """What a job came to: a result to deliver, or the reason why there is none."""
 
     result: JobResult | None = None
+    attempt: Attempt | None = None
+    """The attempt that brought the result."""
     missing: MissingReason | None = None
     error: ErrorCode | None = None
     details: dict[str, object] | None = None
@@ -151,12 +179,20 @@ class Job(Struct, kw_only=True, eq=False):
     lane: Lane
     audio: Audio | None
     """Kept for another attempt; let go when the job is over."""
+    seconds: float
+    """Length of its audio."""
     created_at: float
+    wanted: Features = Features.NONE
+    """Abilities it asks for."""
     status: JobStatus = JobStatus.PENDING
     attempts: list[Attempt] = field(default_factory=list)
     next_number: int = 1
     outcome: Outcome | None = None
     finished_at: float = 0.0
+    hedge_at: float | None = None
+    """When a second attempt beside the first is due."""
+    heard: bool = False
+    """It is a slice whose text came; the translation comes with the end of its turn."""
     renamed: bool = False
     """A node refused its names once, so it was sent under others (node-protocol 6.6)."""
     excluded_rows: list[int] = field(default_factory=list)
@@ -168,10 +204,9 @@ class Job(Struct, kw_only=True, eq=False):
             self.excluded_rows.append(row)
 
     @property
-    def current(self) -> Attempt | None:
-        """The attempt whose result ends the job, if one is open."""
-        last = self.attempts[-1] if self.attempts else None
-        return last if last is not None and last.open else None
+    def open_attempts(self) -> list[Attempt]:
+        """Attempts whose result ends the job in the ordinary way; two at most, if it was hedged."""
+        return [attempt for attempt in self.attempts[-2:] if attempt.open]
 
     @property
     def deferrable(self) -> bool:

@@ -11,14 +11,23 @@ from linguad.core.assignment import assign_message
 from linguad.core.attempts import Attempts
 from linguad.core.deadlines import Deadlines
 from linguad.core.fleet import Fleet
-from linguad.core.job import Job, JobStatus
-from linguad.core.lanes import Lane
+from linguad.core.hedging import Hedging
+from linguad.core.job import Attempt, Chosen, Job, JobRequest, JobStatus
+from linguad.core.key import Features, Key
+from linguad.core.lanes import KEEPS_BELOW_S, Lane
 from linguad.core.rules import JobRules
+from linguad.core.utterance import CutReason
 from linguad.core.waiting import WaitingRoom
 from linguad.pools import MAX_EXCLUDED
 
 TURN_OVERFLOW_SLOTS = 2
 """Slots above its cap a node may give to slices of a turn it has begun (resolution 26)."""
+
+LAST_CHANCE = 0.5
+"""Part of the time until `answer_by` an attempt may take, so that another one is possible (resolution 24)."""
+
+Choice = tuple[int, Chosen]
+"""A row with a slot taken, and why it is this one."""
 
 
 class Placement:
@@ -30,7 +39,23 @@ class Placement:
         self.waiting = WaitingRoom()
         self._attempts = attempts
         self._deadlines = deadlines
+        self._hedging = Hedging(rules.hedge_percent, rules.hedge_part)
         self._stirred: dict[str, None] = {}
+
+    def key_of(self, request: JobRequest) -> Key:
+        """What a job asks of a node; for a two-way job it depends on who is there."""
+        wanted = Features.of(request.features)
+        return self._fleet.key(
+            request.src_lang,
+            request.tgt_lang,
+            request.pipeline,
+            request.lang_a,
+            request.lang_b,
+            among=request.auto_langs or (),
+            speakers=bool(wanted & Features.SPEAKER_IDENTIFICATION),
+            features=wanted if self._rules.requires_features(request.tenant) else Features.NONE,
+            node=request.node_id,
+        )
 
     def full_for(self, tenant: str) -> bool:
         """Whether another job of this tenant may not wait."""
@@ -41,6 +66,8 @@ class Placement:
         """Let a job wait for a node; `settle` gives it one if it is its lane's turn and one is free."""
         job.status = JobStatus.PENDING
         wait_until = min(now + self._rules.pending_timeout_s, job.created_at + self._rules.max_age_s)
+        if job.request.answer_by is not None:
+            wait_until = min(wait_until, max(now, job.request.answer_by))
         self._deadlines.set(job.id, wait_until)
         self.waiting.add(job)
         self._stirred[job.request.lane] = None
@@ -54,49 +81,37 @@ class Placement:
             self._advance(lane, now, actions)
         return actions
 
-    def _advance(self, lane: str, now: float, actions: list[Action]) -> None:
-        """Send as many waiting jobs of a lane as have a free node, in order."""
-        while (job := self.waiting.head(lane)) is not None and self._send(job, now, actions):
-            pass
-
-    def _send(self, job: Job, now: float, actions: list[Action]) -> bool:
-        audio = job.audio
-        assert audio is not None, "a job keeps its audio until it is over"
-        lane = job.lane
-        if now - lane.used_at > self._rules.lane_idle_s:
-            lane.row = -1
-        row = self._choose(job, lane, audio.seconds)
+    def hedge(self, job: Job, now: float, actions: list[Action]) -> None:
+        """Send a job that takes suspiciously long to another node too, if budget and fleet allow."""
+        job.hedge_at = None
+        if not self._hedging.affordable or job.key.node:
+            return
+        busy = [attempt.row for attempt in job.open_attempts]
+        excluded = [*job.excluded_rows, *busy][-MAX_EXCLUDED:]
+        row = self._fleet.select(job.key, job.lane.route, job.seconds, excluded)
         if row is None:
-            return False
-        self.waiting.send(job)
+            return
+        self._hedging.spend()
         index, turn_id = job.request.utterance_index, job.request.turn_id
-        job.next_number = lane.number_for(index, turn_id, job.next_number)
-        attempt = self._attempts.start(job, row, now)
-        job.status = JobStatus.ASSIGNED
-        lane.sent(index, turn_id, attempt.number, row, now)
-        node = self._fleet.node_at(row)
-        limit_s = self._rules.running_timeout_s(audio.seconds)
-        learned_s = self._fleet.speeds.deadline_s(node.id, job.key)
-        self._deadlines.set(job.id, now + (limit_s if learned_s is None else min(limit_s, learned_s)))
-        actions.append(Assign(job, attempt, assign_message(job, attempt, node)))
-        actions.append(Progress(job, "DISPATCHED"))
-        return True
+        job.next_number = job.lane.number_for(index, turn_id, max(2, job.next_number))
+        self._assign(job, row, Chosen.HEDGE, now, actions)
 
-    def _choose(self, job: Job, lane: Lane, audio_s: float) -> int | None:
-        """A row with a slot taken: the turn's own node, else the best, else one that failed before."""
-        if (
-            lane.turn_id == job.request.turn_id
-            and lane.row not in job.excluded_rows
-            and self._fleet.fits(lane.row, job.key)
-            and self._fleet.table.take(lane.row, audio_s, TURN_OVERFLOW_SLOTS)
-        ):
-            return lane.row
-        sticky = lane.row if self._rules.sticky else -1
-        failed = job.excluded_rows
-        row = self._fleet.select(job.key, lane.route, audio_s, failed[-MAX_EXCLUDED:], sticky)
-        if row is None and failed and not self._fleet.has_ready(job.key, besides=failed):
-            row = self._fleet.select(job.key, lane.route, audio_s)
-        return row
+    def watch(self, job: Job) -> None:
+        """Be woken when the next thing is due for a job with open attempts."""
+        times = [attempt.deadline for attempt in job.open_attempts]
+        if job.hedge_at is not None:
+            times.append(job.hedge_at)
+        self._deadlines.set(job.id, min(times))
+
+    def reconsider(self) -> None:
+        """A node offers less than before: jobs that waited for both directions may be content with one."""
+        for key in self.waiting.keys():  # noqa: SIM118 -- a snapshot, not a dict
+            if key.two_way and not self._fleet.serves(key):
+                for job in self.waiting.jobs(key):
+                    self.waiting.remove(job)
+                    job.key = self.key_of(job.request)
+                    self.waiting.add(job)
+                    self._stirred[job.request.lane] = None
 
     def withdraw(self, job: Job) -> None:
         """A job waits no more, though no node was found."""
@@ -121,3 +136,81 @@ class Placement:
                     self._advance(job.request.lane, now, actions)
                 elif not job.excluded_rows:
                     break
+
+    def _advance(self, lane: str, now: float, actions: list[Action]) -> None:
+        """Send as many waiting jobs of a lane as have a free node, in order."""
+        while (job := self.waiting.head(lane)) is not None and self._send(job, now, actions):
+            pass
+
+    def _send(self, job: Job, now: float, actions: list[Action]) -> bool:
+        lane, request = job.lane, job.request
+        if now - lane.used_at > self._rules.lane_idle_s:
+            lane.row = -1
+        choice = self._choose(job, lane, now)
+        if choice is None:
+            return False
+        row, chosen = choice
+        self.waiting.send(job)
+        index, turn_id = request.utterance_index, request.turn_id
+        moves = row != lane.row and self._rules.affinity_of(request.tenant) != "session" and lane.row >= 0
+        if moves or lane.would_miss(row, index):
+            lane.begin_segment()
+        job.next_number = lane.number_for(index, turn_id, job.next_number)
+        job.status = JobStatus.ASSIGNED
+        attempt = self._assign(job, row, chosen, now, actions)
+        may_keep = request.reason is CutReason.TIMEOUT and job.seconds < KEEPS_BELOW_S
+        lane.follow(turn_id, attempt.number, row, now, may_keep=may_keep)
+        return True
+
+    def _assign(self, job: Job, row: int, chosen: Chosen, now: float, actions: list[Action]) -> Attempt:
+        deadline = self._deadline(job, row, now)
+        attempt = self._attempts.start(job, row, chosen, deadline, now)
+        job.lane.sent(job.request.utterance_index, attempt.number, row, now)
+        if chosen is not Chosen.HEDGE and not job.deferrable:
+            job.hedge_at = self._hedging.earn(now, deadline)
+        self.watch(job)
+        actions.append(Assign(job, attempt, assign_message(job, attempt, self._fleet.node_at(row))))
+        actions.append(Progress(job, "DISPATCHED"))
+        return attempt
+
+    def _deadline(self, job: Job, row: int, now: float) -> float:
+        limit_s = self._rules.running_timeout_s(job.seconds)
+        learned_s = self._fleet.speeds.deadline_s(self._fleet.node_at(row).id, job.key.work)
+        if learned_s is not None:
+            limit_s = min(limit_s, learned_s)
+        if job.request.answer_by is not None:
+            limit_s = min(limit_s, max(0.0, job.request.answer_by - now) * LAST_CHANCE)
+        return now + limit_s
+
+    def _choose(self, job: Job, lane: Lane, now: float) -> Choice | None:
+        """The turn's own node, else the best, else one that failed before."""
+        fleet, failed, affinity = self._fleet, job.excluded_rows, self._rules.affinity_of(job.request.tenant)
+        bound = lane.turn_id == job.request.turn_id or (affinity != "session" and now < lane.held_until)
+        if (
+            bound
+            and lane.row not in failed
+            and fleet.fits(lane.row, job.key)
+            and fleet.table.take(lane.row, job.seconds, TURN_OVERFLOW_SLOTS)
+        ):
+            return lane.row, Chosen.TURN
+        sticky = lane.row if affinity == "session" else -1
+        avoided = lane.recent(now - self._rules.spread_window_s) if affinity == "spread" else []
+        row = self._select(job, [*failed[-MAX_EXCLUDED:], *avoided], sticky)
+        if row is None and avoided:
+            row = self._select(job, failed[-MAX_EXCLUDED:], sticky)
+        if row is not None:
+            chosen = Chosen.PAIRED if job.key.node else Chosen.SESSION if row == sticky else Chosen.BEST
+            return row, chosen
+        if failed and not fleet.has_ready(job.key, besides=failed):
+            row = fleet.select(job.key, lane.route, job.seconds)
+        return None if row is None else (row, Chosen.AGAIN)
+
+    def _select(self, job: Job, excluded: list[int], sticky: int) -> int | None:
+        """The best row; among those that claim the abilities asked for, if one of them is free."""
+        excluded, route = excluded[:MAX_EXCLUDED], job.lane.route
+        if job.wanted and not job.key.features and not job.key.node:
+            preferred = job.key._replace(features=job.wanted)
+            row = self._fleet.select(preferred, route, job.seconds, excluded, sticky)
+            if row is not None:
+                return row
+        return self._fleet.select(job.key, route, job.seconds, excluded, sticky)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from linguad.core.job import Job, JobRequest, MissingReason, Outcome
 from linguad.errors import ErrorCode
-from linguad.wire.common import ServiceTimings
+from linguad.wire.common import ExtraResult, ServiceTimings
 from linguad.wire.node import JobResult
 from linguad.wire.session import (
     MissingResult,
@@ -29,6 +31,10 @@ def translation_result(
     request = job.request
     breakdown = _time_breakdown(job, outcome, result, now)
     processing_ms = None if result.processing_time_ms is None else round(result.processing_time_ms)
+    extra, attempt = result.extra, outcome.attempt
+    if job.wanted:
+        applied = attempt.features.names if attempt else []
+        extra = replace(extra or ExtraResult(), features_applied=applied)
     timings = result.extra.service_timings if result.extra else None
     if timings is None and processing_ms is not None:
         timings = ServiceTimings(total_ms=processing_ms)
@@ -44,7 +50,7 @@ def translation_result(
         tts_audio=result.tts_audio or "",
         tts_format=result.tts_format or "pcm16",
         trace_id=request.trace_id,
-        extra=result.extra,
+        extra=extra,
         service_timings=timings,
         network_timings=NetworkTimings(
             web_to_scheduler_ms=uplink_ms,
@@ -130,7 +136,7 @@ def _elapsed_ms(job: Job, now: float) -> int:
 
 def _time_breakdown(job: Job, outcome: Outcome, result: JobResult, now: float) -> TimeBreakdown:
     request = job.request
-    sent_at = job.attempts[-1].sent_at if job.attempts else job.created_at
+    sent_at = outcome.attempt.sent_at if outcome.attempt else job.created_at
     away_ms = max(0.0, (outcome.received_at - sent_at) * 1000)
     node_ms = min(away_ms, result.processing_time_ms or 0.0)
     return TimeBreakdown(

@@ -1,10 +1,39 @@
-"""Limits of jobs, as the core wants them: seconds and counts (node-protocol 6.5, 9)."""
+"""Limits of nodes and jobs, as the core wants them: seconds and counts (node-protocol 6.5, 9)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import ceil
+from typing import Literal
 
 from msgspec import Struct
+
+from linguad.core.services import MarkRules
+from linguad.wire.override import Override
+
+Affinity = Literal["session", "turn", "spread"]
+"""How long a session stays with a node (resolution 25)."""
+
+
+class NodeRules(Struct, frozen=True, kw_only=True):
+    """Health of nodes; seconds and counts (node-protocol 9)."""
+
+    heartbeat_timeout_s: float = 45.0
+    scan_interval_s: float = 5.0
+    warmup_timeout_s: float = 60.0
+    health_check_count: int = 1
+    failure_window: int = 5
+    failure_count: int = 3
+    consecutive_failure_count: int = 3
+    quarantine_s: float = 30.0
+    quarantine_max_s: float = 600.0
+    require_gpu: str = "never"
+    max_concurrent_jobs: int = 4
+    record_retention_s: float = 300.0
+    marks: MarkRules = MarkRules()
+    max_nodes: int = 100_000
+    resource_threshold: float = 95.0
+    overrides: Mapping[str, Override] = {}
 
 
 class JobRules(Struct, frozen=True, kw_only=True):
@@ -22,9 +51,30 @@ class JobRules(Struct, frozen=True, kw_only=True):
     late_result_s: float = 30.0
     max_waiting: int = 10_000
     max_waiting_per_tenant: int = 1_000
-    sticky: bool = True
+    affinity: Affinity = "session"
+    spread_tenants: frozenset[str] = frozenset()
+    """Tenants whose jobs are spread whatever `affinity` says."""
+    spread_window_s: float = 30.0
+    require_features: bool = False
+    require_features_tenants: frozenset[str] = frozenset()
+    """Tenants who get no result without the features they ask for, whatever `require_features` says."""
+    pairing_allow_fallback: bool = False
+    explained_jobs: int = 10_000
+    """Ended jobs that can be explained; without audio and without results."""
+    hedge_percent: float = 0.0
+    """Second attempts beside slow ones, of 100 jobs; 0 makes none."""
+    hedge_part: float = 0.8
+    """Part of its time that a job may take before it counts as slow."""
     deferred_release_s: float = 3.0
     lane_idle_s: float = 1800.0
+
+    def affinity_of(self, tenant: str) -> Affinity:
+        """How long the sessions of a tenant stay with a node."""
+        return "spread" if tenant in self.spread_tenants else self.affinity
+
+    def requires_features(self, tenant: str) -> bool:
+        """Whether the jobs of a tenant may only go to nodes with the features they ask for."""
+        return self.require_features or tenant in self.require_features_tenants
 
     def running_timeout_s(self, audio_s: float) -> float:
         """Time a node gets for this much audio (node-protocol 6.5)."""

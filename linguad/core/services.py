@@ -38,6 +38,11 @@ class Services(IntFlag):
             needed |= cls.SEMANTIC
         return needed
 
+    @property
+    def names(self) -> list[str]:
+        """The types as the wire writes them."""
+        return [str(kind.name).lower() for kind in Services if kind & self]
+
 
 class WhyNot(StrEnum):
     """Documented reasons why a node cannot do a type of service."""
@@ -108,7 +113,10 @@ class ServiceTable:
             own_reasons[kind] = WhyNot(capability.reason) if capability.reason in _DOCUMENTED else None
             if kind and not installed & kind:
                 installed |= kind
-                by_capability |= kind if capability.ready else Services.NONE
+                if capability.ready and device_counts("gpu"):
+                    by_capability |= kind
+                elif capability.ready:
+                    on_cpu |= kind
         self._marked &= self._types_of.keys() & running.keys()
         self._on_cpu, self._on_gpu, self._own_reasons = on_cpu, on_gpu, own_reasons
         self._types_of, self._by_capability, self.installed = running, by_capability, installed

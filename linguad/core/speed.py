@@ -12,7 +12,9 @@ from statistics import median
 
 from msgspec import Struct, field
 
-from linguad.core.node import Key
+from linguad.core.key import Key
+from linguad.core.services import Services
+from linguad.wire.common import ServiceTimings
 
 WEIGHT = 0.2
 """Weight of the newest answer in the moving average."""
@@ -32,6 +34,13 @@ DEADLINE_SLACK_S = 5.0
 """A learned deadline is 3 times the 95th percentile and 5 s, never below 15 s."""
 
 
+MAX_STAGES = 1_000
+"""Stages remembered of one node; a bound, not a tuning value."""
+
+Stage = tuple[str, str]
+"""A stage of the pipeline and what it works on: `asr` a language, `nmt` a pair `en>es`, `tts` a language."""
+
+
 class Experience(Struct):
     """What is known of one node for one key."""
 
@@ -46,6 +55,7 @@ class Speeds:
 
     def __init__(self) -> None:
         self._known: dict[Key, dict[str, Experience]] = {}
+        self._stages: dict[str, dict[Stage, float]] = {}
 
     def learn(self, node_id: str, key: Key, audio_s: float, processing_s: float, response_s: float) -> float:
         """A node answered; returns its speed from now on. Times of zero teach nothing about speed."""
@@ -59,13 +69,25 @@ class Speeds:
         known.answers.append(response_s)
         return known.speed
 
+    def learn_stages(self, node_id: str, key: Key, audio_s: float, timings: ServiceTimings) -> None:
+        """A node told how long each stage took."""
+        stages = self._stages.setdefault(node_id, {})
+        took = timings.asr_ms, timings.nmt_ms, timings.tts_ms
+        for stage, took_ms in zip(_stages(key), took, strict=True):
+            if took_ms and audio_s > 0 and (stage in stages or len(stages) < MAX_STAGES):
+                measured = audio_s * 1000 / took_ms
+                before = stages.get(stage, measured)
+                stages[stage] = before + WEIGHT * (measured - before)
+
     def of(self, node_id: str, key: Key) -> float:
-        """The speed a node is taken to have for a key."""
-        nodes = self._known.get(key)
-        if not nodes:
-            return UNKNOWN_SPEED
+        """The speed a node is taken to have for a key: its own, that of its stages together, the median."""
+        nodes = self._known.get(key, {})
         known = nodes.get(node_id)
-        return known.speed if known is not None else median(one.speed for one in nodes.values())
+        if known is not None:
+            return known.speed
+        if node_id in self._stages and (composed := self._composed(node_id, key)) is not None:
+            return composed
+        return median(one.speed for one in nodes.values()) if nodes else UNKNOWN_SPEED
 
     def deadline_s(self, node_id: str, key: Key) -> float | None:
         """How long a job may run on this node going by its past answers; None while too little is known."""
@@ -78,6 +100,7 @@ class Speeds:
 
     def forget(self, node_id: str) -> None:
         """The node is gone for good."""
+        self._stages.pop(node_id, None)
         for key in list(self._known):
             nodes = self._known[key]
             nodes.pop(node_id, None)
@@ -87,3 +110,24 @@ class Speeds:
     def table(self, node_id: str) -> dict[Key, float]:
         """Learned speeds of a node, for its page."""
         return {key: nodes[node_id].speed for key, nodes in self._known.items() if node_id in nodes}
+
+    def stages(self, node_id: str) -> dict[Stage, float]:
+        """Learned speeds of the stages of a node, for its page."""
+        return dict(self._stages.get(node_id, {}))
+
+    def _composed(self, node_id: str, key: Key) -> float | None:
+        """The speed of all stages of a key one after another; None if one of them is not known."""
+        needed = [
+            stage
+            for kind, stage in zip((Services.ASR, Services.NMT, Services.TTS), _stages(key), strict=True)
+            if key.needs & kind
+        ]
+        speeds = [self._stages[node_id].get(stage) for stage in needed]
+        if not speeds or key.needs & ~(Services.ASR | Services.NMT | Services.TTS):
+            return None
+        known = [speed for speed in speeds if speed is not None]
+        return 1 / sum(1 / speed for speed in known) if len(known) == len(speeds) else None
+
+
+def _stages(key: Key) -> tuple[Stage, Stage, Stage]:
+    return ("asr", key.src), ("nmt", f"{key.src}>{key.tgt}"), ("tts", key.tgt)

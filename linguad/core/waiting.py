@@ -15,7 +15,7 @@ from collections.abc import Callable, Container, Iterator
 from msgspec import Struct, field
 
 from linguad.core.job import Job
-from linguad.core.node import Key
+from linguad.core.key import Key
 
 QUANTUM_S = 10.0
 """Audio seconds a tenant may send in its turn: the longest utterance that streamed speech is cut into."""
@@ -73,6 +73,11 @@ class WaitingRoom:
         """Keys somebody waits for."""
         return list(self._queues)
 
+    def jobs(self, key: Key) -> list[Job]:
+        """All jobs of a key."""
+        queue = self._queues.get(key)
+        return queue.jobs() if queue is not None else []
+
     def offers(self, key: Key) -> Iterator[Job]:
         """Jobs of a key that may be sent now, in the order of fairness.
 
@@ -127,6 +132,9 @@ class _Queue:
         tenant = self._ring.get(job.request.tenant)
         return tenant is not None and job.id in tenant.jobs
 
+    def jobs(self) -> list[Job]:
+        return [job for tenant in self._ring.values() for job in tenant.jobs.values()]
+
     def add(self, job: Job) -> None:
         tenant = self._ring.get(job.request.tenant)
         if tenant is None:
@@ -164,7 +172,7 @@ class _Queue:
 
 
 def _cost_s(job: Job) -> float:
-    return job.audio.seconds if job.audio is not None else 0.0
+    return job.seconds
 
 
 def _utterance_index(job: Job) -> int:

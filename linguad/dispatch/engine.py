@@ -15,9 +15,11 @@ from linguad.core.actions import (
     Cancel,
     Deliver,
     Dropped,
+    Forgiven,
     Partial,
     Progress,
     ServiceMissing,
+    StoodStill,
 )
 from linguad.core.dispatch import Dispatch
 from linguad.core.job import AttemptEnd, Job, JobRequest, MissingReason, Outcome
@@ -155,6 +157,12 @@ class Engine:
             case ServiceMissing():
                 metrics.SERVICES_MISSING.inc()
                 logger.warning("service_missing", node=action.node_id, service=action.service_id)
+            case Forgiven():
+                metrics.FAILURES_FORGIVEN.labels(action.why).inc()
+                logger.info("failure_forgiven", node=action.node_id, why=action.why)
+            case StoodStill():
+                metrics.STANDSTILLS.inc()
+                logger.warning("stood_still", seconds=round(action.seconds, 3))
             case Dropped():
                 metrics.RESULTS_DROPPED.labels(action.why).inc()
                 logger.info("result_dropped", node=action.node_id, job=action.wire_job_id, why=action.why)
@@ -177,6 +185,9 @@ class Engine:
         metrics.JOBS_FINISHED.labels(outcome.missing or "completed").inc()
         if outcome.missing in (MissingReason.NO_NODE, MissingReason.OVERLOADED) and outcome.details:
             metrics.JOBS_REFUSED.labels(outcome.details["reason"]).inc()
+            missing = outcome.details.get("missing_types")
+            for kind, why in missing.items() if isinstance(missing, dict) else ():
+                metrics.MISSING_TYPES.labels(kind, why).inc()
         logger.info(
             "job_finished",
             session=job.request.session_id,

@@ -13,22 +13,32 @@ from msgspec.structs import replace
 from linguad import log, metrics
 from linguad.core.actions import Action
 from linguad.core.node import Node
+from linguad.core.standing import NOT_REGISTERED, why_idle
 from linguad.errors import CloseReason, ErrorCode, WireError
 from linguad.net.websocket import Link
-from linguad.wire import codec
+from linguad.wire import codec, documented
 from linguad.wire.node import (
+    HEARTBEAT_ACK,
+    HardwareInfo,
+    Heartbeat,
+    HeartbeatAck,
     JobAck,
     JobResult,
     JobStarted,
+    ModelNotAvailable,
     NodeAsrPartial,
     NodeError,
     NodeHeartbeat,
     NodeMessage,
     NodeRegister,
     NodeRegisterAck,
+    Register,
     RequestPairingCode,
     SchedulerError,
 )
+
+PONG_SECONDS = 2.0
+"""How long the owner of an id may take to show that it lives, before a newcomer gets it."""
 
 logger = log.get(__name__)
 
@@ -56,17 +66,30 @@ class FleetPort(Protocol):
         """A node told how far it is."""
         ...
 
+    def service_missing(self, node_id: str, service_id: str) -> None:
+        """A registered node lacks a service it reports as running."""
+        ...
+
     def connection_lost(self, node_id: str, connection: int) -> None:
         """A node's socket is gone."""
         ...
 
 
 class Connection(Struct, eq=False):
-    """A node's socket; `node_id` is "" until a registration was accepted."""
+    """A node's socket, and the record of the node once a registration was accepted."""
 
     link: Link
     generation: int
-    node_id: str = ""
+    node: Node | None = None
+    by_language: bool = False
+    """The node names no services, so its languages stand for them."""
+    wants_ack: bool = False
+    """Every heartbeat is to be answered."""
+
+    @property
+    def node_id(self) -> str:
+        """Id of the registered node, "" without one."""
+        return "" if self.node is None else self.node.id
 
 
 class Nodes:
@@ -98,16 +121,19 @@ class Nodes:
         try:
             with trio.CancelScope(deadline=trio.current_time() + self._register_timeout_s) as patience:
                 async for frame in link:
-                    self._take(connection, frame)
-                    if connection.node_id:
+                    await self._take(connection, frame)
+                    if connection.node is not None:
                         patience.deadline = inf
             if patience.cancelled_caught:
                 link.close(CloseReason.REGISTRATION_TIMEOUT)
         finally:
             self._lost(connection)
 
-    def _take(self, connection: Connection, frame: str | bytes) -> None:
-        """One frame of a node; no await, so its effects are complete before the next is read."""
+    async def _take(self, connection: Connection, frame: str | bytes) -> None:
+        """One frame of a node, whose effects are complete before the next is read.
+
+        Only a registration may wait, for the pong of another connection; all else has no await.
+        """
         try:
             message = codec.node_messages.decode(frame)
         except WireError as error:
@@ -118,44 +144,110 @@ class Nodes:
                 field=error.field,
                 reason=str(error),
             )
-            if not connection.node_id:
+            if connection.node is None:
                 self._reject(connection, error)
             return
         metrics.MESSAGES.labels("node", type(message).__struct_config__.tag).inc()
         if isinstance(message, NodeRegister):
-            self._register(connection, message)
-        elif connection.node_id:
-            self._registered(connection, message)
-        elif isinstance(message, JobResult):
-            self._fleet.result(message, message.node_id)
+            await self._register(connection, message)
+        elif connection.node is not None:
+            self._registered(connection, connection.node, message)
+        else:
+            self._anonymous(connection, message)
 
-    def _registered(self, connection: Connection, message: NodeMessage) -> None:
+    def _anonymous(self, connection: Connection, message: NodeMessage) -> None:
+        """A message before the registration; that of a job counts if its node had that job (1.1)."""
+        match message:
+            case JobResult():
+                self._fleet.result(message, message.node_id)
+            case ModelNotAvailable(node_id=str(node_id)) if message.job_id:
+                self._fleet.result(documented.failure(message, node_id), node_id)
+            case Heartbeat():
+                self._acknowledge(connection, message.node_id, None)
+
+    def _registered(self, connection: Connection, node: Node, message: NodeMessage) -> None:
         match message:
             case NodeHeartbeat():
-                if message.node_id == connection.node_id:
-                    self._fleet.heartbeat(message)
-                else:
-                    logger.warning("heartbeat_of_another", node=connection.node_id, link=connection.link.id)
+                self._heartbeat(connection, node, message)
             case JobResult():
-                self._fleet.result(message, connection.node_id)
+                self._fleet.result(message, node.id)
+            case ModelNotAvailable() if message.job_id:
+                self._fleet.result(documented.failure(message, node.id), node.id)
+            case ModelNotAvailable():
+                if service := documented.missing_service(message):
+                    self._fleet.service_missing(node.id, service)
             case JobAck() | JobStarted() | NodeAsrPartial():
-                self._fleet.progress(message, connection.node_id)
+                self._fleet.progress(message, node.id)
             case NodeError():
-                logger.warning("node_error", node=connection.node_id, code=message.code[:64])
+                logger.warning("node_error", node=node.id, code=message.code[:64])
             case RequestPairingCode() | NodeRegister():
                 pass
 
-    def _register(self, connection: Connection, message: NodeRegister) -> None:
-        """Make the node routable, then acknowledge, then let it have work (node-protocol 3.2).
+    def _heartbeat(self, connection: Connection, node: Node, message: NodeHeartbeat) -> None:
+        own = message.node_id == node.id
+        if not own:
+            logger.warning("heartbeat_of_another", node=node.id, link=connection.link.id)
+        elif isinstance(message, Heartbeat):
+            connection.by_language &= not documented.names_services(message)
+            self._fleet.heartbeat(documented.spelled_out(message, by_language=connection.by_language))
+        else:
+            self._fleet.heartbeat(message)
+        if isinstance(message, Heartbeat) or (own and connection.wants_ack):
+            self._acknowledge(connection, message.node_id, node if own else None)
+
+    def _acknowledge(self, connection: Connection, node_id: str, node: Node | None) -> None:
+        """Tell a node how it stands; without a record it is not registered on this connection."""
+        why = NOT_REGISTERED if node is None else why_idle(node)
+        ack = HeartbeatAck(
+            node_id=node_id,
+            status="offline" if node is None else node.status.value,
+            reason=why and why.reason,
+            message=why and why.cure,
+            no_work=dict(node.no_work) if node is not None and node.no_work else None,
+        )
+        connection.link.send(codec.encode(ack), optional=True)
+
+    async def _register(self, connection: Connection, message: NodeRegister) -> None:
+        """Take a node in, unless its id belongs to another one that is there (node-protocol 3.2, 3.3).
 
         A connection has one id: naming another one later would leave records of nobody behind.
         """
-        if connection.node_id:
+        if connection.node is not None:
             if (message.node_id or "").strip() not in ("", connection.node_id):
                 problem = "a connection registers one node; open another one for another node"
                 self._reject(connection, WireError(ErrorCode.NODE_ID_CONFLICT, problem, "node_id"))
                 return
             message = replace(message, node_id=connection.node_id)
+        elif await self._is_impostor(message):
+            problem = "this id belongs to another node, which is connected; without an id you get a new one"
+            error = WireError(ErrorCode.NODE_ID_CONFLICT, problem, "node_id")
+            self._reject(connection, error, message.node_id)
+            return
+        if connection.link.outcome == "open":
+            self._admit(connection, message)
+
+    async def _is_impostor(self, message: NodeRegister) -> bool:
+        """Whether another machine has the id and still answers; waits for one pong at most."""
+        while (owner := self._other_owner(message)) is not None:
+            answers = await owner.link.answers_ping(PONG_SECONDS)
+            if self._other_owner(message) is owner:
+                return answers
+        return False
+
+    def _other_owner(self, message: NodeRegister) -> Connection | None:
+        """The connection of an id that seems to be on another machine than who now asks for it."""
+        owner = self._connections.get(message.node_id or "")
+        if owner is None or owner.node is None:
+            return None
+        asking = message.platform or "", message.hardware or HardwareInfo()
+        return owner if asking != (owner.node.platform, owner.node.hardware) else None
+
+    def _admit(self, connection: Connection, message: NodeRegister) -> None:
+        """Make the node routable, then acknowledge, then let it have work."""
+        connection.wants_ack = HEARTBEAT_ACK in (message.advanced_features or ())
+        connection.by_language = isinstance(message, Register) and not documented.names_services(message)
+        if isinstance(message, Register):
+            message = documented.spelled_out(message, by_language=connection.by_language)
         try:
             node, actions = self._fleet.register(message, connection.generation)
         except WireError as error:
@@ -164,7 +256,7 @@ class Nodes:
         before = self._connections.get(node.id)
         if before is not None and before is not connection:
             before.link.close(CloseReason.SUPERSEDED)
-        connection.node_id = node.id
+        connection.node = node
         self._connections[node.id] = connection
         ack = NodeRegisterAck(node_id=node.id, message="registered", status=node.status.value)
         connection.link.send(codec.encode(ack))
@@ -178,20 +270,24 @@ class Nodes:
         )
         self._fleet.perform(actions)
 
-    def _reject(self, connection: Connection, error: WireError) -> None:
+    def _reject(self, connection: Connection, error: WireError, asked: str | None = None) -> None:
         message = SchedulerError(code=error.code, message=str(error))
         connection.link.send(codec.encode(message))
         connection.link.close(CloseReason.REGISTRATION_REJECTED, str(error)[:100])
         logger.warning(
-            "node_rejected", link=connection.link.id, address=connection.link.peer.address, code=error.code
+            "node_rejected",
+            node=asked,
+            link=connection.link.id,
+            address=connection.link.peer.address,
+            code=error.code,
         )
 
     def _lost(self, connection: Connection) -> None:
-        node_id = connection.node_id
-        if not node_id:
+        node = connection.node
+        if node is None:
             return
-        if self._connections.get(node_id) is connection:
-            del self._connections[node_id]
-        connection.node_id = ""
-        logger.info("node_lost", node=node_id, link=connection.link.id, reason=connection.link.outcome)
-        self._fleet.connection_lost(node_id, connection.generation)
+        if self._connections.get(node.id) is connection:
+            del self._connections[node.id]
+        connection.node = None
+        logger.info("node_lost", node=node.id, link=connection.link.id, reason=connection.link.outcome)
+        self._fleet.connection_lost(node.id, connection.generation)

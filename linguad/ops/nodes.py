@@ -8,7 +8,6 @@ from quart import Response, jsonify
 from quart_trio import QuartTrio
 
 from linguad.core.node import Node
-from linguad.core.services import Services
 from linguad.web.admin import admin_only
 
 
@@ -39,9 +38,7 @@ def describe(node: Node, used: int) -> dict[str, Any]:
         "accepts_public_jobs": node.accepts_public,
         "slots": node.cap,
         "slots_used": used,
-        "services_running": [
-            str(service.name).lower() for service in Services if service in node.services.running
-        ],
+        "services_running": node.services.running.names,
         "services_unavailable": node.services.marked,
         "no_work_reasons": dict(node.no_work),
         "asr_languages": sorted(node.languages.asr),

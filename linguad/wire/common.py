@@ -87,6 +87,8 @@ class ExtraResult(Wire, frozen=True):
     speech_rate: Number | None = None
     voice_style: Short | None = None
     service_timings: ServiceTimings | None = None
+    features_applied: Annotated[list[Short], FEW] | None = None
+    """Ours: those of the features asked for that the node claims (session-protocol 2.5.1)."""
 
 
 class SegmentsMeta(Wire, frozen=True):

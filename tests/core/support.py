@@ -9,8 +9,7 @@ from linguad.core.actions import Action, Assign, Deliver
 from linguad.core.dispatch import Dispatch
 from linguad.core.fleet import Fleet
 from linguad.core.job import Attempt, Job, JobRequest
-from linguad.core.node import NodeRules
-from linguad.core.rules import JobRules
+from linguad.core.rules import JobRules, NodeRules
 from linguad.core.utterance import Audio, CutReason
 from linguad.pools import NodeTable
 from linguad.wire import opus
@@ -101,9 +100,12 @@ def request(
     )
 
 
-def services(*types: str, status: str = "running") -> list[InstalledService]:
+def services(*types: str, status: str = "running", device: str = "gpu") -> list[InstalledService]:
     """Installed services of these types, all with the same status."""
-    return [InstalledService(service_id=f"{kind}-service", type=kind, status=status) for kind in types]
+    return [
+        InstalledService(service_id=f"{kind}-service", type=kind, status=status, device=device)
+        for kind in types
+    ]
 
 
 def languages(*codes: str, **members: Any) -> NodeLanguageCapabilities:

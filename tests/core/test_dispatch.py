@@ -123,7 +123,7 @@ class TestAssignment:
     def test_the_message(self) -> None:
         desk = Desk()
         desk.node("a")
-        flags = FeatureFlags(speaker_identification=True)
+        flags = FeatureFlags(emotion_detection=True)
         (message,) = sent(
             desk.submitted(
                 3,
@@ -593,7 +593,7 @@ class TestFailures:
         assert kinds(actions) == ["failed on a", "assign job-1~r2 to b", "DISPATCHED"]
         row = desk.fleet.row_of("a")
         assert row is not None
-        assert list(desk.fleet.node_at(row)._outcomes) == [False] * blamed
+        assert list(desk.fleet.node_at(row).health._outcomes) == [False] * blamed
 
     @pytest.mark.parametrize(
         "message",
@@ -797,14 +797,52 @@ class TestResults:
         desk.node("a")
         assert told(desk.answer(desk.submit(reason=SLICE).attempts[0], "empty")) == ["0:merged"]
 
-    def test_partial_turn_is_shown_and_resolved(self) -> None:
+    def test_partial_turn_is_shown_at_once_and_merged_with_the_end_of_its_turn(self) -> None:
         """Resolution 20."""
         desk = Desk()
         desk.node("a")
-        job = desk.submit(reason=SLICE)
+        job = desk.submit(reason=SLICE, turn_id="turn")
         actions = desk.answer(job.attempts[0], "heard")
         assert only(Partial, actions) == [Partial(job, "hello", True)]
-        assert told(actions) == ["0:merged"]
+        assert told(actions) == []
+        assert desk.used("a") == 0
+        closing = desk.submit(1, turn_id="turn")
+        assert told(desk.answer(closing.attempts[0])) == ["0:merged", "1:hola"]
+
+    def test_partial_turn_without_an_end_is_merged_when_the_next_turn_begins(self) -> None:
+        desk = Desk()
+        desk.node("a")
+        job = desk.submit(reason=SLICE, turn_id="turn")
+        desk.answer(job.attempts[0], "heard")
+        assert told(desk.submitted(1)[1]) == ["0:merged"]
+
+    def test_turn_that_was_heard_in_part_moves_whole(self) -> None:
+        desk = Desk()
+        desk.node("a")
+        first = desk.submit(0, reason=SLICE, turn_id="turn")
+        desk.answer(first.attempts[0], "heard")
+        closing = desk.submit(1, turn_id="turn")
+        desk.node("b")
+        moved = sent(desk.lose("a"))
+        assert [(message.job_id, message.session_id) for message in moved] == [
+            ("job-1~r2", "s-1~r2"),
+            ("job-2~r2", "s-1~r2"),
+        ]
+        assert told(desk.answer(closing.attempts[1])) == ["0:merged", "1:hola"]
+
+    @pytest.mark.parametrize("failing", [0, 1])
+    def test_turn_moves_whole_when_one_of_it_fails(self, failing: int) -> None:
+        desk = Desk()
+        desk.node("a")
+        jobs = [desk.submit(0, reason=SLICE, turn_id="turn"), desk.submit(1, turn_id="turn")]
+        desk.node("b")
+        actions = desk.answer(jobs[failing].attempts[0], "failed")
+        assert [(message.job_id, message.session_id) for message in sent(actions)] == [
+            ("job-1~r2", "s-1~r2"),
+            ("job-2~r2", "s-1~r2"),
+        ]
+        assert [action.message.job_id for action in only(Cancel, actions)] == [jobs[1 - failing].id]
+        assert (desk.used("a"), desk.used("b")) == (0, 2)
 
     @pytest.mark.parametrize("kind", ["complete", "heard", "empty", "no_text", "failed"])
     def test_after_completion_everything_is_a_duplicate(self, kind: str) -> None:
@@ -865,7 +903,15 @@ class TestResults:
         assert kinds(desk.answer(job.attempts[0])) == ["dropped duplicate"]
         desk.wait(0.1)
         assert kinds(desk.answer(job.attempts[0])) == ["dropped unknown_job"]
-        assert desk.dispatch.jobs == {}
+
+    def test_the_last_finished_jobs_can_be_explained_for_ever(self) -> None:
+        desk = Desk(explained_jobs=2)
+        desk.node("a")
+        for index in range(3):
+            desk.answer(desk.submit(index).attempts[0])
+        desk.wait(1e6)
+        assert list(desk.dispatch.jobs) == ["job-2", "job-3"]
+        assert desk.dispatch.open_jobs == 0
 
 
 class TestCancellation:
@@ -1035,7 +1081,7 @@ class TestAffinity:
         assert desk.submit(1, reason=SLICE, turn_id="t").attempts[0].node_id == "b"
 
     def test_without_affinity_only_inside_a_turn(self) -> None:
-        desk = self.fleet_of_three(sticky=False)
+        desk = self.fleet_of_three(affinity="turn")
         seen = {desk.submit(index).attempts[0].node_id for index in range(6)}
         assert seen == {"a", "b", "c"}
         turn = {desk.submit(index, reason=SLICE, turn_id="t").attempts[0].node_id for index in range(6, 9)}
@@ -1050,7 +1096,7 @@ class TestKeptBackSlices:
         waiting = desk.submit(0, "s-2")
         assert desk.wait(2.9) == []
         assert [message.job_id for message in sent(desk.wait(0.2))] == [waiting.id]
-        assert held.current is not None
+        assert held.open_attempts
         assert desk.used("a") == 1
         desk.answer(held.attempts[0], "heard")
         assert desk.used("a") == 1, "given back once"

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from linguad.core.actions import Action, Assign, AttemptEnded, AudioReleased, Cancel, Deliver
+from linguad.core.health import Status
 from linguad.core.job import Attempt, Job, JobStatus
-from linguad.core.node import Status
 from linguad.core.placement import TURN_OVERFLOW_SLOTS
 from linguad.core.utterance import CutReason
 from linguad.wire.node import JobAck, JobStarted, NodeAsrPartial
@@ -203,8 +203,8 @@ class AnyHistory(RuleBasedStateMachine):
         for job in alive:
             waits = job in dispatch.waiting
             assert waits == (job.status is JobStatus.PENDING)
-            assert waits == (job.current is None)
-            assert running.get(job.id) is job.current
+            assert waits == (not job.open_attempts)
+            assert [attempt for attempt in (running.get(job.id),) if attempt] == job.open_attempts
             assert dispatch._deadlines._at[job.id] > self.desk.now
         due = dispatch.due()
         assert (due is None) == (not alive)
@@ -230,7 +230,7 @@ class AnyHistory(RuleBasedStateMachine):
                 for node in fleet.nodes.values():
                     row = fleet.row_of(node.id)
                     assert row is not None
-                    free = node.status is Status.READY and fleet.table.used(row) < node.cap
+                    free = node.status is Status.READY and fleet.table.used(row) < node.slots
                     assert not (free and fleet.fits(row, key) and row not in job.excluded_rows)
 
     @invariant()
@@ -251,7 +251,7 @@ class AnyHistory(RuleBasedStateMachine):
         self.every_ended_job_was_delivered()
         self.see(self.desk.wait(301.0))
         self.desk.fleet.scan(self.desk.now)
-        assert not self.desk.dispatch.jobs
+        assert len(self.desk.dispatch.jobs) == len(self.jobs)
         assert all(self.desk.dispatch._attempts.find(name) is None for name in self.wire_ids)
         assert self.desk.fleet.table.statistics() == dict.fromkeys(self.desk.fleet.table.statistics(), 0)
 

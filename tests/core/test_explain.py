@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from linguad.core.explain import MAX_JOBS, MAX_SURVEYS, NODES_PER_S, Survey, Veto, survey
 from linguad.core.job import Job
-from linguad.core.node import NodeRules
+from linguad.core.rules import NodeRules
 from linguad.core.services import WhyNot
 from linguad.wire.common import PipelineConfig
 from linguad.wire.node import CapabilityByType, GpuInfo, HardwareInfo, InstalledService, ResourceUsage
@@ -106,11 +106,12 @@ class TestReasons:
 
     def test_gpu(self) -> None:
         desk = Desk(NodeRules(require_gpu="declared"))
-        ready = [CapabilityByType(type=kind, ready=True) for kind in ("asr", "nmt")]
-        desk.node("a", installed_services=[], capability_by_type=ready)
+        gpu = HardwareInfo(gpus=[GpuInfo()])
+        desk.node("a", hardware=gpu)
+        desk.dispatch.register(register("a", installed_services=services("asr", device="cpu")), 2, desk.now)
         found = surveyed(desk)
-        assert found.breakdown == {Veto.GPU_UNAVAILABLE: 1}
-        assert found.missing_types == {"tts": WhyNot.MISSING_CAPABILITY_ENTRY}
+        assert found.breakdown == {Veto.STATUS_NOT_READY: 1}
+        assert found.missing_types == {}
 
     def test_ties_go_to_the_earlier(self) -> None:
         assert [str(veto) for veto in Veto] == [
@@ -125,6 +126,8 @@ class TestReasons:
             "asr_lang_unsupported",
             "tts_lang_unsupported",
             "src_auto_no_candidate",
+            "feature_unsupported",
+            "not_paired",
         ]
         desk = Desk()
         desk.node("a", "en", "fr")
@@ -267,7 +270,8 @@ class TestJob:
         desk.now += 1.0
         desk.answer(job.attempts[1])
         (found,) = explained(desk, job.id)
-        assert (found["status"], found["took_s"], found["now"]) == ("completed", 3.0, None)
+        assert (found["status"], found["took_s"]) == ("completed", 3.0)
+        assert [one["chosen"] for one in found["attempts"]] == ["best", "best"]
         assert [(one["end"], one["sent_s"], one["ended_s"]) for one in found["attempts"]] == [
             ("failed", 0.0, 2.0),
             ("ok", 2.0, 3.0),
@@ -300,7 +304,7 @@ class TestJob:
         assert sum(one["now"] is not None for one in found) == MAX_SURVEYS
 
     def test_what_is_forgotten_is_not_explained(self) -> None:
-        desk = Desk()
+        desk = Desk(explained_jobs=0)
         job = desk.submit()
         desk.wait(desk.dispatch.rules.terminal_retention_s + 20.0)
         assert explained(desk, job.id) == []

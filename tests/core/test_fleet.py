@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linguad.core.fleet import MAX_NODE_ID_CHARS, MAX_UNSERVED_KEYS, Fleet
-from linguad.core.node import Key, NodeRules, Status
+from linguad.core.health import Status
+from linguad.core.key import Key
+from linguad.core.rules import NodeRules
 from linguad.core.services import CORE_SERVICES, Services
 from linguad.errors import ErrorCode, WireError
 from linguad.pools import NodeTable
@@ -206,7 +208,7 @@ class TestSelection:
         made = fleet()
         row = ready(made, "a")
         for _ in range(3):
-            made.job_ended(row, usable=False, blame=True)
+            made.job_ended(row, 0.0, usable=False, blame=True)
         assert made.select(EN_ES, 0, 1.0) is None
         made.heartbeat(heartbeat("a"), 1.0)
         assert made.select(EN_ES, 0, 1.0) == row
@@ -215,7 +217,7 @@ class TestSelection:
         made = fleet()
         row = ready(made, "a")
         for _ in range(9):
-            made.job_ended(row, usable=False, blame=False)
+            made.job_ended(row, 0.0, usable=False, blame=False)
         assert made.select(EN_ES, 0, 1.0) == row
 
     def test_up_to_the_cap(self) -> None:
@@ -342,7 +344,7 @@ def test_the_table_is_in_step_after_any_history(history: list[tuple[Any, ...]]) 
             case ("lost", node_id) if node_id in connections:
                 assert made.lost(node_id, connections.pop(node_id))
             case ("blame", node_id) if made.row_of(node_id) is not None:
-                made.job_ended(made.row_of(node_id), usable=False, blame=True)
+                made.job_ended(made.row_of(node_id), now, usable=False, blame=True)
             case ("ask", key):
                 asked.add(key)
                 made.handle(key)

@@ -9,7 +9,11 @@ from core.support import heartbeat, languages, register, services
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linguad.core.node import MAX_LANGUAGES, Languages, Node, NodeRules, Status
+from linguad.core.health import Status
+from linguad.core.key import Key
+from linguad.core.languages import MAX_LANGUAGES, Languages
+from linguad.core.node import Node
+from linguad.core.rules import NodeRules
 from linguad.core.services import CORE_SERVICES, Services
 from linguad.wire.common import PipelineConfig
 from linguad.wire.node import (
@@ -22,6 +26,7 @@ from linguad.wire.node import (
     NodeLanguageCapabilities,
     ResourceUsage,
 )
+from linguad.wire.override import Override
 
 SPEAK = CORE_SERVICES
 WRITE = Services.ASR | Services.NMT
@@ -267,8 +272,8 @@ class TestServices:
         node = self.node(installed_services=found)
         assert node.services.running == Services.ASR | Services.NMT
         assert node.services.installed == CORE_SERVICES
-        assert node.fits("en", "es", WRITE)
-        assert not node.fits("en", "es", SPEAK)
+        assert node.fits(Key("en", "es", WRITE))
+        assert not node.fits(Key("en", "es", SPEAK))
 
     def test_one_running_service_of_a_type_is_enough(self) -> None:
         node = self.node(installed_services=[*services("asr", status="error"), *services("ASR")])
@@ -320,8 +325,11 @@ class TestServices:
         assert bool(node.services.running) == counts
 
     def test_private_nodes_fit_nothing(self) -> None:
-        """Only a paired session may use them (5.7), which comes with pairing."""
-        assert not self.node(accept_public_jobs=False).fits("en", "es", SPEAK)
+        """Only a paired session may use them (5.7)."""
+        node = self.node(accept_public_jobs=False)
+        assert not node.fits(Key("en", "es", SPEAK))
+        assert node.fits(Key("en", "es", SPEAK, node="a"))
+        assert not node.fits(Key("en", "es", SPEAK, node="b"))
 
     @pytest.mark.parametrize(
         ("offer", "oldest"),
@@ -395,7 +403,7 @@ class TestStatus:
         offer = NodeLanguageCapabilities(asr_languages=["en"], nmt_capabilities=[rule("en_to_any", "zh")])
         node = self.node(beats=1, installed_services=services("asr", "nmt"), language_capabilities=offer)
         assert node.status is Status.READY
-        assert node.fits("en", "zh", WRITE)
+        assert node.fits(Key("en", "zh", WRITE))
 
     def test_ready_stays_ready_while_anything_runs(self) -> None:
         node = self.node(beats=1)
@@ -414,27 +422,28 @@ class TestStatus:
     def test_ready_to_degraded_by_three_of_the_last_five(self) -> None:
         node = self.node(beats=1)
         for bad in (True, False, True, False):
-            node.job_failed() if bad else node.job_done()
+            node.health.job_failed(2.0) if bad else node.health.job_answered()
         assert node.status is Status.READY
-        node.job_failed()
+        node.health.job_failed(2.0)
         assert node.status is Status.DEGRADED
 
     def test_old_failures_are_forgotten(self) -> None:
         node = self.node(beats=1)
         for bad in (True, True, False, False, False, True, True):
-            node.job_failed() if bad else node.job_done()
+            node.health.job_failed(2.0) if bad else node.health.job_answered()
         assert node.status is Status.READY
 
     def test_degraded_to_ready_by_the_first_healthy_heartbeat(self) -> None:
         node = self.node(beats=1)
         for _ in range(3):
-            node.job_failed()
-        node.job_done()
+            node.health.job_failed(2.0)
+        node.health.job_answered()
         assert node.status is Status.DEGRADED
         node.heartbeat(heartbeat("a"), 2.0)
         assert node.status is Status.READY
-        node.job_failed()
-        node.job_failed()
+        node.health.job_answered()
+        node.health.job_failed(2.0)
+        node.health.job_failed(2.0)
         assert node.status is Status.READY, "the window was cleared"
 
     def test_registering_to_degraded_when_it_takes_too_long(self) -> None:
@@ -454,7 +463,7 @@ class TestStatus:
     def test_offline_to_registering_by_a_new_registration(self) -> None:
         node = self.node(beats=1)
         node.lost()
-        node.job_failed()
+        node.health.job_failed(2.0)
         assert node.status is Status.OFFLINE
         node.registered(register("a"), 2, 10.0)
         assert node.status is Status.REGISTERING
@@ -467,8 +476,8 @@ class TestStatus:
 
     def test_draining_is_not_ended_by_health(self) -> None:
         node = self.node(beats=1)
-        node.status = Status.DRAINING
+        node.override = Override(drain=True)
         node.heartbeat(heartbeat("a"), 2.0)
         for _ in range(5):
-            node.job_failed()
+            node.health.job_failed(2.0)
         assert node.status is Status.DRAINING

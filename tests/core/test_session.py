@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from linguad.core.arrivals import MAX_HELD_UTTERANCES
 from linguad.core.clock import Clock
-from linguad.core.job import Attempt, Job, MissingReason, Outcome
+from linguad.core.job import Attempt, Chosen, Job, MissingReason, Outcome
+from linguad.core.key import Key
 from linguad.core.lanes import Lane
-from linguad.core.node import Key
 from linguad.core.services import Services
 from linguad.core.session import MAX_CUT_RUNS, Ended, Output, Send, Session, SessionRules, Submit
 from linguad.core.utterance import CutReason, CutRules
@@ -61,12 +61,23 @@ class Talk:
                     id=f"job-{number}",
                     request=output.request,
                     key=Key("en", "es", Services.ASR),
-                    lane=Lane(0),
+                    lane=Lane(output.request.lane, 0),
+                    seconds=output.audio.seconds,
                     audio=output.audio,
                     created_at=self.now,
                 )
                 names = {"wire_job_id": job.id, "wire_session_id": "s-1"}
-                job.attempts.append(Attempt(number=1, node_id="a", row=0, sent_at=self.now + 0.01, **names))
+                job.attempts.append(
+                    Attempt(
+                        number=1,
+                        node_id="a",
+                        row=0,
+                        sent_at=self.now + 0.01,
+                        deadline=self.now + 60.0,
+                        chosen=Chosen.BEST,
+                        **names,
+                    )
+                )
                 self.jobs[output.request.utterance_index] = job
         return outputs
 
@@ -510,7 +521,7 @@ class TestWords:
         job = talk.jobs[0]
         result = answer(job.attempts[0], tts_format=None, processing_time_ms=700.4, quality_score=0.5)
         talk.now = 1.2
-        (output,) = talk.resolve(0, Outcome(result=result, received_at=1.1))
+        (output,) = talk.resolve(0, Outcome(result=result, attempt=job.attempts[0], received_at=1.1))
         assert isinstance(output, Send)
         message = output.message
         assert isinstance(message, wire.TranslationResult)

@@ -6,8 +6,10 @@ import pytest
 from core.support import Desk, only, sent, told
 
 from linguad.core.actions import AttemptEnded, Cancel
+from linguad.core.health import Status
 from linguad.core.job import AttemptEnd, Job, JobStatus
-from linguad.core.node import Key, NodeRules, Status
+from linguad.core.key import Key
+from linguad.core.rules import NodeRules
 from linguad.core.services import Services
 from linguad.core.speed import ENOUGH_ANSWERS, Speeds
 

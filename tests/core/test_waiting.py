@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linguad.core.job import Job
+from linguad.core.key import Key
 from linguad.core.lanes import Lane
-from linguad.core.node import Key
 from linguad.core.services import Services
 from linguad.core.waiting import QUANTUM_S, WaitingRoom
 
@@ -19,7 +19,15 @@ def job(
     name: str, lane: str, index: int, key: Key = KEYS[0], tenant: str = "direct", seconds: float = 1.0
 ) -> Job:
     made = request(index, lane, tenant=tenant)
-    return Job(id=name, request=made, key=key, lane=Lane(0), audio=sound(seconds), created_at=0.0)
+    return Job(
+        id=name,
+        request=made,
+        key=key,
+        lane=Lane(made.lane, 0),
+        audio=sound(seconds),
+        seconds=seconds,
+        created_at=0.0,
+    )
 
 
 def test_a_retried_job_comes_before_the_later_ones_of_its_lane() -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from linguad.core.node import NodeRules
-from linguad.core.rules import JobRules
+from linguad.core.rules import JobRules, NodeRules
 from linguad.core.session import SessionRules
 
 from .checks import problems

@@ -23,8 +23,7 @@ from linguad.core.clock import Clock
 from linguad.core.dispatch import Dispatch
 from linguad.core.fleet import Fleet
 from linguad.core.job import Attempt
-from linguad.core.node import NodeRules
-from linguad.core.rules import JobRules
+from linguad.core.rules import JobRules, NodeRules
 from linguad.core.session import Ended, Output, Send, Session, SessionRules, Submit
 from linguad.pools import NodeTable
 from linguad.wire import codec

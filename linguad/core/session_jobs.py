@@ -1,0 +1,44 @@
+"""The open jobs of one session, and which of them a node works on together."""
+
+from __future__ import annotations
+
+from msgspec import Struct, field
+
+from linguad.core.job import Job
+from linguad.core.lanes import Lane
+
+
+class SessionJobs(Struct):
+    """Mutable state: the open jobs of a session in order of submission, and its lanes."""
+
+    open: dict[str, Job] = field(default_factory=dict)
+    lanes: dict[str, Lane] = field(default_factory=dict)
+
+    def running_beside(self, job: Job) -> list[Job]:
+        """Jobs of the same turn and language that nodes work on."""
+        lane, turn_id = job.request.lane, job.request.turn_id
+        return [
+            other
+            for other in self.open.values()
+            if other is not job
+            and other.open_attempts
+            and other.request.lane == lane
+            and other.request.turn_id == turn_id
+        ]
+
+    def kept_back_for(self, closing: Job) -> list[Job]:
+        """Slices that a node may have answered with the closing job of their turn (node-protocol 6.5)."""
+        return [other for other in self.open.values() if other.open_attempts and other.kept_back_for(closing)]
+
+    def abandoned_by(self, job: Job) -> list[Job]:
+        """Slices whose turn ended without a closing job, seen when the next turn begins."""
+        request = job.request
+        others = [other for other in self.open.values() if other.request.lane == request.lane]
+        closed = {other.request.turn_id for other in others if not other.deferrable}
+        return [
+            other
+            for other in others
+            if other.heard
+            and other.request.turn_id != request.turn_id
+            and other.request.turn_id not in closed
+        ]
