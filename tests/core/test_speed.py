@@ -12,6 +12,7 @@ from linguad.core.key import Key
 from linguad.core.rules import NodeRules
 from linguad.core.services import Services
 from linguad.core.speed import ENOUGH_ANSWERS, Speeds
+from linguad.wire.common import ExtraResult, ServiceTimings
 
 KEY = Key("en", "es", Services.ASR | Services.NMT | Services.TTS)
 OTHER = Key("es", "en", Services.ASR | Services.NMT | Services.TTS)
@@ -118,3 +119,38 @@ class TestInDispatch:
         desk.now += 1.0
         desk.answer(desk.submit(0, "s-other").attempts[-1])
         return desk, held
+
+
+class TestStages:
+    """Where nodes tell how long each stage took (resolution 31)."""
+
+    TIMINGS = ServiceTimings(asr_ms=1000, nmt_ms=500, tts_ms=250)
+
+    def test_speed_per_stage_and_language(self) -> None:
+        speeds = Speeds()
+        speeds.learn_stages("a", KEY, 2.0, self.TIMINGS)
+        speeds.learn_stages("a", KEY, 2.0, ServiceTimings(asr_ms=500))
+        assert speeds.stages("a") == pytest.approx(
+            {("asr", "en"): 2.4, ("nmt", "en>es"): 4.0, ("tts", "es"): 8.0}
+        )
+
+    def test_a_job_never_done_is_judged_by_its_stages(self) -> None:
+        speeds = Speeds()
+        speeds.learn_stages("a", KEY, 2.0, self.TIMINGS)
+        assert speeds.of("a", KEY) == pytest.approx(1 / (1 / 2 + 1 / 4 + 1 / 8))
+        assert speeds.of("a", KEY._replace(needs=Services.ASR | Services.NMT)) == pytest.approx(1 / 0.75)
+        assert speeds.of("a", OTHER) == 1.0
+        assert speeds.of("a", KEY._replace(needs=Services.ASR | Services.TONE)) == 1.0
+
+    def test_they_are_learned_from_results(self) -> None:
+        desk = Desk()
+        desk.node("a")
+        extra = ExtraResult(service_timings=self.TIMINGS)
+        desk.answer(desk.submit(seconds=2.0).attempts[0], extra=extra, processing_time_ms=2000.0)
+        assert desk.fleet.speeds.stages("a")["asr", "en"] == 2.0
+
+    def test_they_go_with_the_node(self) -> None:
+        speeds = Speeds()
+        speeds.learn_stages("a", KEY, 2.0, self.TIMINGS)
+        speeds.forget("a")
+        assert speeds.stages("a") == {}
