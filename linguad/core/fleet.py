@@ -204,7 +204,7 @@ class Fleet:
         if not stood_still:
             return overdue
         for node in overdue:
-            node.last_heartbeat_at = now - self.rules.heartbeat_timeout_s
+            node.last_heartbeat_at = now - node.heartbeat_timeout_s
         return []
 
     def slots_used(self, node_id: str) -> int:

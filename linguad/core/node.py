@@ -16,11 +16,15 @@ from linguad.wire.node import (
     NodeHeartbeat,
     NodeLanguageCapabilities,
     NodeRegister,
+    Register,
     ResourceUsage,
 )
 from linguad.wire.override import Override
 
 NOTHING_SAID = Override()
+
+SPARSE_FACTOR = 4.0
+"""Nodes written after the documentation report every 30 to 60 s instead of every 15 s."""
 
 
 class Node:
@@ -51,6 +55,7 @@ class Node:
         """How often it was for want of a type of service, as `tts:no_impl`."""
         self._reported_languages = NodeLanguageCapabilities()
         self._reported_cap = rules.max_concurrent_jobs
+        self._sparse_heartbeats = False
 
     @property
     def status(self) -> Status:
@@ -90,6 +95,12 @@ class Node:
         return bool(self.hardware.gpus)
 
     @property
+    def heartbeat_timeout_s(self) -> float:
+        """How long the node may say nothing."""
+        factor = SPARSE_FACTOR if self._sparse_heartbeats else 1.0
+        return self.rules.heartbeat_timeout_s * factor
+
+    @property
     def online(self) -> bool:
         """Whether a connection owns the record."""
         return self.connection != 0
@@ -100,6 +111,7 @@ class Node:
         self.registered_at = self.last_heartbeat_at = now
         self.health.registered()
         self.services.clear_all()
+        self._sparse_heartbeats = isinstance(message, Register)
         self.platform = message.platform or ""
         self.hardware = message.hardware or HardwareInfo()
         self.accepts_public = message.accept_public_jobs is not False
@@ -129,7 +141,7 @@ class Node:
 
     def overdue(self, now: float) -> bool:
         """Whether heartbeats stopped."""
-        return self.online and now - self.last_heartbeat_at > self.rules.heartbeat_timeout_s
+        return self.online and now - self.last_heartbeat_at > self.heartbeat_timeout_s
 
     def warmed_up_too_long(self, now: float) -> bool:
         """Whether a registering node took longer than it may to become healthy."""

@@ -24,6 +24,7 @@ from linguad.wire.node import (
     LanguagePair,
     NmtCapability,
     NodeLanguageCapabilities,
+    Register,
     ResourceUsage,
 )
 from linguad.wire.override import Override
@@ -459,6 +460,12 @@ class TestStatus:
         node.lost()
         assert node.status is Status.OFFLINE
         assert not node.overdue(1e9)
+
+    def test_nodes_written_after_the_documentation_may_report_every_minute(self) -> None:
+        node = Node("a", NodeRules(), 0.0)
+        node.registered(Register(language_capabilities=languages("en", "es")), 1, 0.0)
+        assert not node.overdue(180.0)
+        assert node.overdue(180.1)
 
     def test_offline_to_registering_by_a_new_registration(self) -> None:
         node = self.node(beats=1)

@@ -10,7 +10,7 @@ from core.support import heartbeat, languages, register, services
 from linguad.core.health import Status
 from linguad.core.node import Node
 from linguad.core.rules import NodeRules, Override
-from linguad.core.standing import Reason, Why, ailment, why_idle
+from linguad.core.standing import Reason, Why, why_idle
 from linguad.wire.node import GpuInfo, HardwareInfo, HeartbeatAck, ResourceUsage
 
 GPU = HardwareInfo(cpu_cores=4, memory_gb=8, gpus=[GpuInfo(name="X", memory_gb=8)])
@@ -54,24 +54,6 @@ def test_a_healthy_node_has_none() -> None:
 )
 def test_every_ailment_has_its_reason(rules: dict[str, Any], said: dict[str, Any], expected: Reason) -> None:
     assert reason(beaten(node(NodeRules(**rules)), **said)) is expected
-
-
-@pytest.mark.parametrize("require_gpu", ["never", "declared", "always"])
-@pytest.mark.parametrize("hardware", [None, GPU])
-@pytest.mark.parametrize("kinds", ["", "asr", "semantic", "asr nmt tts"])
-@pytest.mark.parametrize("status", ["running", "stopped"])
-@pytest.mark.parametrize("codes", ["", "en", "en es"])
-@pytest.mark.parametrize("again", [False, True])
-def test_a_node_is_healthy_exactly_if_nothing_ails_it(
-    require_gpu: str, hardware: HardwareInfo | None, kinds: str, status: str, codes: str, again: bool
-) -> None:
-    made = node(NodeRules(require_gpu=require_gpu), hardware=GPU if again else hardware)
-    if again:
-        beaten(made)
-    said = services(*kinds.split(), status=status)
-    for _ in range(made.rules.consecutive_failure_count):
-        beaten(made, installed_services=said, language_capabilities=languages(*codes.split()))
-    assert (made.status is Status.READY) == (ailment(made) is None)
 
 
 def test_services_that_do_not_run_are_named_with_the_reason() -> None:
