@@ -11,6 +11,7 @@ from linguad.core.actions import AttemptEnded
 from linguad.core.deadlines import Deadlines
 from linguad.core.fleet import Fleet
 from linguad.core.job import Attempt, AttemptEnd, AttemptState, Chosen, Job
+from linguad.core.key import Features
 
 
 class Attempts:
@@ -41,7 +42,7 @@ class Attempts:
             sent_at=now,
             deadline=deadline,
             chosen=chosen,
-            features=job.wanted & node.features,
+            features=job.wanted & node.features if job.wanted else Features.NONE,
         )
         job.next_number += 1
         job.attempts.append(attempt)

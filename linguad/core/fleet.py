@@ -246,7 +246,9 @@ class Fleet:
         Of an unknown source `among` others it asks for the first that somebody serves. To tell `speakers`
         apart needs the tone service. `features` and `node` narrow down who fits.
         """
-        needs = Services.needed(pipeline) | (Services.TONE if speakers else Services.NONE)
+        needs = Services.needed(pipeline)
+        if speakers:
+            needs |= Services.TONE
         source, target = normalize(src), normalize(tgt)
 
         def asked(src: str, tgt: str, *, two_way: bool = False) -> Key:

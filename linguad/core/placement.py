@@ -52,7 +52,7 @@ class Placement:
             request.lang_a,
             request.lang_b,
             among=request.auto_langs or (),
-            speakers=bool(wanted & Features.SPEAKER_IDENTIFICATION),
+            speakers=bool(wanted) and Features.SPEAKER_IDENTIFICATION in wanted,
             features=wanted if self._rules.requires_features(request.tenant) else Features.NONE,
             node=request.node_id,
         )

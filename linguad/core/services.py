@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from enum import IntFlag, StrEnum
+from functools import cache
 
 from msgspec import Struct
 
@@ -23,6 +24,7 @@ class Services(IntFlag):
     SEMANTIC = 16
 
     @classmethod
+    @cache
     def needed(cls, pipeline: PipelineConfig) -> Services:
         """What a pipeline needs; a cloned voice takes the place of plain speech (node-protocol 5.2)."""
         needed = cls.NONE
