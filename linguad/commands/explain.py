@@ -21,6 +21,16 @@ from linguad.errors import LinguadError
 TIMEOUT_SECONDS = 10.0
 """How long the server may take; it answers from memory."""
 
+CHOSEN = {
+    "turn": "has its turn",
+    "session": "the session's",
+    "best": "the best",
+    "paired": "paired",
+    "again": "nobody else",
+    "hedge": "a second try",
+}
+"""Why an attempt went to its node, in words that fit a column."""
+
 SHOWN_NODES = 30
 """Nodes in the table of one job; `--json` has all of them."""
 
@@ -101,9 +111,11 @@ def _show(console: Console, job: dict[str, Any]) -> None:
     asked = job["asked_of_nodes"]
     facts = {
         "job": f"{job['job_id']}, trace {job['trace_id']}",
-        "asked for": f"{job['src']} → {job['tgt']}, {' + '.join(asked['services'])}",
+        "asked for": f"{job['src']} → {job['tgt']}, {' + '.join(asked['services'] + asked['features'])}",
         "status": _status(job),
     }
+    if asked["node"]:
+        facts["paired"] = f"only node {asked['node']} may do it"
     if (waiting := job["waiting"]) is not None:
         facts["waiting"] = (
             f"{waiting['earlier_of_session']} earlier of this session, "
@@ -133,12 +145,13 @@ def _status(job: dict[str, Any]) -> str:
 
 def _attempts(attempts: list[dict[str, Any]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title="Attempts", title_justify="left")
-    for name in ("#", "node", "sent after", "ended after", "how", "the node's name for it"):
+    for name in ("#", "node", "chosen as", "sent after", "ended after", "how", "the node's name for it"):
         table.add_column(name, justify="right" if name.endswith("after") else "left")
     for one in attempts:
         table.add_row(
             str(one["number"]),
             Text(one["node_id"]),
+            CHOSEN.get(one["chosen"], one["chosen"]),
             f"{one['sent_s']:g} s",
             "" if one["ended_s"] is None else f"{one['ended_s']:g} s",
             one["end"] or one["state"],
@@ -148,11 +161,12 @@ def _attempts(attempts: list[dict[str, Any]]) -> Table:
 
 
 def _nodes(now: dict[str, Any]) -> Table:
+    in_short = f", mostly {now['reason']}" if now["breakdown"] else ""
     counts = ", ".join(f"{name} {count}" for name, count in now["breakdown"].items())
     hidden = len(now["candidates"]) + now["more_candidates"] - SHOWN_NODES
     table = Table(
         box=box.SIMPLE_HEAD,
-        title=f"Nodes now: {now['total_nodes']}; in short: {now['reason']}",
+        title=f"Nodes now: {now['total_nodes']}{in_short}",
         title_justify="left",
         caption=(counts or "no node is ruled out") + (f"; {hidden} more nodes" if hidden > 0 else ""),
         caption_justify="left",
