@@ -27,6 +27,7 @@ from linguad.core.services import MarkRules
 from linguad.core.session import SessionRules
 from linguad.core.utterance import CutRules
 from linguad.dispatch.engine import Engine
+from linguad.dispatch.tasks import EngineTasks
 from linguad.errors import CloseReason
 from linguad.ids import RandomIds
 from linguad.net.front import Front, FrontSettings
@@ -80,16 +81,22 @@ class Daemon:
             pools=pools.count,
         )
         self.fleet = Fleet(_node_rules(config), table, ids, pools.hash_seed)
-        self.engine = Engine(
-            Dispatch(self.fleet, _job_rules(config), ids),
-            self._budget,
-            config.nodes.status_scan_interval_seconds,
-        )
+        dispatch = Dispatch(self.fleet, _job_rules(config), ids)
+        self.engine = Engine(dispatch, self._budget, trio.current_time)
+        self.engine_tasks = EngineTasks(self.engine, config.nodes.status_scan_interval_seconds)
         throttle_s = config.sessions.error_throttle_ms / 1000
         trusted = TrustedProxies(config.sessions.trusted_sources)
         limit = SessionLimit(config.sessions.max_sessions, config.sessions.max_sessions_per_address, trusted)
         self.sessions = Sessions(
-            self.engine, _session_rules(config), ids, self._clock, throttle_s, self._budget, limit, trusted
+            self.engine,
+            _session_rules(config),
+            ids,
+            self._clock,
+            throttle_s,
+            self._budget,
+            limit,
+            trusted,
+            trio.current_time,
         )
         self._node_sockets = Nodes(self.engine, config.nodes.register_timeout_seconds)
         self.engine.connect(self._node_sockets, self.sessions)
@@ -124,7 +131,7 @@ class Daemon:
             await services.start(watch_signals, stop, server.hard_stop_seconds, log.reopen)
             services.start_soon(watchdog)
             services.start_soon(self._sync_clock)
-            services.start_soon(self.engine.serve)
+            services.start_soon(self.engine_tasks.serve)
             services.start_soon(self.sessions.serve)
             await services.start(http.run)
             listeners = await listen(server.host, server.port, server.backlog)
@@ -183,7 +190,7 @@ class Daemon:
         self.engine.dispatch.amnesty.draining = True
         self.sessions.finish()
         with trio.move_on_after(self.config.server.drain_seconds):
-            await self.engine.wait_idle()
+            await self.engine_tasks.wait_idle()
         self.session_links.close_all(CloseReason.SHUTDOWN)
         self.node_links.close_all(CloseReason.SHUTDOWN)
 

@@ -369,7 +369,7 @@ async def daemon_in_memory(**tables: dict[str, Any]) -> AsyncIterator[World]:
     """A daemon with these settings, as `sessions={"pause_ms": 500}`; for tests under autojump_clock."""
     daemon = Daemon(msgspec.convert(tables, Config))
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(daemon.engine.serve)
+        nursery.start_soon(daemon.engine_tasks.serve)
         nursery.start_soon(daemon.sessions.serve)
         yield World(daemon, nursery)
         nursery.cancel_scope.cancel()

@@ -1,10 +1,12 @@
-"""The dispatch core's hands: sends, delivers, counts, and keeps its one timer (design 4.5)."""
+"""The dispatch core's hands: sends, delivers and counts (design 4.5).
+
+Nothing here waits: `tasks.py` keeps the time for the daemon, the simulation in `tests/sim` for itself.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
-
-import trio
 
 from linguad import log, metrics
 from linguad.core.actions import (
@@ -27,7 +29,6 @@ from linguad.core.node import Node
 from linguad.core.utterance import Audio
 from linguad.errors import CloseReason
 from linguad.net.outbox import Budget
-from linguad.net.supervise import Alarm
 from linguad.wire import codec
 from linguad.wire.node import JobAck, JobResult, JobStarted, NodeAsrPartial, NodeHeartbeat, NodeRegister
 
@@ -65,12 +66,12 @@ class SessionPort(Protocol):
 class Engine:
     """Every call goes to the core at once and its actions are performed before the call returns."""
 
-    def __init__(self, dispatch: Dispatch, budget: Budget, scan_interval_s: float) -> None:
+    def __init__(self, dispatch: Dispatch, budget: Budget, now: Callable[[], float]) -> None:
+        """`now` is the clock, monotonic s."""
         self.dispatch = dispatch
         self._budget = budget
-        self._scan_interval_s = scan_interval_s
-        self._alarm = Alarm(dispatch.due, self._tick)
-        self._idle: trio.Event | None = None
+        self._now = now
+        self._changed: Callable[[], object] = _nothing
         self._nodes: NodePort
         self._sessions: SessionPort
 
@@ -78,41 +79,48 @@ class Engine:
         """Say where frames and news go; once, before anything else."""
         self._nodes, self._sessions = nodes, sessions
 
-    async def serve(self) -> None:
-        """Keep the core's deadlines and look after silent nodes, for ever."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._alarm.run)
-            nursery.start_soon(self._scan)
+    def when_changed(self, do: Callable[[], object]) -> None:
+        """Say what is to be called after every change, which may have moved what is due."""
+        self._changed = do
 
-    async def wait_idle(self) -> None:
-        """Return as soon as no job is open; for the end of the daemon."""
-        self._idle = trio.Event()
-        if self.dispatch.open_jobs:
-            await self._idle.wait()
+    def due(self) -> float | None:
+        """When `tick` has something to do, monotonic s."""
+        return self.dispatch.due()
+
+    def tick(self, now: float) -> None:
+        """Do what became due."""
+        self.perform(self.dispatch.tick(now))
+
+    def scan(self) -> None:
+        """Look after silent nodes; for every few seconds."""
+        now = self._now()
+        for node in self.dispatch.fleet.scan(now):
+            self._nodes.close(node.id, CloseReason.HEARTBEAT_TIMEOUT)
+        self.tick(now)
 
     def submit(self, request: JobRequest, audio: Audio) -> None:
         """Have an utterance translated; the outcome comes to the session port."""
         over = self._budget.over
         self._budget.take(len(audio.base64))
         metrics.JOBS_CREATED.inc()
-        _, actions = self.dispatch.submit(request, audio, trio.current_time(), refuse=over)
+        _, actions = self.dispatch.submit(request, audio, self._now(), refuse=over)
         self.perform(actions)
 
     def session_ended(self, session_id: str) -> None:
         """Cancel what a session still has running."""
-        self.perform(self.dispatch.session_ended(session_id, trio.current_time()))
+        self.perform(self.dispatch.session_ended(session_id, self._now()))
 
     def register(self, message: NodeRegister, connection: int) -> tuple[Node, list[Action]]:
         """Take a node in; the caller acknowledges first, then performs the actions. May raise WireError."""
-        return self.dispatch.register(message, connection, trio.current_time())
+        return self.dispatch.register(message, connection, self._now())
 
     def heartbeat(self, message: NodeHeartbeat) -> None:
         """A registered node reported."""
-        self.perform(self.dispatch.heartbeat(message, trio.current_time()))
+        self.perform(self.dispatch.heartbeat(message, self._now()))
 
     def result(self, message: JobResult, node_id: str) -> None:
         """A node answered."""
-        self.perform(self.dispatch.result(message, node_id, trio.current_time()))
+        self.perform(self.dispatch.result(message, node_id, self._now()))
 
     def progress(self, message: JobAck | JobStarted | NodeAsrPartial, node_id: str) -> None:
         """A node told how far it is."""
@@ -120,11 +128,11 @@ class Engine:
 
     def service_missing(self, node_id: str, service_id: str) -> None:
         """A registered node lacks a service it reports as running."""
-        self.perform(self.dispatch.service_missing(node_id, service_id, trio.current_time()))
+        self.perform(self.dispatch.service_missing(node_id, service_id, self._now()))
 
     def connection_lost(self, node_id: str, connection: int) -> None:
         """A node's socket is gone."""
-        self.perform(self.dispatch.connection_lost(node_id, connection, trio.current_time()))
+        self.perform(self.dispatch.connection_lost(node_id, connection, self._now()))
 
     def perform(self, actions: list[Action]) -> None:
         """Do everything, in order, without awaiting; a bug in one action does not keep the others from it."""
@@ -134,9 +142,7 @@ class Engine:
             except Exception as error:
                 metrics.ACTIONS_FAILED.inc()
                 logger.error("action_failed", action=type(action).__name__, exc_info=error)
-        self._alarm.moved()
-        if self._idle is not None and not self.dispatch.open_jobs:
-            self._idle.set()
+        self._changed()
 
     def _do(self, action: Action) -> None:
         match action:
@@ -198,7 +204,7 @@ class Engine:
             error=outcome.error,
             attempts=len(job.attempts),
             node=job.attempts[-1].node_id if job.attempts else None,
-            seconds=round(trio.current_time() - job.created_at, 3),
+            seconds=round(self._now() - job.created_at, 3),
         )
         self._sessions.resolve(job, outcome)
 
@@ -214,13 +220,6 @@ class Engine:
                 end=end,
             )
 
-    def _tick(self, now: float) -> None:
-        self.perform(self.dispatch.tick(now))
 
-    async def _scan(self) -> None:
-        while True:
-            await trio.sleep(self._scan_interval_s)
-            now = trio.current_time()
-            for node in self.dispatch.fleet.scan(now):
-                self._nodes.close(node.id, CloseReason.HEARTBEAT_TIMEOUT)
-            self._tick(now)
+def _nothing() -> None:
+    """Nobody asked to be called."""
