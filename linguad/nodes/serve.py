@@ -117,19 +117,23 @@ class Nodes:
 
     async def talk(self, link: Link) -> None:
         """Serve one node connection to its end."""
-        connection = Connection(link, next(self._generations))
+        connection = self.connected(link)
         try:
             with trio.CancelScope(deadline=trio.current_time() + self._register_timeout_s) as patience:
                 async for frame in link:
-                    await self._take(connection, frame)
+                    await self.take(connection, frame)
                     if connection.node is not None:
                         patience.deadline = inf
             if patience.cancelled_caught:
                 link.close(CloseReason.REGISTRATION_TIMEOUT)
         finally:
-            self._lost(connection)
+            self.lost(connection)
 
-    async def _take(self, connection: Connection, frame: str | bytes) -> None:
+    def connected(self, link: Link) -> Connection:
+        """A node connected; who it is, its registration will tell."""
+        return Connection(link, next(self._generations))
+
+    async def take(self, connection: Connection, frame: str | bytes) -> None:
         """One frame of a node, whose effects are complete before the next is read.
 
         Only a registration may wait, for the pong of another connection; all else has no await.
@@ -282,7 +286,7 @@ class Nodes:
             code=error.code,
         )
 
-    def _lost(self, connection: Connection) -> None:
+    def lost(self, connection: Connection) -> None:
         node = connection.node
         if node is None:
             return
