@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-import trio
 from msgspec import Struct
 
 from linguad import log, metrics
@@ -71,6 +70,8 @@ class Entry(Struct, eq=False):
     address: str
     held_bytes: int = 0
     """Its part of the budget: audio that no job has yet."""
+    performing: list[Output] | None = None
+    """What is being done for it; more may be added meanwhile."""
 
 
 class Sessions:
@@ -86,7 +87,9 @@ class Sessions:
         budget: Budget,
         limit: SessionLimit,
         trusted: TrustedProxies,
+        now: Callable[[], float],
     ) -> None:
+        """`now` is the clock, monotonic s."""
         self._jobs = jobs
         self._rules = rules
         self._ids = ids
@@ -95,10 +98,11 @@ class Sessions:
         self._budget = budget
         self._limit = limit
         self._trusted = trusted
+        self._now = now
         self._sessions: dict[str, Entry] = {}
         self._attached = 0
         self._deadlines: Deadlines[str] = Deadlines()
-        self._alarm = Alarm(self._deadlines.due, self._tick)
+        self._alarm = Alarm(self.due, self.tick)
         metrics.SESSIONS.labels("attached").set_function(lambda: self._attached)
         metrics.SESSIONS.labels("detached").set_function(lambda: len(self._sessions) - self._attached)
 
@@ -111,34 +115,38 @@ class Sessions:
 
     async def talk(self, link: Link) -> None:
         """Serve one client connection to its end (session-protocol 1.2)."""
-        connection = Connection(link, ErrorThrottle(self._error_throttle_s))
-        link.may_ping = False
+        connection = self.connected(link)
         try:
             async for frame in link:
                 if isinstance(frame, str):
-                    self._take(connection, frame)
+                    self.take(connection, frame)
         finally:
-            self._detach(connection)
+            self.lost(connection)
+
+    def connected(self, link: Link) -> Connection:
+        """A client connected; gateways break on pings, so it gets none before it says who it is."""
+        link.may_ping = False
+        return Connection(link, ErrorThrottle(self._error_throttle_s))
 
     def finish(self) -> None:
         """Cut what every session has buffered: the server is about to stop."""
-        now = trio.current_time()
+        now = self._now()
         for entry in list(self._sessions.values()):
             self._perform(entry.session, entry.session.finish(now))
 
     def resolve(self, job: Job, outcome: Outcome) -> None:
         """A job ended; its session gets the outcome, if it still exists."""
-        now = trio.current_time()
+        now = self._now()
         self._tell(job, lambda session: session.resolve(job, outcome, now))
 
     def progress(self, job: Job, event: str) -> None:
         """A step in the life of a job."""
-        now = trio.current_time()
+        now = self._now()
         self._tell(job, lambda session: session.progress(job, event, now))
 
     def partial(self, job: Job, text: str, is_final: bool) -> None:
         """What was recognised so far."""
-        now = trio.current_time()
+        now = self._now()
         self._tell(job, lambda session: session.partial(job, text, is_final, now))
 
     def _tell(self, job: Job, news: Callable[[Session], list[Output]]) -> None:
@@ -146,7 +154,7 @@ class Sessions:
         if entry is not None:
             self._perform(entry.session, news(entry.session))
 
-    def _take(self, connection: Connection, frame: str) -> None:
+    def take(self, connection: Connection, frame: str) -> None:
         """One frame of a client; no await, so its effects are complete before the next is read."""
         try:
             message = codec.client_messages.decode(frame)
@@ -159,7 +167,7 @@ class Sessions:
         elif connection.session is None:
             self._without_session(connection, message)
         else:
-            session, now = connection.session, trio.current_time()
+            session, now = connection.session, self._now()
             if self._budget.over and isinstance(message, AudioChunk | Utterance):
                 self._pause(connection, session, now)
             self._perform(session, session.handle(message, now))
@@ -229,24 +237,32 @@ class Sessions:
         self, connection: Connection, message: ServerMessage, optional: bool = False, about: str = ""
     ) -> None:
         if isinstance(message, ErrorMessage):
-            if not connection.throttle.allows(message.code, about or message.message, trio.current_time()):
+            if not connection.throttle.allows(message.code, about or message.message, self._now()):
                 metrics.ERRORS_SWALLOWED.labels(message.code).inc()
                 return
             logger.info("client_error", link=connection.link.id, code=message.code, reason=message.message)
         connection.link.send(codec.encode(message), optional)
 
     def _perform(self, session: Session, outputs: list[Output]) -> None:
+        """Do everything in order; what a submission brings at once comes after what was decided before."""
         entry = self._sessions[session.id]
         self._count(entry, session.buffered_bytes)
-        for output in outputs:
-            match output:
-                case Send():
-                    if entry.connection is not None:
-                        self._send(entry.connection, output.message, output.optional)
-                case Submit():
-                    self._jobs.submit(output.request, output.audio)
-                case Ended():
-                    self._end(session)
+        if entry.performing is not None:
+            entry.performing += outputs
+            return
+        entry.performing = outputs
+        try:
+            for output in outputs:
+                match output:
+                    case Send():
+                        if entry.connection is not None:
+                            self._send(entry.connection, output.message, output.optional)
+                    case Submit():
+                        self._jobs.submit(output.request, output.audio)
+                    case Ended():
+                        self._end(session)
+        finally:
+            entry.performing = None
         if session.id in self._sessions:
             self._deadlines.set(session.id, session.due())
             self._alarm.moved()
@@ -255,7 +271,11 @@ class Sessions:
         self._budget.take(held_bytes - entry.held_bytes)
         entry.held_bytes = held_bytes
 
-    def _tick(self, now: float) -> None:
+    def due(self) -> float | None:
+        """When `tick` has something to do, monotonic s."""
+        return self._deadlines.due()
+
+    def tick(self, now: float) -> None:
         """Do what became due; a bug in one session ends that session, not the timer of all."""
         while (session_id := self._deadlines.pop(now)) is not None:
             session = self._sessions[session_id].session
@@ -274,7 +294,7 @@ class Sessions:
             entry.connection.link.close(CloseReason.INTERNAL_ERROR)
         self._end(entry.session)
 
-    def _detach(self, connection: Connection) -> None:
+    def lost(self, connection: Connection) -> None:
         """The socket is gone; the session stays for its grace."""
         session = connection.session
         if session is None:
@@ -282,7 +302,7 @@ class Sessions:
         self._sessions[session.id].connection = None
         self._attached -= 1
         logger.info("session_detached", session=session.id, link=connection.link.id)
-        self._perform(session, session.detach(trio.current_time()))
+        self._perform(session, session.detach(self._now()))
 
     def _end(self, session: Session) -> None:
         """Forget a session and cancel its jobs."""

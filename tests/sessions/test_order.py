@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 import trio
-from harness import Client, Json, Node, daemon_in_memory
+from harness import Client, Json, Node, daemon_in_memory, plan_a
 from trio.testing import MockClock
 
 
@@ -147,6 +147,20 @@ async def test_result_half_a_minute_after_its_job_is_dropped(autojump_clock: Moc
         await trio.sleep(31)
         await node.answer(job)
         assert await told(client) == [("silence_detected", 0)]
+
+
+async def test_what_is_refused_at_once_comes_after_what_was_decided_before(autojump_clock: MockClock) -> None:
+    jobs, nodes = {"max_waiting": 1}, {"max_concurrent_jobs": 2}
+    async with daemon_in_memory(jobs=jobs, nodes=nodes) as world:
+        node, client, other = await world.node(), await world.client(), await world.client()
+        [_, second] = await ask(client, node, 2)
+        await other.utterance(0)
+        await node.answer(second)
+        await node.job()
+        await other.utterance(1)
+        await client.chunk(plan_a())
+        await trio.sleep(3.1)
+        assert await told(client) == [("gap_timeout", 0), ("heard", 1), ("node_overloaded", 2)]
 
 
 async def test_languages_do_not_wait_for_each_other(autojump_clock: MockClock) -> None:
