@@ -24,3 +24,7 @@ class RandomIds:
     def uuid(self) -> str:
         """A plain UUID."""
         return str(uuid.uuid4())
+
+    def pairing_code(self) -> str:
+        """6 random decimal digits."""
+        return f"{secrets.randbelow(1_000_000):06d}"

@@ -14,7 +14,9 @@ from linguad.core.deadlines import Deadlines
 from linguad.core.health import Status
 from linguad.core.ids import Ids
 from linguad.core.key import ANY, Features, Key
+from linguad.core.memory import MAX_SPEEDS, Memory, Remembered
 from linguad.core.node import Node
+from linguad.core.pairing import PairingCodes
 from linguad.core.rules import NodeRules
 from linguad.core.services import Services
 from linguad.core.speed import Speeds
@@ -47,6 +49,9 @@ STANDSTILL_S = 1.0
 MAX_KEYS = 20_000
 """Keys in the index; for one more the oldest is dropped, to be built anew when a job asks for it."""
 
+MAX_LOOKED_AT = 10_000
+"""Members of keys that are looked at for the page of one node."""
+
 MAX_UNSERVED_KEYS = 10_000
 """Remembered keys nobody serves; a bound, not a tuning value."""
 
@@ -59,6 +64,8 @@ class Fleet:
         self.table = table
         self.nodes: dict[str, Node] = {}
         self.speeds = Speeds()
+        self.memory = Memory()
+        self.pairing = PairingCodes(ids.pairing_code)
         self._ids = ids
         self._hash_seed = hash_seed
         self._rows: dict[str, int] = {}
@@ -94,6 +101,9 @@ class Fleet:
             if len(self.nodes) >= self.rules.max_nodes:
                 raise WireError(ErrorCode.NODE_OVERLOADED, "this server has as many nodes as it may have")
             node = self.nodes[node_id] = Node(node_id, self.rules, now)
+            remembered = self.memory.take(node_id)
+            node.recall(remembered)
+            self.speeds.recall(node_id, remembered.speeds)
             row = self._rows[node_id] = self.table.add_node(node_id, node.slots)
             self._by_row[row] = node
             self._members[row] = set()
@@ -349,14 +359,46 @@ class Fleet:
         Raises KeyError if there is no such node.
         """
         node = self.nodes[node_id]
-        reweighted = said.weight != node.override.weight
-        node.override = said
+        before = node.weight
+        node.speak_of(said)
         self._sync(node)
-        if reweighted:
+        if node.weight != before:
             row = self._rows[node_id]
             for key in self._members[row]:
                 self.table.set_speed(self._keys[key], row, self._speed(node, key))
         return node
+
+    def remembered(self, node_id: str) -> Remembered:
+        """What outlives the record of a node."""
+        node = self.nodes.get(node_id)
+        if node is None:
+            return self.memory[node_id]
+        health = node.health
+        return Remembered(
+            said=node.said,
+            failed_probations=health.failed_probations,
+            on_probation=health.on_probation,
+            quarantined_until=health.quarantined_until,
+            speeds=tuple(self.speeds.table(node_id).items())[-MAX_SPEEDS:],
+        )
+
+    def by_last_sight(self) -> list[str]:
+        """Ids of all nodes, those longest gone first; the connected ones are alike."""
+        online = [node_id for node_id in self.nodes if node_id not in self._offline]
+        return [*self.memory, *self._offline, *online]
+
+    def index_keys(self, node_id: str, most: int) -> list[tuple[Key, float, int | None]]:
+        """Keys that a node is in, at most so many, with speed and pool (None: that took too long)."""
+        node, row = self.nodes[node_id], self._rows[node_id]
+        found: list[tuple[Key, float, int | None]] = []
+        looked_at = 0
+        for key in sorted(self._members[row])[:most]:
+            handle, pool = self._keys[key], None
+            looked_at += self.table.members(handle)
+            if looked_at <= MAX_LOOKED_AT:
+                pool = next(one["pool"] for one in self.table.explain(handle, 0, 0.0) if one["row"] == row)
+            found.append((key, self._speed(node, key), pool))
+        return found
 
     def _refuse_without_gpu(self, message: NodeRegister) -> None:
         if self.rules.require_gpu == "always":
@@ -381,6 +423,8 @@ class Fleet:
 
     def _forget(self, node: Node) -> None:
         """Drop the record of an offline node; it left its keys and gave back its slots when it was lost."""
+        self.memory.keep(node.id, self.remembered(node.id))
+        self.pairing.forget(node.id)
         del self.nodes[node.id]
         self._offline.pop(node.id, None)
         row = self._rows.pop(node.id)

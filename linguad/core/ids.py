@@ -23,3 +23,7 @@ class Ids(Protocol):
     def uuid(self) -> str:
         """A plain UUID, for turns and traces."""
         ...
+
+    def pairing_code(self) -> str:
+        """6 decimal digits, not necessarily fresh ones (node-protocol 5.7)."""
+        ...

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from linguad.core.health import Health, Status
 from linguad.core.key import Features, Key
 from linguad.core.languages import Languages
+from linguad.core.memory import Remembered
 from linguad.core.rules import NodeRules
 from linguad.core.services import ServiceTable
 from linguad.core.standing import ailment
@@ -44,8 +45,10 @@ class Node:
         self.hardware = HardwareInfo()
         self.accepts_public = True
         self.features = Features.NONE
+        self.said = NOTHING_SAID
+        """What an operator said about it over HTTP."""
         self.override = rules.overrides.get(node_id, NOTHING_SAID)
-        """What an operator says about it."""
+        """That, and where it is silent what the settings say."""
         self.usage = ResourceUsage()
         self.services = ServiceTable(rules.marks)
         self.languages = Languages(NodeLanguageCapabilities())
@@ -104,6 +107,18 @@ class Node:
     def online(self) -> bool:
         """Whether a connection owns the record."""
         return self.connection != 0
+
+    def speak_of(self, said: Override) -> None:
+        """Take an operator's word, in place of an earlier one."""
+        self.said = said
+        self.override = said.over(self.rules.overrides.get(self.id, NOTHING_SAID))
+
+    def recall(self, remembered: Remembered) -> None:
+        """Take over what an earlier record of the node left."""
+        self.speak_of(remembered.said)
+        self.health.failed_probations = remembered.failed_probations
+        self.health.on_probation = remembered.on_probation
+        self.health.quarantined_until = remembered.quarantined_until
 
     def registered(self, message: NodeRegister, connection: int, now: float) -> None:
         """Take over a registration; the node has to show its health again."""

@@ -8,6 +8,7 @@ how long a deadline has to be.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from statistics import median
 
 from msgspec import Struct, field
@@ -55,6 +56,7 @@ class Speeds:
 
     def __init__(self) -> None:
         self._known: dict[Key, dict[str, Experience]] = {}
+        self._keys: dict[str, dict[Key, None]] = {}
         self._stages: dict[str, dict[Stage, float]] = {}
 
     def learn(self, node_id: str, key: Key, audio_s: float, processing_s: float, response_s: float) -> float:
@@ -67,6 +69,7 @@ class Speeds:
         elif measured is not None:
             known.speed += WEIGHT * (measured - known.speed)
         known.answers.append(response_s)
+        self._used(node_id, key)
         return known.speed
 
     def learn_stages(self, node_id: str, key: Key, audio_s: float, timings: ServiceTimings) -> None:
@@ -101,19 +104,30 @@ class Speeds:
     def forget(self, node_id: str) -> None:
         """The node is gone for good."""
         self._stages.pop(node_id, None)
-        for key in list(self._known):
+        for key in self._keys.pop(node_id, ()):
             nodes = self._known[key]
-            nodes.pop(node_id, None)
+            del nodes[node_id]
             if not nodes:
                 del self._known[key]
 
     def table(self, node_id: str) -> dict[Key, float]:
-        """Learned speeds of a node, for its page."""
-        return {key: nodes[node_id].speed for key, nodes in self._known.items() if node_id in nodes}
+        """Learned speeds of a node, the key it answered last at the end."""
+        return {key: self._known[key][node_id].speed for key in self._keys.get(node_id, ())}
+
+    def recall(self, node_id: str, speeds: Iterable[tuple[Key, float]]) -> None:
+        """Speeds of a node of which nothing is known, as an earlier `table` had them."""
+        for key, speed in speeds:
+            self._known.setdefault(key, {})[node_id] = Experience(speed)
+            self._used(node_id, key)
 
     def stages(self, node_id: str) -> dict[Stage, float]:
         """Learned speeds of the stages of a node, for its page."""
         return dict(self._stages.get(node_id, {}))
+
+    def _used(self, node_id: str, key: Key) -> None:
+        keys = self._keys.setdefault(node_id, {})
+        keys.pop(key, None)
+        keys[key] = None
 
     def _composed(self, node_id: str, key: Key) -> float | None:
         """The speed of all stages of a key one after another; None if one of them is not known."""

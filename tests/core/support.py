@@ -55,6 +55,9 @@ class CountingIds:
     def uuid(self) -> str:
         return f"id-{self._next('uuid')}"
 
+    def pairing_code(self) -> str:
+        return f"{self._next('pairing'):06d}"
+
 
 def records(count: int, first: int = 0, size: int = 6) -> list[bytes]:
     """Plan A records of `size` bytes each, numbered inside so that none can be lost or doubled unseen."""

@@ -78,3 +78,6 @@ class Names:
 
     def uuid(self) -> str:
         return f"id-{next(self._number)}"
+
+    def pairing_code(self) -> str:
+        return f"{next(self._number) % 1_000_000:06d}"

@@ -1,0 +1,84 @@
+"""Codes that a person types to have a session served by one node alone.
+
+Node-protocol 5.7, session-protocol 7, resolution 22.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from msgspec import Struct
+
+CODE_TTL_S = 300.0
+"""How long a code can be used."""
+
+MAX_FAILED_TRIES = 10
+"""Wrong codes that an address may try in TRIES_S; more, be they right, are not looked at."""
+
+TRIES_S = 60.0
+
+MAX_ADDRESSES = 10_000
+"""Addresses whose wrong tries are remembered; the one that is longest quiet is forgotten for a new one."""
+
+
+class LiveCode(Struct, frozen=True):
+    """A code that nobody has used yet; `expires_at` is monotonic s."""
+
+    code: str
+    node_id: str
+    expires_at: float
+
+
+class PairingCodes:
+    """Mutable state: one code per node at most, and the wrong tries of the last minute by address."""
+
+    def __init__(self, fresh: Callable[[], str]) -> None:
+        """`fresh` gives unguessable codes of 6 decimal digits."""
+        self._fresh = fresh
+        self._live: dict[str, LiveCode] = {}
+        self._of_node: dict[str, LiveCode] = {}
+        self._failed: dict[str, deque[float]] = {}
+
+    def create(self, node_id: str, now: float) -> LiveCode:
+        """A code for a node in place of the one it had."""
+        self._expire(now)
+        self.forget(node_id)
+        while (code := self._fresh()) in self._live:
+            pass
+        live = LiveCode(code, node_id, now + CODE_TTL_S)
+        self._live[code] = self._of_node[node_id] = live
+        return live
+
+    def redeem(self, code: str, address: str, now: float) -> str | None:
+        """The node that a code stands for, which it does only once; None if wrong or after too many tries."""
+        self._expire(now)
+        tries = self._failed.pop(address, None) or deque[float](maxlen=MAX_FAILED_TRIES)
+        while tries and tries[0] <= now - TRIES_S:
+            tries.popleft()
+        live = self._live.get(code) if len(tries) < MAX_FAILED_TRIES else None
+        if live is not None:
+            self.forget(live.node_id)
+        elif len(tries) < MAX_FAILED_TRIES:
+            tries.append(now)
+        if tries:
+            self._failed[address] = tries
+            if len(self._failed) > MAX_ADDRESSES:
+                del self._failed[next(iter(self._failed))]
+        return None if live is None else live.node_id
+
+    def of(self, node_id: str, now: float) -> LiveCode | None:
+        """The code of a node that can be used now."""
+        self._expire(now)
+        return self._of_node.get(node_id)
+
+    def forget(self, node_id: str) -> None:
+        """The code of a node, if there is one, can no longer be used."""
+        live = self._of_node.pop(node_id, None)
+        if live is not None:
+            del self._live[live.code]
+
+    def _expire(self, now: float) -> None:
+        # all are valid for the same time, so the oldest expires first
+        while self._live and (oldest := next(iter(self._live.values()))).expires_at <= now:
+            self.forget(oldest.node_id)
