@@ -98,7 +98,7 @@ class Daemon:
             trusted,
             trio.current_time,
         )
-        self._node_sockets = Nodes(self.engine, config.nodes.register_timeout_seconds)
+        self._node_sockets = Nodes(self.engine, config.nodes.register_timeout_seconds, self._clock)
         self.engine.connect(self._node_sockets, self.sessions)
         session_settings = _link_settings(config.server, config.sessions, may_ping=False)
         node_settings = _link_settings(config.server, config.nodes)

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from linguad.core.arrivals import Arrivals
 from linguad.core.clock import Clock
+from linguad.core.fanout import Fanout
 from linguad.core.ids import Ids
 from linguad.core.job import DIRECT, Job, JobRequest, MissingReason, Outcome
 from linguad.core.ordering import Released, ResultOrder
@@ -105,7 +106,9 @@ class Session:
         ids: Ids,
         clock: Clock,
         tenant: str = DIRECT,
+        node_id: str = "",
     ) -> None:
+        """`node_id` is the node it was paired with; no other one gets its jobs (resolution 22)."""
         self.id = session_id
         self.platform = init.platform
         """What the client says it is: `web`, `ios`, `android`, `api-gateway`, ..."""
@@ -133,6 +136,7 @@ class Session:
             partial_update_interval_ms=init.partial_update_interval_ms or 1000,
             trace_id=self.trace_id,
             tenant=tenant,
+            node_id=node_id,
             turn_id="",
             last_audio_at=0.0,
             cut_at=0.0,
@@ -140,10 +144,16 @@ class Session:
         """What all requests of this session have in common."""
         self._cutter = UtteranceCutter(rules.cut, ids.uuid)
         self._arrivals = Arrivals(rules.reorder_wait_s, rules.idempotency_s)
+        self._fanout = Fanout()
         self._next_index = 0
         self._cut_runs: list[range] = []
         self._open: set[tuple[int, str]] = set()
         self._orders: dict[str, ResultOrder[Ending]] = {}
+
+    @property
+    def node_id(self) -> str:
+        """The node it is paired with, "" if it is not."""
+        return self._request.node_id
 
     @property
     def buffered_bytes(self) -> int:
@@ -172,6 +182,7 @@ class Session:
             negotiated_audio_format="opus",
             negotiated_sample_rate=16000,
             negotiated_channel_count=1,
+            assigned_node_id=self.node_id or None,
         )
 
     def handle(self, message: ClientMessage, now: float) -> list[Output]:
@@ -314,7 +325,7 @@ class Session:
             return [Send(event, optional=True), self._missing(index, MissingReason.OVERLOADED, now)]
         self._open.add((index, tgt_lang))
         self._expect_result(index, tgt_lang)
-        return [Submit(request, audio)]
+        return [Submit(self._fanout.place(request), audio)]
 
     def _missing(self, index: int, reason: MissingReason, now: float, trace_id: str | None = None) -> Send:
         trace_id = trace_id or self.trace_id

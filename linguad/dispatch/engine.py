@@ -26,11 +26,13 @@ from linguad.core.actions import (
 from linguad.core.dispatch import Dispatch
 from linguad.core.job import AttemptEnd, Job, JobRequest, MissingReason, Outcome
 from linguad.core.node import Node
+from linguad.core.pairing import LiveCode
 from linguad.core.utterance import Audio
 from linguad.errors import CloseReason
 from linguad.net.outbox import Budget
 from linguad.wire import codec
 from linguad.wire.node import JobAck, JobResult, JobStarted, NodeAsrPartial, NodeHeartbeat, NodeRegister
+from linguad.wire.override import Override
 
 logger = log.get(__name__)
 
@@ -117,6 +119,19 @@ class Engine:
     def heartbeat(self, message: NodeHeartbeat) -> None:
         """A registered node reported."""
         self.perform(self.dispatch.heartbeat(message, self._now()))
+
+    def override(self, node_id: str, said: Override) -> None:
+        """An operator says something about a known node; raises KeyError if there is none of that id."""
+        self.perform(self.dispatch.override(node_id, said, self._now()))
+
+    def pairing_code(self, node_id: str, asked_by: str) -> LiveCode:
+        """A new pairing code for a registered node, which "node" or "admin" asked for."""
+        logger.info("pairing_code_made", node=node_id, asked_by=asked_by)
+        return self.dispatch.fleet.pairing.create(node_id, self._now())
+
+    def redeem(self, pairing_code: str, origin: str) -> str:
+        """The node that a code stands for, once; "" if it is wrong, or too many of this origin were."""
+        return self.dispatch.fleet.pairing.redeem(pairing_code, origin, self._now()) or ""
 
     def result(self, message: JobResult, node_id: str) -> None:
         """A node answered."""

@@ -12,7 +12,9 @@ from msgspec.structs import replace
 
 from linguad import log, metrics
 from linguad.core.actions import Action
+from linguad.core.clock import Clock
 from linguad.core.node import Node
+from linguad.core.pairing import LiveCode
 from linguad.core.standing import NOT_REGISTERED, why_idle
 from linguad.errors import CloseReason, ErrorCode, WireError
 from linguad.net.websocket import Link
@@ -32,6 +34,7 @@ from linguad.wire.node import (
     NodeMessage,
     NodeRegister,
     NodeRegisterAck,
+    PairingCode,
     Register,
     RequestPairingCode,
     SchedulerError,
@@ -70,6 +73,10 @@ class FleetPort(Protocol):
         """A registered node lacks a service it reports as running."""
         ...
 
+    def pairing_code(self, node_id: str, asked_by: str) -> LiveCode:
+        """A new pairing code for a registered node."""
+        ...
+
     def connection_lost(self, node_id: str, connection: int) -> None:
         """A node's socket is gone."""
         ...
@@ -95,9 +102,10 @@ class Connection(Struct, eq=False):
 class Nodes:
     """The live links of registered nodes."""
 
-    def __init__(self, fleet: FleetPort, register_timeout_s: float) -> None:
+    def __init__(self, fleet: FleetPort, register_timeout_s: float, clock: Clock) -> None:
         self._fleet = fleet
         self._register_timeout_s = register_timeout_s
+        self._clock = clock
         self._generations = count(1)
         self._connections: dict[str, Connection] = {}
 
@@ -184,7 +192,11 @@ class Nodes:
                 self._fleet.progress(message, node.id)
             case NodeError():
                 logger.warning("node_error", node=node.id, code=message.code[:64])
-            case RequestPairingCode() | NodeRegister():
+            case RequestPairingCode():
+                live = self._fleet.pairing_code(node.id, "node")
+                answer = PairingCode(code=live.code, expires_at_ms=self._clock.epoch_ms(live.expires_at))
+                connection.link.send(codec.encode(answer))
+            case NodeRegister():
                 pass
 
     def _heartbeat(self, connection: Connection, node: Node, message: NodeHeartbeat) -> None:

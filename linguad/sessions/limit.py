@@ -28,7 +28,7 @@ class SessionLimit:
         """Why one more session from here cannot be had and what to do, in a sentence; "" if it can."""
         if 0 < self._most <= self._count:
             return "too many sessions here; try again later, or raise sessions.max_sessions"
-        count = self._by_origin[_origin(address)]
+        count = self._by_origin[origin_of(address)]
         if 0 < self._most_per_address <= count and address not in self._exempt:
             return (
                 "too many sessions from your address; close some, list your proxy in server.trusted_proxies, "
@@ -39,18 +39,19 @@ class SessionLimit:
     def add(self, address: str) -> None:
         """A session began."""
         self._count += 1
-        self._by_origin[_origin(address)] += 1
+        self._by_origin[origin_of(address)] += 1
 
     def remove(self, address: str) -> None:
         """A session ended."""
         self._count -= 1
-        origin = _origin(address)
+        origin = origin_of(address)
         self._by_origin[origin] -= 1
         if not self._by_origin[origin]:
             del self._by_origin[origin]
 
 
-def _origin(address: str) -> str:
+def origin_of(address: str) -> str:
+    """What stands for one customer: the address, or the network of an IPv6 address."""
     parsed = parse_address(address)
     if isinstance(parsed, IPv6Address):
         return str(IPv6Network((parsed, V6_PREFIX), strict=False))

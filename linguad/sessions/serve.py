@@ -20,7 +20,7 @@ from linguad.net.outbox import Budget
 from linguad.net.peer import TrustedProxies
 from linguad.net.supervise import Alarm
 from linguad.net.websocket import Link
-from linguad.sessions.limit import SessionLimit
+from linguad.sessions.limit import SessionLimit, origin_of
 from linguad.wire import codec
 from linguad.wire.session import (
     AudioChunk,
@@ -34,6 +34,11 @@ from linguad.wire.session import (
 
 MAX_INIT_CHARS = 16 * 1024
 """Longest `session_init`; its texts are kept as long as the session, and real ones have 500 characters."""
+
+WRONG_PAIRING_CODE = (
+    "the pairing code is wrong, was used or has expired, or too many wrong ones came from your address; "
+    "let the node show a new one, and wait a minute after many tries"
+)
 
 PAUSE_SECONDS = 2.0
 """How long clients are told to hold their audio, and how often at most (session-protocol 2.4.12)."""
@@ -50,6 +55,10 @@ class JobPort(Protocol):
 
     def session_ended(self, session_id: str) -> None:
         """Cancel what a session still has running."""
+        ...
+
+    def redeem(self, pairing_code: str, origin: str) -> str:
+        """The node that a code stands for; "" if none."""
         ...
 
 
@@ -108,6 +117,10 @@ class Sessions:
 
     def __len__(self) -> int:
         return len(self._sessions)
+
+    def paired_with(self, node_id: str) -> list[str]:
+        """Ids of the sessions that only this node serves."""
+        return [entry.session.id for entry in self._sessions.values() if entry.session.node_id == node_id]
 
     async def serve(self) -> None:
         """Keep the deadlines of all sessions, for ever."""
@@ -201,13 +214,17 @@ class Sessions:
             return
         trusted = address in self._trusted
         tenant = (message.tenant_id if trusted else None) or DIRECT
-        session = Session(self._ids.session(), message, self._rules, self._ids, self._clock, tenant)
+        code = (message.pairing_code or "").strip()
+        node_id = self._jobs.redeem(code, origin_of(address)) if code else ""
+        session = Session(self._ids.session(), message, self._rules, self._ids, self._clock, tenant, node_id)
         connection.session = session
         self._sessions[session.id] = Entry(session, connection, address)
         self._limit.add(address)
         self._attached += 1
         connection.link.may_ping = message.platform != GATEWAY_PLATFORM
         connection.link.send(codec.encode(session.hello()))
+        if code and not node_id:
+            self._refuse(connection, ErrorCode.INVALID_PAIRING_CODE, WRONG_PAIRING_CODE, "pairing_code")
         logger.info(
             "session_opened",
             session=session.id,
@@ -217,6 +234,7 @@ class Sessions:
             client_version=message.client_version,
             src=message.src_lang,
             tgt=message.tgt_lang,
+            paired_with=node_id or None,
         )
 
     def _without_session(self, connection: Connection, message: ClientMessage) -> None:
