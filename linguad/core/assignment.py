@@ -5,7 +5,10 @@ from __future__ import annotations
 from linguad.core.job import Attempt, Job
 from linguad.core.node import Node
 from linguad.core.utterance import CutReason
+from linguad.wire.language import AUTO, normalize
 from linguad.wire.node import JobAssign
+
+TWO_WAY = "two_way_auto"
 
 
 def assign_message(job: Job, attempt: Attempt, node: Node) -> JobAssign:
@@ -15,6 +18,8 @@ def assign_message(job: Job, attempt: Attempt, node: Node) -> JobAssign:
     paused = request.reason is CutReason.TIMEOUT
     continues = request.reason.speech_continues
     old = node.oldest_generation
+    # a node that knows both languages may turn the direction round, whatever the target
+    both_ways = request.mode == TWO_WAY or normalize(request.src_lang) == AUTO
     return JobAssign(
         job_id=attempt.wire_job_id,
         attempt_id=attempt.number,
@@ -29,8 +34,8 @@ def assign_message(job: Job, attempt: Attempt, node: Node) -> JobAssign:
         audio_format=audio.format,
         sample_rate=audio.sample_rate,
         mode=request.mode,
-        lang_a=request.lang_a,
-        lang_b=request.lang_b,
+        lang_a=request.lang_a if both_ways else None,
+        lang_b=request.lang_b if both_ways else None,
         auto_langs=request.auto_langs,
         enable_streaming_asr=request.enable_streaming_asr,
         partial_update_interval_ms=request.partial_update_interval_ms,

@@ -151,6 +151,24 @@ class TestAssignment:
         assert (message.enable_streaming_asr, message.partial_update_interval_ms) == (False, 500)
         assert message.padding_ms == 220
 
+    @pytest.mark.parametrize(
+        ("members", "sent_pair"),
+        [
+            ({"src": "auto"}, True),
+            ({"src": "AUTO", "mode": "one_way"}, True),
+            ({"mode": "two_way_auto"}, True),
+            ({"mode": "one_way"}, False),
+            ({}, False),
+        ],
+    )
+    def test_a_pair_of_languages_only_where_the_node_is_to_choose(
+        self, members: dict[str, Any], sent_pair: bool
+    ) -> None:
+        desk = Desk()
+        desk.node("a")
+        (message,) = sent(desk.submitted(lang_a="en", lang_b="es", **members)[1])
+        assert (message.lang_a, message.lang_b) == (("en", "es") if sent_pair else (None, None))
+
     @pytest.mark.parametrize("old", [False, True])
     @pytest.mark.parametrize(
         ("reason", "flag", "old_flag"),
