@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import trio
-from harness import Client, Json, Node, World, base64, daemon_in_memory, plan_a, session_init
+from harness import Client, Json, Node, base64, daemon_in_memory, plan_a, session_init
 from prometheus_client import REGISTRY
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -25,18 +25,6 @@ def other_than(node: Node, nodes: list[Node]) -> Node:
     """The other one of two nodes."""
     [other] = [peer for peer in nodes if peer is not node]
     return other
-
-
-async def moved_job(world: World, client: Client) -> tuple[tuple[Node, Json], tuple[Node, Json]]:
-    """A node that dropped out and is back, another that has its job now; each with what it was assigned."""
-    nodes = [await world.node("node-00000001"), await world.node("node-00000002")]
-    await client.speak()
-    await trio.sleep(0.05)
-    node, job = await first_job(nodes)
-    await node.drop()
-    other = other_than(node, nodes)
-    second = await other.job()
-    return (await world.node(node.id), job), (other, second)
 
 
 async def the_end(client: Client) -> tuple[str, str]:
@@ -93,30 +81,6 @@ async def test_nodes_of_other_languages_are_no_help(autojump_clock: MockClock) -
         assert (await client.result())["utterance_index"] == 1
 
 
-async def test_node_that_dies_at_work_is_replaced_at_once(autojump_clock: MockClock) -> None:
-    async with daemon_in_memory() as world:
-        nodes, client = [await world.node(), await world.node()], await world.client()
-        await client.speak()
-        await trio.sleep(0.05)
-        node, job = await first_job(nodes)
-        await node.drop()
-        before = trio.current_time()
-        other = other_than(node, nodes)
-        second = await other.job()
-        assert trio.current_time() == before
-        assert second == job | {
-            "job_id": f"{job['job_id']}~r2",
-            "session_id": f"{job['session_id']}~r2",
-            "attempt_id": 2,
-        }
-        await other.answer(second)
-        result = await client.result()
-        assert result["session_id"] == client.session_id
-        assert result["job_id"] == job["job_id"]
-        assert result["time_breakdown"]["attempts"] == 2
-        assert await client.heard("translation_result", "missing_result") == []
-
-
 async def test_only_node_that_dies_is_told_after_the_wait(autojump_clock: MockClock) -> None:
     async with daemon_in_memory() as world:
         node, client = await world.node(), await world.client()
@@ -142,33 +106,6 @@ async def test_only_node_that_comes_back_gets_its_job_again(autojump_clock: Mock
         second = await again.job()
         assert second["job_id"] == f"{job['job_id']}~r2"
         await again.answer(second)
-        await client.result()
-
-
-async def test_late_result_of_the_first_attempt_wins_if_it_is_first(autojump_clock: MockClock) -> None:
-    async with daemon_in_memory() as world:
-        client = await world.client()
-        (again, job), (other, second) = await moved_job(world, client)
-        await again.answer(job, text_asr="from the first")
-        assert (await client.result())["text_asr"] == "from the first"
-        assert await other.until("job_cancel") == {
-            "type": "job_cancel",
-            "job_id": second["job_id"],
-            "trace_id": job["trace_id"],
-            "reason": "superseded",
-        }
-        await other.answer(second)
-        assert await client.heard("translation_result") == []
-
-
-async def test_late_emptiness_of_the_first_attempt_counts_nothing(autojump_clock: MockClock) -> None:
-    async with daemon_in_memory() as world:
-        client = await world.client()
-        (again, job), (other, second) = await moved_job(world, client)
-        await again.answer(job, text_asr="", text_translated="", tts_audio="")
-        await again.fail(job)
-        assert await client.heard("translation_result", "missing_result") == []
-        await other.answer(second)
         await client.result()
 
 
@@ -241,34 +178,6 @@ async def test_failure_on_every_node_is_told_once(autojump_clock: MockClock) -> 
         assert await client.heard("missing_result", "error") == []
 
 
-async def test_busy_node_gets_the_next_job_when_it_is_done_with_one(autojump_clock: MockClock) -> None:
-    async with daemon_in_memory(nodes={"max_concurrent_jobs": 2}) as world:
-        node, client = await world.node(), await world.client()
-        for index in range(4):
-            await client.utterance(index)
-        jobs = await node.heard("job_assign")
-        assert [job["utterance_index"] for job in jobs] == [0, 1]
-        await trio.sleep(2)
-        for index in range(4):
-            await node.answer(jobs[index])
-            jobs += await node.heard("job_assign")
-        assert [job["utterance_index"] for job in jobs] == [0, 1, 2, 3]
-        assert [(await client.result())["utterance_index"] for _ in range(4)] == [0, 1, 2, 3]
-
-
-async def test_busy_fleet_is_told_as_such(autojump_clock: MockClock) -> None:
-    async with daemon_in_memory(nodes={"max_concurrent_jobs": 1}) as world:
-        node, client = await world.node(), await world.client()
-        await client.utterance(0)
-        await client.utterance(1)
-        job = await node.job()
-        await trio.sleep(11)
-        await node.answer(job)
-        assert (await client.result())["utterance_index"] == 0
-        missing = await client.until("missing_result")
-        assert (missing["utterance_index"], missing["reason"]) == (1, "node_overloaded")
-
-
 async def test_too_many_waiting_jobs_are_refused_at_once(autojump_clock: MockClock) -> None:
     async with daemon_in_memory(jobs={"max_waiting": 2}) as world:
         client = await world.client()
@@ -295,33 +204,6 @@ async def test_jobs_are_refused_while_too_much_is_held_in_memory(autojump_clock:
         await client.utterance(2, sound, audio_format="pcm16")
         await node.answer(await node.job())
         assert (await client.result(utterance_index=2))["text_asr"] == "heard 2"
-
-
-async def test_slices_of_a_turn_follow_their_node(autojump_clock: MockClock) -> None:
-    async with daemon_in_memory(sessions={"max_duration_ms": 500}, nodes={"max_concurrent_jobs": 2}) as world:
-        nodes, client = [await world.node() for _ in range(4)], await world.client()
-        for _ in range(8):
-            await client.chunk(plan_a())
-        await trio.sleep(0.1)
-        by_node = [await node.heard("job_assign") for node in nodes]
-        assert sorted(len(jobs) for jobs in by_node) == [0, 0, 0, 4]
-
-
-async def test_turn_moves_as_a_whole_when_its_node_dies(autojump_clock: MockClock) -> None:
-    async with daemon_in_memory(sessions={"max_duration_ms": 500}) as world:
-        nodes, client = [await world.node(), await world.node()], await world.client()
-        for mark in range(6):
-            await client.chunk(plan_a(mark=mark))
-        await trio.sleep(0.1)
-        [(node, jobs)] = [(node, jobs) for node in nodes if (jobs := await node.heard("job_assign"))]
-        await node.answer(jobs[0], text_asr="first", text_translated="primero")
-        await wait_all_tasks_blocked()
-        await node.drop()
-        other = other_than(node, nodes)
-        again = await other.heard("job_assign")
-        assert [job["utterance_index"] for job in again] == [1, 2]
-        assert {job["session_id"] for job in again} == {f"{client.session_id}~r2"}
-        assert [job["audio"] for job in again] == [job["audio"] for job in jobs[1:]]
 
 
 async def test_session_stays_with_its_node(autojump_clock: MockClock) -> None:

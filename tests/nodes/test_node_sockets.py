@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import trio
-from harness import LANGUAGES, SERVICES, World, daemon_in_memory, plan_a, registration
+from harness import LANGUAGES, SERVICES, World, daemon_in_memory, registration
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 
@@ -17,24 +17,6 @@ async def status(world: World, node_id: str) -> str:
     """What the daemon thinks of a node by now."""
     await wait_all_tasks_blocked()
     return world.daemon.fleet.nodes[node_id].status.value
-
-
-async def test_fresh_node_is_ready_with_its_first_heartbeat(autojump_clock: MockClock) -> None:
-    async with daemon_in_memory() as world:
-        node = await world.unregistered()
-        ack = await node.register()
-        assert ack == {
-            "type": "node_register_ack",
-            "node_id": node.id,
-            "message": "registered",
-            "status": "registering",
-        }
-        assert node.id.startswith("node-")
-        assert len(node.id) == 13
-        assert await status(world, node.id) == "registering"
-        await node.heartbeat()
-        assert await status(world, node.id) == "ready"
-        assert await node.heard() == []
 
 
 async def test_given_id_is_kept(autojump_clock: MockClock) -> None:
@@ -69,20 +51,6 @@ async def test_bare_and_odd_registrations_are_taken(autojump_clock: MockClock) -
         )
         await odd.heartbeat()
         assert await status(world, odd.id) == "ready"
-
-
-async def test_node_without_languages_gets_work_when_it_has_some(autojump_clock: MockClock) -> None:
-    async with daemon_in_memory() as world:
-        node = await world.unregistered()
-        await node.register(installed_services=[], language_capabilities={})
-        await node.heartbeat(installed_services=[], language_capabilities={})
-        assert await status(world, node.id) == "registering"
-        client = await world.client()
-        await client.utterance(0)
-        await trio.sleep(1)
-        await node.heartbeat()
-        assert await status(world, node.id) == "ready"
-        await node.job()
 
 
 async def test_repeated_registration_is_acknowledged_with_the_same_id(autojump_clock: MockClock) -> None:
@@ -125,22 +93,6 @@ async def test_node_that_never_registers_is_closed_after_a_minute(autojump_clock
         for node in (silent, beating, asking):
             assert await node.closed() == (1008, "no registration in time")
         assert trio.current_time() - before == pytest.approx(60, abs=0.1)
-
-
-async def test_heartbeat_before_registration_does_no_harm(autojump_clock: MockClock) -> None:
-    """Real nodes reconnect so: the old id, a heartbeat at once, the registration later."""
-    async with daemon_in_memory() as world:
-        node = await world.node("node-7F3A91C2")
-        await node.drop()
-        again = await world.unregistered()
-        again.id = "node-7F3A91C2"
-        await again.heartbeat()
-        assert await again.heard() == []
-        assert again.connected
-        await trio.sleep(13)
-        await again.register("node-7F3A91C2")
-        await again.heartbeat()
-        assert await status(world, "node-7F3A91C2") == "ready"
 
 
 @pytest.mark.parametrize(
@@ -196,18 +148,6 @@ async def test_registering_in_turns_ends_with_one_connection(autojump_clock: Moc
         await trio.sleep(20)
         assert [node.connected for node in nodes] == [False] * 4 + [True]
         assert await status(world, "node-7F3A91C2") == "ready"
-
-
-async def test_node_whose_heartbeats_stop_is_closed(autojump_clock: MockClock) -> None:
-    async with daemon_in_memory() as world:
-        node = await world.unregistered()
-        await node.register()
-        await trio.sleep(1)
-        await node.heartbeat()
-        before = trio.current_time()
-        assert await node.closed() == (1011, "no heartbeat in time")
-        assert 45 < trio.current_time() - before <= 50
-        assert await status(world, node.id) == "offline"
 
 
 async def test_node_with_slow_heartbeats_is_kept(autojump_clock: MockClock) -> None:
@@ -283,18 +223,6 @@ async def test_result_of_a_node_that_never_had_the_job_is_dropped(autojump_clock
         await node.answer(job)
         assert (await client.result())["text_asr"] == "heard 0"
         assert await client.heard("translation_result") == []
-
-
-async def test_messages_of_five_mebibytes_pass_both_ways(autojump_clock: MockClock) -> None:
-    limits: dict[str, Any] = {"max_utterance_bytes": 8 * 2**20, "max_duration_ms": 0}
-    async with daemon_in_memory(sessions=limits) as world:
-        node, client = await world.node(), await world.client()
-        sound = plan_a(packets=4000, size=1000)
-        await client.utterance(0, sound)
-        job = await node.job()
-        assert len(job["audio"]) > 5 * 2**20
-        await node.answer(job, tts_audio=job["audio"])
-        assert (await client.result())["tts_audio"] == job["audio"]
 
 
 async def test_message_beyond_the_limit_closes_with_1009(autojump_clock: MockClock) -> None:
