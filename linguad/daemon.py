@@ -22,6 +22,7 @@ from linguad.core.dispatch import Dispatch
 from linguad.core.fleet import Fleet
 from linguad.core.health import Status
 from linguad.core.node import Node
+from linguad.core.pairing import LiveCode
 from linguad.core.rules import JobRules, NodeRules
 from linguad.core.services import MarkRules
 from linguad.core.session import SessionRules
@@ -38,6 +39,7 @@ from linguad.net.outbox import Budget
 from linguad.net.peer import TrustedProxies
 from linguad.net.supervise import notify, watch_signals, watchdog
 from linguad.net.websocket import LinkSettings
+from linguad.nodes.memory import NodeMemory
 from linguad.nodes.serve import Nodes
 from linguad.ops.app import create_ops_app
 from linguad.ops.explain import add_explain_routes
@@ -46,6 +48,7 @@ from linguad.pools import COMPILED, NodeTable
 from linguad.sessions.limit import SessionLimit
 from linguad.sessions.serve import Sessions
 from linguad.web.admin import admin_token
+from linguad.wire.override import Override
 
 SESSION_PATH, NODE_PATH = "/ws/session", "/ws/node"
 
@@ -81,8 +84,9 @@ class Daemon:
             pools=pools.count,
         )
         self.fleet = Fleet(_node_rules(config), table, ids, pools.hash_seed)
-        dispatch = Dispatch(self.fleet, _job_rules(config), ids)
-        self.engine = Engine(dispatch, self._budget, trio.current_time)
+        self.node_memory = NodeMemory(self.fleet, self._clock, config.state_dir() / "nodes.json")
+        self.dispatch = Dispatch(self.fleet, _job_rules(config), ids)
+        self.engine = Engine(self.dispatch, self._budget, trio.current_time)
         self.engine_tasks = EngineTasks(self.engine, config.nodes.status_scan_interval_seconds)
         throttle_s = config.sessions.error_throttle_ms / 1000
         trusted = TrustedProxies(config.sessions.trusted_sources)
@@ -119,6 +123,7 @@ class Daemon:
         token = admin_token(server.admin_token, self.config.state_dir())
         add_node_routes(app, self, token)
         add_explain_routes(app, self, token)
+        await self.node_memory.load()
         http = HttpApp("ops", app, proxies, (SESSION_PATH, NODE_PATH))
         front = Front(
             "scheduler",
@@ -133,6 +138,7 @@ class Daemon:
             services.start_soon(self._sync_clock)
             services.start_soon(self.engine_tasks.serve)
             services.start_soon(self.sessions.serve)
+            services.start_soon(self.node_memory.run)
             await services.start(http.run)
             listeners = await listen(server.host, server.port, server.backlog)
             async with trio.open_nursery() as connections:
@@ -147,6 +153,7 @@ class Daemon:
                 await self._drain()
                 await http.drain()
                 connections.cancel_scope.deadline = trio.current_time() + GOODBYE_SECONDS
+            await self.node_memory.save()
             services.cancel_scope.cancel()
         logger.info("stopped")
 
@@ -158,7 +165,7 @@ class Daemon:
             "compiled": COMPILED,
             "sessions": len(self.sessions),
             "nodes": len(self._node_sockets),
-            "open_jobs": self.engine.dispatch.open_jobs,
+            "open_jobs": self.dispatch.open_jobs,
         }
 
     def not_ready(self) -> list[str]:
@@ -174,9 +181,30 @@ class Daemon:
         fleet = self.fleet
         return [(node, fleet.slots_used(node.id)) for node in fleet.nodes.values()]
 
+    def now(self) -> float:
+        """The time of all records, monotonic s."""
+        return trio.current_time()
+
+    def epoch_ms(self, now: float) -> int:
+        """Unix time in ms of a moment."""
+        return self._clock.epoch_ms(now)
+
+    def override(self, node_id: str, said: Override) -> None:
+        """An operator says something about a known node; it holds at once and over restarts."""
+        self.engine.override(node_id, said)
+        self.node_memory.soon()
+
+    def pairing_code(self, node_id: str) -> LiveCode:
+        """A new pairing code for a known node."""
+        return self.engine.pairing_code(node_id, "admin")
+
+    def paired_with(self, node_id: str) -> list[str]:
+        """Sessions that only this node serves."""
+        return self.sessions.paired_with(node_id)
+
     def explain(self, name: str) -> list[dict[str, object]]:
         """The jobs meant by a job id, a node's job id, a trace id, or `SESSION:INDEX`."""
-        return self.engine.dispatch.explain(name, trio.current_time())
+        return self.dispatch.explain(name, trio.current_time())
 
     def _started(self, port: int) -> None:
         notify("READY=1")
@@ -186,8 +214,8 @@ class Daemon:
 
     async def _drain(self) -> None:
         """Let jobs finish, then say goodbye: clients first, so that their results still come."""
-        logger.info("draining", open_jobs=self.engine.dispatch.open_jobs, sessions=len(self.sessions))
-        self.engine.dispatch.amnesty.draining = True
+        logger.info("draining", open_jobs=self.dispatch.open_jobs, sessions=len(self.sessions))
+        self.dispatch.amnesty.draining = True
         self.sessions.finish()
         with trio.move_on_after(self.config.server.drain_seconds):
             await self.engine_tasks.wait_idle()
