@@ -96,6 +96,14 @@ class Attempts:
             key=lambda held: (held[0].request.session_id, held[0].request.utterance_index),
         )
 
+    def has_slice_beside(self, node_id: str, job: Job) -> bool:
+        """Whether a node works on another slice of the same turn, or keeps it."""
+        turn = job.request.lane, job.request.turn_id
+        held = self._on_node.get(node_id, {}).values()
+        return any(
+            other is not job and (other.request.lane, other.request.turn_id) == turn for other, _ in held
+        )
+
     def forget(self, job: Job) -> None:
         """Answers to this job are unknown from now on."""
         for attempt in job.attempts:

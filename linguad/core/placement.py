@@ -11,6 +11,7 @@ from linguad.core.assignment import assign_message
 from linguad.core.attempts import Attempts
 from linguad.core.deadlines import Deadlines
 from linguad.core.fleet import Fleet
+from linguad.core.health import Status
 from linguad.core.hedging import Hedging
 from linguad.core.job import Attempt, Chosen, Job, JobRequest, JobStatus
 from linguad.core.key import Features, Key
@@ -134,7 +135,7 @@ class Placement:
             for job in self.waiting.offers(key):
                 if self._send(job, now, actions):
                     self._advance(job.request.lane, now, actions)
-                elif not job.excluded_rows:
+                elif not job.excluded_rows and not self._waits_for_its_turn(job):
                     break
 
     def _advance(self, lane: str, now: float, actions: list[Action]) -> None:
@@ -193,6 +194,8 @@ class Placement:
             and fleet.table.take(lane.row, job.seconds, TURN_OVERFLOW_SLOTS)
         ):
             return lane.row, Chosen.TURN
+        if self._waits_for_its_turn(job):
+            return None
         sticky = lane.row if affinity == "session" else -1
         avoided = lane.recent(now - self._rules.spread_window_s) if affinity == "spread" else []
         row = self._select(job, [*failed[-MAX_EXCLUDED:], *avoided], sticky)
@@ -204,6 +207,16 @@ class Placement:
         if failed and not fleet.has_ready(job.key, besides=failed):
             row = fleet.select(job.key, lane.route, job.seconds)
         return None if row is None else (row, Chosen.AGAIN)
+
+    def _waits_for_its_turn(self, job: Job) -> bool:
+        """Whether only one node will do, be it busy: that with other slices of this turn (resolution 25)."""
+        lane, fleet = job.lane, self._fleet
+        if lane.turn_id != job.request.turn_id or lane.row in job.excluded_rows:
+            return False
+        if not fleet.fits(lane.row, job.key):
+            return False
+        node = fleet.node_at(lane.row)
+        return node.status is Status.READY and self._attempts.has_slice_beside(node.id, job)
 
     def _select(self, job: Job, excluded: list[int], sticky: int) -> int | None:
         """The best row; among those that claim the abilities asked for, if one of them is free."""

@@ -1089,6 +1089,20 @@ class TestAffinity:
         assert desk.used("a") == 3
         assert desk.submit(0, "s-2").attempts[0].node_id == "b"
 
+    def test_beyond_that_its_slices_wait_and_hold_up_nobody(self) -> None:
+        desk = Desk()
+        desk.node("a", cap=1)
+        for index in range(3):
+            desk.submit(index, reason=SLICE, turn_id="t")
+        desk.node("b", cap=1)
+        other = desk.submit(0, "s-2")
+        slice_, waiting = desk.submit(3, reason=SLICE, turn_id="t"), desk.submit(0, "s-3")
+        assert not slice_.attempts
+        desk.answer(other.attempts[0])
+        assert waiting.attempts[0].node_id == "b"
+        desk.wait(JobRules().deferred_release_s)
+        assert slice_.attempts[0].node_id == "a"
+
     def test_a_turn_whose_node_is_lost_is_bound_to_the_next(self) -> None:
         desk = Desk()
         desk.node("a", cap=1)

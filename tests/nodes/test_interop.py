@@ -407,15 +407,20 @@ class TestItem10:
 
 
 class TestItem11:
+    @pytest.mark.parametrize("pace_s", [1.0, 0.6, 0.0])
     async def test_ten_slices_of_a_turn_go_to_one_node_and_end_quietly(
-        self, autojump_clock: MockClock
+        self, pace_s: float, autojump_clock: MockClock
     ) -> None:
-        """Item 11: in order, under one turn id; the node keeps nine and answers all with the last."""
+        """Item 11: in order, under one turn id; the node keeps nine and answers all with the last.
+
+        However fast they come: those that the node has no room for wait for it.
+        """
         async with daemon_in_memory(sessions={"max_duration_ms": 500}) as world:
             nodes, client = [await world.node() for _ in range(4)], await world.client()
             for index in range(10):
                 await client.chunk(plan_a(25, mark=index), final=index == 9)
-                await trio.sleep(1)
+                await trio.sleep(pace_s)
+            await trio.sleep(4)
             [(node, jobs)] = [(node, jobs) for node in nodes if (jobs := await node.heard("job_assign"))]
             assert [job["utterance_index"] for job in jobs] == list(range(10))
             assert len({(job["turn_id"], job["session_id"]) for job in jobs}) == 1
