@@ -82,6 +82,22 @@ def missing_result(
     )
 
 
+def empty_result(session_id: str, index: int, trace_id: str, epoch_ms: int) -> TranslationResult:
+    """A result without text, for those who wait for just that (session-protocol 1.11)."""
+    return TranslationResult(
+        session_id=session_id,
+        utterance_index=index,
+        job_id="",
+        text_asr="",
+        text_translated="",
+        tts_audio="",
+        tts_format="pcm16",
+        trace_id=trace_id,
+        scheduler_sent_at_ms=epoch_ms,
+        processing_time_ms=0,
+    )
+
+
 def progress_event(job: Job, event: str, now: float) -> UiEvent:
     """A step in the life of a job."""
     return UiEvent(

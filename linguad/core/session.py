@@ -18,6 +18,7 @@ from linguad.core.ids import Ids
 from linguad.core.job import DIRECT, Job, JobRequest, MissingReason, Outcome
 from linguad.core.ordering import Released, ResultOrder
 from linguad.core.results import (
+    empty_result,
     failure_event,
     missing_result,
     progress_event,
@@ -156,6 +157,11 @@ class Session:
         return self._request.node_id
 
     @property
+    def is_gateway(self) -> bool:
+        """Whether the earlier API gateway speaks: it waits for one result of each utterance, nothing else."""
+        return self.platform == GATEWAY_PLATFORM
+
+    @property
     def buffered_bytes(self) -> int:
         """Bytes of audio that no job has yet."""
         return self._cutter.buffered_bytes + self._arrivals.held_bytes
@@ -210,8 +216,9 @@ class Session:
         index, tgt_lang = job.request.utterance_index, job.request.tgt_lang
         self._open.discard((index, tgt_lang))
         outputs: list[Output] = []
-        if outcome.error is not None:
+        if outcome.error is not None or self.is_gateway:
             self._arrivals.forget(index, tgt_lang)
+        if outcome.error is not None:
             event = failure_event(job, outcome, outcome.error, self.hint_language, now)
             outputs.append(Send(event, optional=self._order(tgt_lang).is_open(index)))
         ending = Ending(outcome, job.request.trace_id, job)
@@ -246,6 +253,10 @@ class Session:
         self.detached_at = now
         return self.finish(now)
 
+    def attach(self) -> None:
+        """Another connection speaks for the session from now on."""
+        self.detached_at = None
+
     def due(self) -> float | None:
         """When `tick` has something to do, monotonic s."""
         times = [self._cutter.due(), self._arrivals.due(), *(order.due() for order in self._orders.values())]
@@ -265,8 +276,7 @@ class Session:
 
     @property
     def _grace_s(self) -> float:
-        gateway = self.platform == GATEWAY_PLATFORM
-        return self._rules.gateway_detach_grace_s if gateway else self._rules.detach_grace_s
+        return self._rules.gateway_detach_grace_s if self.is_gateway else self._rules.detach_grace_s
 
     def _audio_chunk(self, chunk: AudioChunk, now: float) -> list[Output]:
         try:
@@ -329,6 +339,8 @@ class Session:
 
     def _missing(self, index: int, reason: MissingReason, now: float, trace_id: str | None = None) -> Send:
         trace_id = trace_id or self.trace_id
+        if self.is_gateway:
+            return Send(empty_result(self.id, index, trace_id, self._clock.epoch_ms(now)))
         return Send(missing_result(self.id, index, reason, trace_id, self._clock.epoch_ms(now)))
 
     def _expect_result(self, index: int, tgt_lang: str) -> None:
@@ -373,6 +385,8 @@ class Session:
         self._arrivals.remember(index, tgt_lang, now)
         if audio.duration_ms == 0:
             silence = Outcome(missing=MissingReason.SILENCE, received_at=now)
+            if self.is_gateway:
+                self._arrivals.forget(index, tgt_lang)
             self._expect_result(index, tgt_lang)
             return self._resolve(tgt_lang, index, Ending(silence, trace_id), now)
         streaming = message.enable_streaming_asr
@@ -407,6 +421,9 @@ class Session:
     def _released(self, released: list[Released[Ending]], now: float) -> list[Output]:
         outputs: list[Output] = []
         for slot in released:
+            if slot.item is None and self.is_gateway:
+                # it waits for one result, and that is still to come
+                continue
             if slot.item is None:
                 reason = MissingReason.OVERFLOW if slot.evicted else MissingReason.GAP_TIMEOUT
                 outputs.append(self._missing(slot.index, reason, now))
@@ -418,6 +435,6 @@ class Session:
                     job, outcome, outcome.result, now, epoch_ms, created_ms=created_ms, late=slot.late
                 )
                 outputs.append(Send(message))
-            elif outcome.missing is not None and not slot.late:
+            elif outcome.missing is not None and (not slot.late or self.is_gateway):
                 outputs.append(self._missing(slot.index, outcome.missing, now, slot.item.trace_id))
         return outputs

@@ -12,7 +12,7 @@ from linguad.core.clock import Clock
 from linguad.core.deadlines import Deadlines
 from linguad.core.ids import Ids
 from linguad.core.job import DIRECT, Job, JobRequest, Outcome
-from linguad.core.session import GATEWAY_PLATFORM, Ended, Output, Send, Session, SessionRules, Submit
+from linguad.core.session import Ended, Output, Send, Session, SessionRules, Submit
 from linguad.core.throttle import ErrorThrottle
 from linguad.core.utterance import Audio
 from linguad.errors import CloseReason, ErrorCode, WireError
@@ -177,17 +177,19 @@ class Sessions:
         metrics.MESSAGES.labels("session", type(message).__struct_config__.tag).inc()
         if isinstance(message, SessionInit):
             self._open(connection, message, len(frame))
-        elif connection.session is None:
+            return
+        session = connection.session or self._adopted(connection, message)
+        if session is None:
             self._without_session(connection, message)
         else:
-            session, now = connection.session, self._now()
+            now = self._now()
             if self._budget.over and isinstance(message, AudioChunk | Utterance):
                 self._pause(connection, session, now)
             self._perform(session, session.handle(message, now))
 
     def _pause(self, connection: Connection, session: Session, now: float) -> None:
         """Ask for less; gateways would take it for the answer to their call."""
-        if now >= connection.paused_until and session.platform != GATEWAY_PLATFORM:
+        if now >= connection.paused_until and not session.is_gateway:
             connection.paused_until = now + PAUSE_SECONDS
             message = Backpressure(
                 action="PAUSE",
@@ -221,7 +223,7 @@ class Sessions:
         self._sessions[session.id] = Entry(session, connection, address)
         self._limit.add(address)
         self._attached += 1
-        connection.link.may_ping = message.platform != GATEWAY_PLATFORM
+        connection.link.may_ping = not session.is_gateway
         connection.link.send(codec.encode(session.hello()))
         if code and not node_id:
             self._refuse(connection, ErrorCode.INVALID_PAIRING_CODE, WRONG_PAIRING_CODE, "pairing_code")
@@ -236,6 +238,24 @@ class Sessions:
             tgt=message.tgt_lang,
             paired_with=node_id or None,
         )
+
+    def _adopted(self, connection: Connection, message: ClientMessage) -> Session | None:
+        """The session that a connection without one speaks for by naming it (session-protocol 1.11).
+
+        Only the earlier API gateway may, which opens a connection for each utterance; the newest one counts.
+        """
+        entry = self._sessions.get(getattr(message, "session_id", ""))
+        if entry is None or not entry.session.is_gateway:
+            return None
+        session, before = entry.session, entry.connection
+        if before is None:
+            self._attached += 1
+        else:
+            before.session = None
+        entry.connection, connection.session = connection, session
+        session.attach()
+        logger.info("session_adopted", session=session.id, link=connection.link.id)
+        return session
 
     def _without_session(self, connection: Connection, message: ClientMessage) -> None:
         """A message before `session_init`; naming an unknown session ends the socket (resolution 18)."""
