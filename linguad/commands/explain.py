@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import urllib.error
-import urllib.parse
-import urllib.request
 from typing import Any
 
 from rich import box
@@ -15,11 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from linguad.config import Config
-from linguad.errors import LinguadError
-
-TIMEOUT_SECONDS = 10.0
-"""How long the server may take; it answers from memory."""
+from linguad.commands.asking import add_server_arguments, ask, quote
 
 CHOSEN = {
     "turn": "has its turn",
@@ -34,33 +26,17 @@ CHOSEN = {
 SHOWN_NODES = 30
 """Nodes in the table of one job; `--json` has all of them."""
 
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
-
-TOKEN_VARIABLE = "LINGUAD_SERVER__ADMIN_TOKEN"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `linguad explain`."""
     parser.add_argument("id", metavar="ID", help="a job id, a trace id, or SESSION:INDEX")
-    parser.add_argument(
-        "--server",
-        default="http://127.0.0.1:5010",
-        type=_server,
-        metavar="URL",
-        help="where linguad serves HTTP (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--token",
-        help=f"admin token, not needed on the machine of the server (default: ${TOKEN_VARIABLE}, else, on "
-        "this machine, the file admin_token in the state directory)",
-    )
+    add_server_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print what the server says, unchanged")
 
 
 def run(args: argparse.Namespace) -> int:
     """Ask the server and show its answer. Raises LinguadError with the cure when there is none."""
-    token = args.token or os.environ.get(TOKEN_VARIABLE) or ""
-    answer = _ask(args.server, args.id, token)
+    answer = ask(args, "GET", f"explain/{quote(args.id)}")
     if args.json:
         print(json.dumps(answer, indent=2, ensure_ascii=False))
         return 0
@@ -68,42 +44,6 @@ def run(args: argparse.Namespace) -> int:
     for job in answer["jobs"]:
         _show(console, job)
     return 0
-
-
-def _ask(server: str, name: str, token: str) -> Any:
-    request = urllib.request.Request(f"{server}/api/v1/explain/{urllib.parse.quote(name, safe='')}")
-    if token:
-        request.add_header("Authorization", f"Bearer {token}")
-    try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
-            return json.load(response)
-    except urllib.error.HTTPError as error:
-        with error:
-            if error.code == 401 and not token and (kept := _kept_token(server)):
-                return _ask(server, name, kept)
-            raise LinguadError(_said(error)) from error
-    except (OSError, ValueError) as error:
-        why = getattr(error, "reason", error)
-        raise LinguadError(f"no answer from {server}: {why}; is linguad running there?") from error
-
-
-def _said(error: urllib.error.HTTPError) -> str:
-    if error.code == 401:
-        return f"the admin token is wrong or missing; give it with --token or in ${TOKEN_VARIABLE}"
-    try:
-        return str(json.load(error)["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        return f"the server answered {error.code}; is this the address of linguad?"
-
-
-def _kept_token(server: str) -> str:
-    """The token that a server of this user keeps, if it can be read; never for another machine."""
-    if urllib.parse.urlsplit(server).hostname not in LOOPBACK:
-        return ""
-    try:
-        return (Config().state_dir() / "admin_token").read_text().strip()
-    except (OSError, LinguadError):
-        return ""
 
 
 def _show(console: Console, job: dict[str, Any]) -> None:
@@ -191,10 +131,3 @@ def _why_not(one: dict[str, Any]) -> str:
     if one["veto"]:
         return f"{one['veto']}{missing}"
     return "would be chosen" if one["selected"] else ""
-
-
-def _server(text: str) -> str:
-    parts = urllib.parse.urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an address like http://127.0.0.1:5010")
-    return text.rstrip("/")

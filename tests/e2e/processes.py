@@ -160,11 +160,18 @@ class Http:
 
     async def get(self, path: str, **headers: str) -> tuple[int, str]:
         """Status and body of a GET request."""
+        return await self.ask("GET", path, **headers)
+
+    async def ask(self, method: str, path: str, said: Json | None = None, **headers: str) -> tuple[int, str]:
+        """Status and body of any request; `said` is its own body."""
         protocol = self._protocol
-        request = h11.Request(method="GET", target=path, headers=[("Host", "x"), *headers.items()])
+        content = b"" if said is None else json.dumps(said).encode()
+        lines = [("Host", "x"), ("Content-Length", str(len(content))), *headers.items()]
+        request = h11.Request(method=method, target=path, headers=lines)
+        frame = protocol.send(request) + protocol.send(h11.Data(data=content))
         status, body = 0, b""
         with trio.fail_after(PATIENCE_S):
-            await self._stream.send_all(protocol.send(request) + protocol.send(h11.EndOfMessage()))
+            await self._stream.send_all(frame + protocol.send(h11.EndOfMessage()))
             while True:
                 match protocol.next_event():
                     case h11.NEED_DATA:
@@ -242,6 +249,14 @@ class DaemonProcess(Process):
         """Status and body of a GET request."""
         async with self.http() as http:
             return await http.get(path, **headers)
+
+    async def ask(self, method: str, path: str, said: Json | None = None) -> Json:
+        """The JSON that a request is answered with."""
+        async with self.http() as http:
+            status, body = await http.ask(method, path, said)
+        assert status == 200, body
+        answer: Json = json.loads(body)
+        return answer
 
     async def talk(self, data: bytes) -> bytes:
         """Send bytes and read to the end of the connection."""

@@ -1,0 +1,90 @@
+"""What the commands share that ask a running server over HTTP."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import urllib.error
+import urllib.parse
+import urllib.request
+from typing import Any
+
+from linguad.config import Config
+from linguad.errors import LinguadError
+
+TIMEOUT_SECONDS = 10.0
+"""How long the server may take; it answers from memory."""
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+TOKEN_VARIABLE = "LINGUAD_SERVER__ADMIN_TOKEN"
+
+
+def add_server_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where the server is, and the token for it."""
+    parser.add_argument(
+        "--server",
+        default="http://127.0.0.1:5010",
+        type=_server,
+        metavar="URL",
+        help="where linguad serves HTTP (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--token",
+        help=f"admin token, not needed on the machine of the server (default: ${TOKEN_VARIABLE}, else, on "
+        "this machine, the file admin_token in the state directory)",
+    )
+
+
+def quote(name: str) -> str:
+    """An id as part of a path."""
+    return urllib.parse.quote(name, safe="")
+
+
+def ask(args: argparse.Namespace, method: str, path: str) -> Any:
+    """The server's answer to a request below `/api/v1/`. Raises LinguadError with the cure if it refuses."""
+    return _ask(args.server, method, path, args.token or os.environ.get(TOKEN_VARIABLE) or "")
+
+
+def _ask(server: str, method: str, path: str, token: str) -> Any:
+    request = urllib.request.Request(f"{server}/api/v1/{path}", method=method)
+    if token:
+        request.add_header("Authorization", f"Bearer {token}")
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
+            return json.load(response)
+    except urllib.error.HTTPError as error:
+        with error:
+            if error.code == 401 and not token and (kept := _kept_token(server)):
+                return _ask(server, method, path, kept)
+            raise LinguadError(_said(error)) from error
+    except (OSError, ValueError) as error:
+        why = getattr(error, "reason", error)
+        raise LinguadError(f"no answer from {server}: {why}; is linguad running there?") from error
+
+
+def _said(error: urllib.error.HTTPError) -> str:
+    if error.code == 401:
+        return f"the admin token is wrong or missing; give it with --token or in ${TOKEN_VARIABLE}"
+    try:
+        return str(json.load(error)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"the server answered {error.code}; is this the address of linguad?"
+
+
+def _kept_token(server: str) -> str:
+    """The token that a server of this user keeps, if it can be read; never for another machine."""
+    if urllib.parse.urlsplit(server).hostname not in LOOPBACK:
+        return ""
+    try:
+        return (Config().state_dir() / "admin_token").read_text().strip()
+    except (OSError, LinguadError):
+        return ""
+
+
+def _server(text: str) -> str:
+    parts = urllib.parse.urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an address like http://127.0.0.1:5010")
+    return text.rstrip("/")
