@@ -284,7 +284,7 @@ class NodeError(Wire, frozen=True, tag="node_error"):
 
 
 class RequestPairingCode(Wire, frozen=True, tag="request_pairing_code"):
-    """A node asks for a pairing code to show its owner (node-protocol 2.11)."""
+    """A registered node asks for a code to show its owner (node-protocol 2.11); `pairing_code` answers."""
 
 
 NodeMessage = (
@@ -379,7 +379,11 @@ class SchedulerError(Wire, frozen=True, tag="error"):
 
 
 class PairingCode(Wire, frozen=True, tag="pairing_code"):
-    """A code a person types into a session to use just this node."""
+    """Six digits that a person types into a client.
+
+    The first session that gives them as `pairing_code`, within five minutes, has all its jobs done by this node,
+    be it public or not. A new code replaces the old one.
+    """
 
     code: Short
     expires_at_ms: Int

@@ -23,7 +23,10 @@ from linguad.wire.common import (
 
 
 class SessionInit(Wire, frozen=True, tag="session_init"):
-    """First message of a client (session-protocol 2.2.1)."""
+    """First message of a client (session-protocol 2.2.1).
+
+    With the `pairing_code` that a node shows, only this node does the jobs of the session.
+    """
 
     client_version: Short
     platform: Short
@@ -183,7 +186,11 @@ ClientMessage = (
 
 
 class SessionInitAck(Wire, frozen=True, tag="session_init_ack"):
-    """The session exists; always the first frame of a connection (session-protocol 2.4.1)."""
+    """The session exists; always the first frame of a connection (session-protocol 2.4.1).
+
+    `assigned_node_id` is the node of its pairing code; if the code cannot be used it is left out, and an
+    `error` INVALID_PAIRING_CODE follows.
+    """
 
     session_id: Short
     message: str
