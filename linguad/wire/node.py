@@ -381,8 +381,8 @@ class SchedulerError(Wire, frozen=True, tag="error"):
 class PairingCode(Wire, frozen=True, tag="pairing_code"):
     """Six digits that a person types into a client.
 
-    The first session that gives them as `pairing_code`, within five minutes, has all its jobs done by this node,
-    be it public or not. A new code replaces the old one.
+    The first session that gives them as `pairing_code`, within five minutes, has all its jobs done by this
+    node, be it public or not. A new code replaces the old one.
     """
 
     code: Short
