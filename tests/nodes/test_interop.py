@@ -428,7 +428,12 @@ class TestItem11:
             assert flags == [["is_max_duration_triggered"]] * 9 + [["is_manual_cut"]]
             await trio.sleep(20)
             await node.answer(jobs[9], text_asr="all of it")
-            assert (await client.result())["text_asr"] == "all of it"
+            *merged, result = await client.heard("missing_result", "translation_result")
+            assert [(one["utterance_index"], one["reason"]) for one in merged] == [
+                (index, "merged") for index in range(9)
+            ]
+            assert result["text_asr"] == "all of it"
+            await client.heard()
             await trio.sleep(200)
             assert await client.heard("ui_event", "error", "translation_result", "missing_result") == []
             assert world.daemon.facts()["open_jobs"] == 0
