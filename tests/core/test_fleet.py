@@ -331,7 +331,7 @@ histories = st.lists(
 def test_the_table_is_in_step_after_any_history(history: list[tuple[Any, ...]]) -> None:
     """A row is in a key exactly when its node fits it, and available exactly when the node is ready."""
     made, now, connections, asked = fleet(), 0.0, {}, set()
-    for number, step in enumerate(history):
+    for number, step in enumerate(history, 1):
         match step:
             case ("register", node_id, offer, found, public):
                 message = register(
