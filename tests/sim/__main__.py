@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
+from collections.abc import Iterable
+
+from rich.progress import track
 
 from .run import run
 
@@ -16,14 +20,27 @@ def main() -> int:
         "--runs", type=int, default=1, help="how many seeds; more than one prints no event log"
     )
     arguments = parser.parse_args()
-    failed = 0
-    for seed in range(arguments.seed, arguments.seed + arguments.runs):
-        found = run(seed, print if arguments.runs == 1 else None)
-        failed += bool(found)
-        for problem in found:
-            print(f"seed {seed}: {problem}")
-    print(f"{arguments.runs} runs, {failed} with problems")
+    seeds: Iterable[int] = range(arguments.seed, arguments.seed + arguments.runs)
+    if arguments.runs == 1:
+        return 1 if _problems(arguments.seed, aloud=True) else 0
+    if sys.stdout.isatty():
+        seeds = track(seeds, "playing", total=arguments.runs)
+    failed = [seed for seed in seeds if _problems(seed)]
+    print(f"{arguments.runs} runs, {len(failed)} with problems")
     return 1 if failed else 0
+
+
+def _problems(seed: int, *, aloud: bool = False) -> bool:
+    """Play a run and print what went wrong, if anything did."""
+    try:
+        found = run(seed, print if aloud else None)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the other seeds are played
+        found = [traceback.format_exc() if aloud else f"{type(error).__name__}: {error}"]
+    for problem in found:
+        print(f"seed {seed}: {problem}")
+    if found:
+        print(f"replay: python -m tests.sim --seed {seed}")
+    return bool(found)
 
 
 if __name__ == "__main__":

@@ -4,36 +4,70 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from linguad.core.rules import JobRules, NodeRules
-from linguad.core.session import SessionRules
-
-from .checks import problems
-from .client import SimClient
+from .checks import Inspector, all_answered, all_gone
+from .client import Client
+from .journal import listening
 from .node import SimNode
 from .server import Server
-from .story import TALK_S, draw
+from .story import TALK_S, Mishaps, Teller
 from .world import World
 
 AFTERMATH_S = 400.0
 """Long enough for every deadline, retry and grace after the last word."""
 
+STANDSTILLS_S = (0.3, 1.5, 5.0, 12.0, 50.0, 70.0)
+
 
 def run(seed: int, tell: Callable[[str], None] | None = None) -> list[str]:
-    """Play the story of a seed to its end; returns what went wrong. `tell` gets its event log."""
+    """Play the story of a seed to its end; returns what is wrong then. `tell` gets its event log.
+
+    Raises AssertionError as soon as something happens that must not, and whatever linguad raises.
+    """
     world = World(seed, tell)
-    story = draw(world.random)
-    server = Server(world, NodeRules(), JobRules(), SessionRules())
+    with listening(world):
+        return _play(world)
+
+
+def _play(world: World) -> list[str]:
+    story = Teller(world.random).story()
+    world.say("story", f"{'calm' if story.calm else story.mishaps} {story.settings}")
+    server = Server(world, story.settings)
+    server.process.inspect(Inspector(server).look)
     nodes: list[SimNode] = []
     for spec in story.nodes:
-        world.say(
-            spec.name,
-            f"{spec.generation} {'/'.join(spec.codes)} cap {spec.cap} speed {spec.speed:.2f} {spec.faults}",
-        )
+        world.say(spec.name, f"{spec}")
         nodes.append(SimNode(world, server, spec))
     world.run(world.between(0.0, 8.0))
-    clients = [SimClient(world, server, spec) for spec in story.clients]
+    clients = [Client(world, server, spec) for spec in story.clients]
+    calmed = world.now + TALK_S + 30.0
+    _befall(world, server, story.mishaps, calmed)
     world.run(TALK_S + 30.0)
-    for node in nodes:
-        node.faulty = False
+    nodes += [clone for node in nodes for clone in node.clones]
+    for one in (*nodes, *clients):
+        one.faulty = False
     world.run(AFTERMATH_S)
-    return problems(server, nodes, clients, calm=story.calm)
+    problems = list(all_answered(server, nodes, clients, calm=story.calm))
+    for client in clients:
+        client.leave()
+    for node in nodes:
+        node.retire()
+    world.run(AFTERMATH_S)
+    return problems + list(all_gone(server))
+
+
+def _befall(world: World, server: Server, mishaps: Mishaps, until: float) -> None:
+    """Let the mishaps of the daemon happen."""
+
+    def going_on() -> bool:
+        return world.now < until
+
+    def set_clock() -> None:
+        server.clock.offset_s += world.between(-1e5, 1e5)
+
+    process, choice = server.process, world.random.choice
+    world.again_and_again(
+        mishaps.stands_still_every_s, lambda: process.stand_still(choice(STANDSTILLS_S)), going_on
+    )
+    world.again_and_again(mishaps.leaps_every_s, lambda: process.leap(choice(STANDSTILLS_S)), going_on)
+    world.again_and_again(mishaps.clock_set_every_s, set_clock, going_on)
+    world.again_and_again(mishaps.operator_every_s, lambda: server.operate(world.random), going_on)

@@ -1,17 +1,41 @@
-"""Who takes part in the run of a seed, drawn from its chance."""
+"""Who takes part in the run of a seed and what befalls them, drawn from its chance."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from random import Random
+from typing import TypeVar
 
+from linguad.core.rules import JobRules
+
+from .cable import LAG_S
 from .client import ClientSpec
-from .node import Faults, NodeSpec
+from .link import LinkLimits
+from .node import NodeFaults, NodeSpec
+from .server import Settings
+from .worker import JobFaults
 
 TALK_S = 60.0
 """How long clients talk."""
 
 PAIRS = (("en", "es"), ("zh", "en"), ("es", "zh"))
+FEATURES = ("emotion_detection", "speech_rate_control")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Mishaps:
+    """What befalls the daemon itself; mean seconds between, 0 for never."""
+
+    stands_still_every_s: float = 0.0
+    """The process gets no time to run."""
+    leaps_every_s: float = 0.0
+    """The machine was paused: its clock is later, and nothing came meanwhile."""
+    clock_set_every_s: float = 0.0
+    """Somebody sets the clock on the wall."""
+    operator_every_s: float = 0.0
+    """An operator says something about a node."""
 
 
 @dataclass(frozen=True)
@@ -21,62 +45,123 @@ class Story:
     calm: bool
     nodes: tuple[NodeSpec, ...]
     clients: tuple[ClientSpec, ...]
+    settings: Settings = field(default_factory=Settings)
+    mishaps: Mishaps = Mishaps()
 
 
-def draw(random: Random) -> Story:
-    """The story of a seed; add new kinds of trouble here, each with a switch in the specs."""
-    calm = random.random() < 0.25
-    nodes = [_node(random, number, calm) for number in range(random.randint(1, 5))]
-    clients = [_client(random, calm) for _ in range(random.randint(1, 5))]
-    return Story(calm, tuple(nodes), tuple(clients))
+class Teller:
+    """Draws a story; add new kinds of trouble here, each with a switch in the specs."""
 
+    def __init__(self, random: Random) -> None:
+        self._random = random
 
-def _node(random: Random, number: int, calm: bool) -> NodeSpec:
-    generation = random.choice(["090d", "baaf", "head", "head"])
-    name = f"n{number}"
-    if calm:
-        return NodeSpec(
-            name, ("en", "es", "zh"), generation, cap=random.randint(4, 8), speed=random.uniform(0.05, 0.3)
+    def story(self) -> Story:
+        """The story of a seed."""
+        calm = self._random.random() < 0.25
+        return Story(
+            calm,
+            tuple(self._node(number, calm) for number in range(self._random.randint(1, 5))),
+            tuple(self._client(calm) for _ in range(self._random.randint(1, 5))),
+            Settings() if calm else self._settings(),
+            Mishaps() if calm else self._mishaps(),
         )
-    return NodeSpec(
-        name,
-        codes=random.choice([("en", "es", "zh"), ("en", "es"), ("zh", "en", "es"), ("es", "zh")]),
-        generation=generation,
-        cap=random.randint(1, 4),
-        speed=random.choice([0.1, 0.3, 0.9, 2.0]),
-        faults=_faults(random),
-    )
 
+    def _maybe(self, value: T, otherwise: T, chance: float = 0.3) -> T:
+        return value if self._random.random() < chance else otherwise
 
-def _faults(random: Random) -> Faults:
-    """One node in four is sound, the others have some faults at once."""
+    def _node(self, number: int, calm: bool) -> NodeSpec:
+        random, name = self._random, f"n{number}"
+        generation = random.choice(["090d", "baaf", "head", "head"])
+        talks = random.random() < 0.2
+        if calm:
+            cap, speed = random.randint(4, 8), random.uniform(0.05, 0.3)
+            return NodeSpec(name, ("en", "es", "zh"), generation, cap, speed, talks=talks)
+        faults, job_faults = self._faults()
+        return NodeSpec(
+            name,
+            codes=random.choice([("en", "es", "zh"), ("en", "es"), ("zh", "en", "es"), ("es", "zh")]),
+            generation=generation,
+            cap=random.randint(1, 4),
+            speed=random.choice([0.1, 0.3, 0.9, 2.0]),
+            lag_s=self._maybe(3.0, LAG_S, 0.1),
+            talks=talks,
+            features=self._maybe(FEATURES, ()),
+            faults=faults,
+            job_faults=job_faults,
+        )
 
-    def maybe(value: float) -> float:
-        return value if random.random() < 0.3 else 0.0
+    def _faults(self) -> tuple[NodeFaults, JobFaults]:
+        """One node in four is sound, the others have some faults at once."""
+        if self._random.random() < 0.25:
+            return NodeFaults(), JobFaults()
+        return NodeFaults(
+            dies_every_s=self._maybe(20.0, 0.0),
+            restarts_every_s=self._maybe(40.0, 0.0),
+            hangs_every_s=self._maybe(60.0, 0.0),
+            vanishes_every_s=self._maybe(60.0, 0.0, 0.15),
+            dozes_every_s=self._maybe(40.0, 0.0, 0.15),
+            ails_every_s=self._maybe(40.0, 0.0),
+            registers_every_s=self._maybe(30.0, 0.0, 0.15),
+            pairs_every_s=self._maybe(10.0, 0.0),
+            recaps_every_s=self._maybe(20.0, 0.0, 0.15),
+            cloned_every_s=self._maybe(40.0, 0.0, 0.1),
+        ), JobFaults(
+            mute=self._maybe(0.2, 0.0),
+            late=self._maybe(0.2, 0.0),
+            twice=self._maybe(0.5, 0.0),
+            error=self._maybe(0.3, 0.0),
+            foreign=self._maybe(0.2, 0.0),
+        )
 
-    if random.random() < 0.25:
-        return Faults()
-    return Faults(
-        mute=maybe(0.2),
-        late=maybe(0.2),
-        twice=maybe(0.5),
-        error=maybe(0.3),
-        foreign=maybe(0.2),
-        dies_every_s=maybe(20.0),
-        restarts_every_s=maybe(40.0),
-        hangs_every_s=maybe(60.0),
-        ails_every_s=maybe(40.0),
-    )
+    def _client(self, calm: bool) -> ClientSpec:
+        random = self._random
+        src, tgt = random.choice(PAIRS)
+        two_way = random.random() < 0.3
+        [other] = {"en", "es", "zh"} - {src, tgt}
+        spec = ClientSpec(
+            src,
+            tgt,
+            streams=random.random() < 0.6,
+            two_way=two_way,
+            second_tgt="" if two_way else self._maybe(other, "", 0.15),
+            talks_s=random.uniform(10.0, TALK_S),
+            longest_s=random.choice([3.0, 12.0, 25.0]) if calm else random.choice([3.0, 12.0, 40.0]),
+            ending=random.choice(["stays", "stays", "stays", "closes", "drops"]),
+        )
+        if calm:
+            return spec
+        return replace(
+            spec,
+            ending=self._maybe(random.choice(["vanishes", "begins anew"]), spec.ending, 0.1),
+            features=self._maybe(FEATURES[:1], ()),
+            pairs=self._maybe(True, False, 0.15),
+            lag_s=self._maybe(3.0, LAG_S, 0.1),
+            dozes_every_s=self._maybe(40.0, 0.0, 0.15),
+            garbles=self._maybe(0.1, 0.0, 0.1),
+        )
 
+    def _settings(self) -> Settings:
+        random = self._random
+        jobs = JobRules(
+            affinity=random.choice(["session", "session", "turn", "spread"]),
+            hedge_percent=self._maybe(20.0, 0.0),
+            hedge_part=0.3,
+            require_features=self._maybe(True, False, 0.15),
+            send_cancel=self._maybe(False, True, 0.15),
+            failover_max_attempts=random.choice([0, 1, 3, 3, 3]),
+            max_waiting=self._maybe(3, 10_000, 0.1),
+            pairing_allow_fallback=random.random() < 0.5,
+        )
+        return Settings(
+            jobs=jobs,
+            links=self._maybe(LinkLimits(outbox_messages=2, write_s=30.0), LinkLimits()),
+            buffered_bytes=self._maybe(20_000, 1 << 30, 0.1),
+        )
 
-def _client(random: Random, calm: bool) -> ClientSpec:
-    src, tgt = random.choice(PAIRS)
-    return ClientSpec(
-        src,
-        tgt,
-        streams=random.random() < 0.6,
-        two_way=random.random() < 0.3,
-        talks_s=random.uniform(10.0, TALK_S),
-        longest_s=random.choice([3.0, 12.0, 25.0]) if calm else random.choice([3.0, 12.0, 40.0]),
-        ending=random.choice(["stays", "stays", "stays", "closes", "drops"]),
-    )
+    def _mishaps(self) -> Mishaps:
+        return Mishaps(
+            stands_still_every_s=self._maybe(30.0, 0.0),
+            leaps_every_s=self._maybe(40.0, 0.0, 0.15),
+            clock_set_every_s=self._maybe(20.0, 0.0, 0.15),
+            operator_every_s=self._maybe(15.0, 0.0, 0.15),
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sim.run import run
 
-SEEDS = 200
+SEEDS = 300
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))

@@ -16,6 +16,8 @@ class World:
         self.random = Random(seed)
         self.now = 1000.0
         """Seconds; not zero, so that nobody takes the start of time for "never"."""
+        self.told = tell is not None
+        """Whether somebody reads the event log."""
         self._tell = tell
         self._events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._serial = count()
@@ -23,6 +25,19 @@ class World:
     def after(self, seconds: float, do: Callable[..., None], *args: Any) -> None:
         """Let something happen so many seconds later; at one time first what was asked for first."""
         heapq.heappush(self._events, (self.now + seconds, next(self._serial), do, args))
+
+    def again_and_again(
+        self, mean_s: float, do: Callable[[], None], going_on: Callable[[], bool] = lambda: True
+    ) -> None:
+        """Let something happen at random times, so many seconds apart in the mean; 0 for never."""
+
+        def happen() -> None:
+            if going_on():
+                do()
+                self.after(self.random.expovariate(1 / mean_s), happen)
+
+        if mean_s:
+            self.after(self.random.expovariate(1 / mean_s), happen)
 
     def run(self, seconds: float) -> None:
         """Let so much time pass."""
@@ -44,21 +59,6 @@ class World:
         """A line of the event log."""
         if self._tell is not None:
             self._tell(f"{self.now - 1000.0:9.3f}  {who:<10} {what}")
-
-
-class Wire:
-    """One direction of a connection: messages arrive in order, each after a delay of its own."""
-
-    def __init__(self, world: World, slowest_s: float = 0.02) -> None:
-        self._world = world
-        self._slowest_s = slowest_s
-        self._last = 0.0
-
-    def carry(self, deliver: Callable[..., None], *args: Any) -> None:
-        """Let the other end have something."""
-        world = self._world
-        self._last = max(self._last, world.now + world.between(0.0005, self._slowest_s))
-        world.after(self._last - world.now, deliver, *args)
 
 
 class Names:

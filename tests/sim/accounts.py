@@ -1,0 +1,95 @@
+"""An account of every job; stands between sessions and engine, passes everything on, and remembers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from linguad.core.dispatch import Dispatch
+from linguad.core.job import Job, JobRequest, JobStatus, Outcome
+from linguad.core.utterance import Audio
+from linguad.dispatch.engine import Engine, SessionPort
+
+from . import speech
+
+
+@dataclass(eq=False)
+class Account:
+    """A job, and what its session was told about its end."""
+
+    job: Job
+    session_id: str
+    index: int
+    packets: list[bytes]
+    """The sound, which the job itself lets go of."""
+    outcomes: list[Outcome]
+    since: float
+    """When its present stage began, on the clock of the process."""
+    stage: tuple[JobStatus, int, str] | None = None
+    """Its status, how many attempts it has had, and the only node it may go to."""
+
+
+class Accounts:
+    """Both ports in one: sessions submit here, and the engine tells of jobs here."""
+
+    def __init__(self, dispatch: Dispatch, engine: Engine, now: Callable[[], float]) -> None:
+        self.all: dict[str, Account] = {}
+        self.open: dict[str, Account] = {}
+        """Accounts not closed by `checks`; some jobs may be over since the last look."""
+        self._dispatch = dispatch
+        self._engine = engine
+        self._now = now
+        self._sessions: SessionPort
+
+    def connect(self, sessions: SessionPort) -> None:
+        """Say who hears of jobs; once, before anything else."""
+        self._sessions = sessions
+
+    def of(self, session_id: str) -> list[Account]:
+        """The jobs of a session, in the order in which they were made."""
+        return [account for account in self.all.values() if account.session_id == session_id]
+
+    @property
+    def latest_job(self) -> str:
+        """Wire id of the attempt that was made last, "" if there is none."""
+        attempts = (account.job.attempts for account in reversed(self.all.values()) if account.job.attempts)
+        return next((tried[-1].wire_job_id for tried in attempts), "")
+
+    # For sessions
+
+    def submit(self, request: JobRequest, audio: Audio) -> None:
+        """Passed on; the job it makes is the newest one."""
+        self._engine.submit(request, audio)
+        job = next(reversed(self._dispatch.jobs.values()))
+        account = self.all.get(job.id) or self._open(job)
+        account.packets = speech.decode(audio.base64)
+
+    def session_ended(self, session_id: str) -> None:
+        """Passed on."""
+        self._engine.session_ended(session_id)
+
+    def redeem(self, pairing_code: str, origin: str) -> str:
+        """Passed on."""
+        return self._engine.redeem(pairing_code, origin)
+
+    # For the engine
+
+    def resolve(self, job: Job, outcome: Outcome) -> None:
+        """Passed on, and remembered; a job that was refused at once is heard of here first."""
+        account = self.all.get(job.id) or self._open(job)
+        account.outcomes.append(outcome)
+        self._sessions.resolve(job, outcome)
+
+    def progress(self, job: Job, event: str) -> None:
+        """Passed on."""
+        self._sessions.progress(job, event)
+
+    def partial(self, job: Job, text: str, is_final: bool) -> None:
+        """Passed on."""
+        self._sessions.partial(job, text, is_final)
+
+    def _open(self, job: Job) -> Account:
+        request = job.request
+        account = Account(job, request.session_id, request.utterance_index, [], [], self._now())
+        self.all[job.id] = self.open[job.id] = account
+        return account
