@@ -63,6 +63,10 @@ class ErrorCode(StrEnum):
     NODE_ID_CONFLICT = "NODE_ID_CONFLICT"
     INVALID_CAPABILITY_SCHEMA = "INVALID_CAPABILITY_SCHEMA"
     PROCESSING_ERROR = "PROCESSING_ERROR"
+    ROOM_NOT_FOUND = "ROOM_NOT_FOUND"
+    ALREADY_IN_ROOM = "ALREADY_IN_ROOM"
+    ROOM_FULL = "ROOM_FULL"
+    INVALID_ROOM_CODE = "INVALID_ROOM_CODE"
 
     @property
     def hint(self) -> tuple[str, str]:
@@ -105,6 +109,10 @@ _HINTS: dict[ErrorCode, tuple[str, str]] = {
         "服务暂时不可用。",
     ),
     ErrorCode.PROCESSING_ERROR: ("This sentence could not be processed.", "无法处理这句话。"),
+    ErrorCode.ROOM_NOT_FOUND: ("Room not found.", "未找到该房间。"),
+    ErrorCode.ALREADY_IN_ROOM: ("You are already in this room.", "您已在该房间中。"),
+    ErrorCode.ROOM_FULL: ("The room is full.", "房间已满。"),
+    ErrorCode.INVALID_ROOM_CODE: ("The room code must be 6 digits.", "房间号必须是 6 位数字。"),
 }
 
 

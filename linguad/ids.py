@@ -28,3 +28,7 @@ class RandomIds:
     def pairing_code(self) -> str:
         """6 random decimal digits."""
         return f"{secrets.randbelow(1_000_000):06d}"
+
+    def room_code(self) -> str:
+        """A random number from 100000 to 999999, which no program writes shorter."""
+        return str(100_000 + secrets.randbelow(900_000))

@@ -27,3 +27,7 @@ class Ids(Protocol):
     def pairing_code(self) -> str:
         """6 decimal digits, not necessarily fresh ones (node-protocol 5.7)."""
         ...
+
+    def room_code(self) -> str:
+        """6 decimal digits, the first not 0; not necessarily fresh ones (session-protocol 6.1)."""
+        ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from msgspec import Meta, Raw
+from msgspec import Meta, Raw, field
 
 from linguad.wire.common import (
     FEW,
@@ -166,6 +166,25 @@ class WebrtcIce(Wire, frozen=True, tag="webrtc_ice"):
     candidate: Raw
 
 
+class RemoteSpeakingStart(Wire, frozen=True, tag="remote_speaking_start"):
+    """A member began to speak; the server says itself `from` whom it relays this to the others.
+
+    Documented for the earlier clients (session-protocol 2.3); `ts_ms` is the sender's epoch.
+    """
+
+    room_code: Short
+    ts_ms: Int
+    from_: Short | None = field(default=None, name="from")
+
+
+class RemoteSpeakingEnd(Wire, frozen=True, tag="remote_speaking_end"):
+    """A member stopped speaking; like `remote_speaking_start`."""
+
+    room_code: Short
+    ts_ms: Int
+    from_: Short | None = field(default=None, name="from")
+
+
 ClientMessage = (
     SessionInit
     | AudioChunk
@@ -181,6 +200,8 @@ ClientMessage = (
     | WebrtcOffer
     | WebrtcAnswer
     | WebrtcIce
+    | RemoteSpeakingStart
+    | RemoteSpeakingEnd
 )
 """Client to scheduler."""
 
@@ -390,5 +411,7 @@ ServerMessage = (
     | WebrtcOffer
     | WebrtcAnswer
     | WebrtcIce
+    | RemoteSpeakingStart
+    | RemoteSpeakingEnd
 )
 """Scheduler to client."""

@@ -58,6 +58,9 @@ class CountingIds:
     def pairing_code(self) -> str:
         return f"{self._next('pairing'):06d}"
 
+    def room_code(self) -> str:
+        return str(100_000 + self._next("room"))
+
 
 def records(count: int, first: int = 0, size: int = 6) -> list[bytes]:
     """Plan A records of `size` bytes each, numbered inside so that none can be lost or doubled unseen."""

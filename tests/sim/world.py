@@ -81,3 +81,6 @@ class Names:
 
     def pairing_code(self) -> str:
         return f"{next(self._number) % 1_000_000:06d}"
+
+    def room_code(self) -> str:
+        return str(100_000 + next(self._number) % 900_000)
