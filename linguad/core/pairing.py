@@ -5,21 +5,14 @@ Node-protocol 5.7, session-protocol 7, resolution 22.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 
 from msgspec import Struct
 
+from linguad.core.tries import WrongTries
+
 CODE_TTL_S = 300.0
 """How long a code can be used."""
-
-MAX_FAILED_TRIES = 10
-"""Wrong codes that an address may try in TRIES_S; more, be they right, are not looked at."""
-
-TRIES_S = 60.0
-
-MAX_ADDRESSES = 10_000
-"""Addresses whose wrong tries are remembered; the one that is longest quiet is forgotten for a new one."""
 
 
 class LiveCode(Struct, frozen=True):
@@ -38,7 +31,7 @@ class PairingCodes:
         self._fresh = fresh
         self._live: dict[str, LiveCode] = {}
         self._of_node: dict[str, LiveCode] = {}
-        self._failed: dict[str, deque[float]] = {}
+        self._wrong = WrongTries()
 
     def create(self, node_id: str, now: float) -> LiveCode:
         """A code for a node in place of the one it had."""
@@ -53,19 +46,14 @@ class PairingCodes:
     def redeem(self, code: str, address: str, now: float) -> str | None:
         """The node that a code stands for, which it does only once; None if wrong or after too many tries."""
         self._expire(now)
-        tries = self._failed.pop(address, None) or deque[float](maxlen=MAX_FAILED_TRIES)
-        while tries and tries[0] <= now - TRIES_S:
-            tries.popleft()
-        live = self._live.get(code) if len(tries) < MAX_FAILED_TRIES else None
-        if live is not None:
-            self.forget(live.node_id)
-        elif len(tries) < MAX_FAILED_TRIES:
-            tries.append(now)
-        if tries:
-            self._failed[address] = tries
-            if len(self._failed) > MAX_ADDRESSES:
-                del self._failed[next(iter(self._failed))]
-        return None if live is None else live.node_id
+        if not self._wrong.allows(address, now):
+            return None
+        live = self._live.get(code)
+        if live is None:
+            self._wrong.add(address, now)
+            return None
+        self.forget(live.node_id)
+        return live.node_id
 
     def of(self, node_id: str, now: float) -> LiveCode | None:
         """The code of a node that can be used now."""

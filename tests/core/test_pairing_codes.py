@@ -7,7 +7,8 @@ from itertools import cycle
 import pytest
 from core.support import CountingIds, Desk
 
-from linguad.core.pairing import CODE_TTL_S, MAX_ADDRESSES, MAX_FAILED_TRIES, TRIES_S, PairingCodes
+from linguad.core.pairing import CODE_TTL_S, PairingCodes
+from linguad.core.tries import MAX_ADDRESSES, MAX_FAILED_TRIES, TRIES_S
 from linguad.ids import RandomIds
 
 HOME = "192.0.2.1"
@@ -73,7 +74,7 @@ def test_tries_that_are_not_looked_at_do_not_prolong_the_wait(codes: PairingCode
 def test_memory_of_guesses_is_bounded(codes: PairingCodes) -> None:
     for number in range(MAX_ADDRESSES + 5):
         codes.redeem("999999", f"host-{number}", 1.0)
-    assert len(codes._failed) == MAX_ADDRESSES
+    assert len(codes._wrong) == MAX_ADDRESSES
 
 
 def test_random_codes_have_six_digits() -> None:

@@ -7,7 +7,8 @@ import trio
 from harness import Json, Node, World, daemon_in_memory
 from trio.testing import MockClock
 
-from linguad.core.pairing import CODE_TTL_S, MAX_FAILED_TRIES
+from linguad.core.pairing import CODE_TTL_S
+from linguad.core.tries import MAX_FAILED_TRIES
 
 
 async def ask_code(node: Node) -> Json:
