@@ -142,7 +142,10 @@ class Teller:
 
     def _settings(self) -> Settings:
         random = self._random
+        hasty = random.random() < 0.3
         jobs = JobRules(
+            timeout_base_s=6.0 if hasty else 60.0,
+            timeout_min_s=3.0 if hasty else 15.0,
             affinity=random.choice(["session", "session", "turn", "spread"]),
             hedge_percent=self._maybe(20.0, 0.0),
             hedge_part=0.3,

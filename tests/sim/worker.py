@@ -79,7 +79,7 @@ class Worker:
         if world.chance(faults.error):
             return [(wait, self._failed(job, world.random.choice(ERRORS)))]
         if world.chance(faults.late):
-            wait += world.between(60.0, 120.0)
+            wait += world.between(*world.random.choice([(5.0, 25.0), (60.0, 120.0)]))
         too_low = self._highest.get(job.session_id, -1) > job.utterance_index
         self._highest[job.session_id] = max(self._highest.get(job.session_id, -1), job.utterance_index)
         self.complaints["untranslated"] += too_low
