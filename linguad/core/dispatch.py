@@ -27,6 +27,7 @@ from linguad.core.deadlines import Deadlines
 from linguad.core.explain import Refusals, explain, find
 from linguad.core.failure import judge, missing_service, wire_code
 from linguad.core.fleet import Fleet
+from linguad.core.health import Status
 from linguad.core.history import History
 from linguad.core.ids import Ids
 from linguad.core.job import (
@@ -40,6 +41,8 @@ from linguad.core.job import (
     Outcome,
     ResultClass,
     classify,
+    node_gone,
+    without_text,
 )
 from linguad.core.key import Features
 from linguad.core.lanes import Lane
@@ -123,8 +126,24 @@ class Dispatch:
         return self._offers_changed(self.fleet.override(node_id, said), now)
 
     def _offers_changed(self, node: Node, now: float) -> list[Action]:
+        actions: list[Action] = []
+        if node.status is not Status.READY:
+            self._move_unfinished_turns(node, now, actions)
         self._placement.reconsider()
-        return self._placement.settle(now, self._placement.wake(node.id, now))
+        actions += self._placement.wake(node.id, now)
+        return self._placement.settle(now, actions)
+
+    def _move_unfinished_turns(self, node: Node, now: float, actions: list[Action]) -> None:
+        """A node that gets no new jobs cannot get the rest of a turn: what it has of it goes elsewhere."""
+        turns: dict[tuple[str, str], list[Job]] = {}
+        for job, _ in self._attempts.open_on(node.id):
+            turns.setdefault((job.request.lane, job.request.turn_id), []).append(job)
+        for turn in turns.values():
+            if all(job.deferrable for job in turn):
+                for job in turn:
+                    for attempt in job.open_attempts:
+                        self._call_off(job, attempt, AttemptEnd.SUPERSEDED, "superseded", now, actions)
+                self._retry(turn, node_gone(now), now, actions)
 
     def result(self, message: JobResult, node_id: str, now: float) -> list[Action]:
         """A node answered (decision table of node-protocol 6.7); `node_id` is that of the connection."""
@@ -142,7 +161,7 @@ class Dispatch:
         elif kind is ResultClass.NO_TEXT:
             self._answered(job, attempt, AttemptEnd.MERGED, now, actions)
             self._complete(
-                job, JobStatus.COMPLETED_NO_TEXT, _missing(MissingReason.MERGED, now), now, actions
+                job, JobStatus.COMPLETED_NO_TEXT, without_text(MissingReason.MERGED, now), now, actions
             )
         elif kind is ResultClass.COMPLETE:
             self._usable_answer(job, attempt, message, now, actions)
@@ -153,7 +172,7 @@ class Dispatch:
         elif kind is ResultClass.EMPTY:
             self._answered(job, attempt, AttemptEnd.EMPTY, now, actions)
             reason = MissingReason.MERGED if job.deferrable else MissingReason.SILENCE
-            self._complete(job, JobStatus.COMPLETED_NO_TEXT, _missing(reason, now), now, actions)
+            self._complete(job, JobStatus.COMPLETED_NO_TEXT, without_text(reason, now), now, actions)
         else:
             self._node_failed(job, attempt, message, now, actions)
         return self._placement.settle(now, actions)
@@ -186,9 +205,8 @@ class Dispatch:
             job.exclude(attempt.row)
             if not job.open_attempts:
                 turns.setdefault((job.request.lane, job.request.turn_id), []).append(job)
-        lost = Outcome(missing=MissingReason.NODE_LOST, error=ErrorCode.NODE_UNAVAILABLE, received_at=now)
         for slices in turns.values():
-            self._retry(slices, lost, now, actions)
+            self._retry(slices, node_gone(now), now, actions)
         self._placement.reconsider()
         return self._placement.settle(now, actions)
 
@@ -201,7 +219,7 @@ class Dispatch:
         for job in list(session.open.values()):
             for attempt in job.open_attempts:
                 self._call_off(job, attempt, AttemptEnd.CANCELLED, "session_closed", now, actions)
-            self._close(job, JobStatus.CANCELLED, _missing(MissingReason.CANCELLED, now), now, actions)
+            self._close(job, JobStatus.CANCELLED, without_text(MissingReason.CANCELLED, now), now, actions)
         del self._sessions[session_id]
         return self._placement.settle(now, actions)
 
@@ -250,16 +268,9 @@ class Dispatch:
                 self._time_out(job, attempt, now, actions)
         if job.open_attempts:
             if job.hedge_at is not None and job.hedge_at <= now:
-                self._hedge(job, now, actions)
+                alone = not self._sessions[job.request.session_id].kept_back_for(job)
+                self._placement.hedge(job, now, actions, alone=alone)
             self._placement.watch(job)
-
-    def _hedge(self, job: Job, now: float, actions: list[Action]) -> None:
-        alone = not self._sessions[job.request.session_id].kept_back_for(job)
-        if len(job.open_attempts) > 1 or not alone:
-            # the node has earlier slices of the turn, which no other node could do without
-            job.hedge_at = None
-        else:
-            self._placement.hedge(job, now, actions)
 
     def _usable_answer(
         self, job: Job, attempt: Attempt, message: JobResult, now: float, actions: list[Action]
@@ -349,14 +360,8 @@ class Dispatch:
             job.request = replace(request, node_id="")
             job.key = self._placement.key_of(job.request)
             self._placement.pend(job, now)
-        elif key.node:
-            self._refuse(job, MissingReason.NO_NODE, ErrorCode.NODE_UNAVAILABLE, now, actions)
-        elif self.fleet.has_ready(key):
-            self._refuse(job, MissingReason.OVERLOADED, ErrorCode.NODE_OVERLOADED, now, actions)
-        elif key.features and self.fleet.has_ready(key.work):
-            self._refuse(job, MissingReason.NO_NODE, ErrorCode.UNSUPPORTED_FEATURE, now, actions)
         else:
-            self._refuse(job, MissingReason.NO_NODE, ErrorCode.NO_AVAILABLE_NODE, now, actions)
+            self._refuse(job, *self._refusals.verdict(key), now, actions)
 
     def _refuse(
         self, job: Job, missing: MissingReason, error: ErrorCode, now: float, actions: list[Action]
@@ -442,7 +447,7 @@ class Dispatch:
         for attempt in slice_.open_attempts:
             self._finish_attempt(slice_, attempt, AttemptEnd.MERGED, now, actions)
         status = JobStatus.COMPLETED if slice_.heard else JobStatus.COMPLETED_NO_TEXT
-        merged = _missing(MissingReason.MERGED, now)
+        merged = without_text(MissingReason.MERGED, now)
         self._close(slice_, status, merged, now, actions)
         actions.append(Deliver(slice_, merged))
 
@@ -493,7 +498,3 @@ class Dispatch:
         if row is None or not self.fleet.mark_unavailable(row, service_id, now):
             return []
         return [ServiceMissing(node_id, service_id)]
-
-
-def _missing(reason: MissingReason, now: float) -> Outcome:
-    return Outcome(missing=reason, received_at=now)

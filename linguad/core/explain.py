@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from linguad.core.fleet import Fleet
 from linguad.core.health import Status
-from linguad.core.job import Attempt, Job
+from linguad.core.job import Attempt, Job, MissingReason
 from linguad.core.key import ANY, Key
 from linguad.core.languages import Languages
 from linguad.core.node import Node
@@ -230,6 +230,16 @@ class Refusals:
         self._shared: dict[Key, tuple[float, Survey]] = {}
         self._credit = float(NODES_PER_S)
         self._credited_at = 0.0
+
+    def verdict(self, key: Key) -> tuple[MissingReason, ErrorCode]:
+        """What a job is told that waited in vain for a node that fits its key (node-protocol 6.8)."""
+        if key.node:
+            return MissingReason.NO_NODE, ErrorCode.NODE_UNAVAILABLE
+        if self._fleet.has_ready(key):
+            return MissingReason.OVERLOADED, ErrorCode.NODE_OVERLOADED
+        if key.features and self._fleet.has_ready(key.work):
+            return MissingReason.NO_NODE, ErrorCode.UNSUPPORTED_FEATURE
+        return MissingReason.NO_NODE, ErrorCode.NO_AVAILABLE_NODE
 
     def details(self, job: Job, error: ErrorCode, now: float) -> dict[str, object]:
         """Languages, the summary label, and the types of service that were missing (node-protocol 5.8)."""

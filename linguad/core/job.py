@@ -170,6 +170,16 @@ class Outcome(Struct, frozen=True, kw_only=True):
     received_at: float = 0.0
 
 
+def without_text(reason: MissingReason, now: float) -> Outcome:
+    """An outcome for which nobody is to blame."""
+    return Outcome(missing=reason, received_at=now)
+
+
+def node_gone(now: float) -> Outcome:
+    """The outcome of a job whose node went away, unless another attempt finds a better one."""
+    return Outcome(missing=MissingReason.NODE_LOST, error=ErrorCode.NODE_UNAVAILABLE, received_at=now)
+
+
 class Job(Struct, kw_only=True, eq=False):
     """A job on its way; mutable: status, attempts, deadline, outcome."""
 

@@ -82,10 +82,13 @@ class Placement:
             self._advance(lane, now, actions)
         return actions
 
-    def hedge(self, job: Job, now: float, actions: list[Action]) -> None:
-        """Send a job that takes suspiciously long to another node too, if budget and fleet allow."""
+    def hedge(self, job: Job, now: float, actions: list[Action], *, alone: bool) -> None:
+        """Send a job that takes suspiciously long to another node too, if budget and fleet allow.
+
+        Not if it is not `alone`: no other node could do without the earlier slices of its turn.
+        """
         job.hedge_at = None
-        if not self._hedging.affordable or job.key.node:
+        if not alone or len(job.open_attempts) > 1 or not self._hedging.affordable or job.key.node:
             return
         busy = [attempt.row for attempt in job.open_attempts]
         excluded = [*job.excluded_rows, *busy][-MAX_EXCLUDED:]

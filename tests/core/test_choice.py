@@ -214,6 +214,20 @@ class TestOverride:
         actions = desk.dispatch.override("a", Override(), desk.now)
         assert [message.job_id for message in sent(actions)] == [waiting.id]
 
+    def test_what_a_drained_node_has_of_an_unfinished_turn_goes_elsewhere(self) -> None:
+        desk = fleet_of("a")
+        slices = [desk.submit(index, turn_id="t", reason=CutReason.MAX_DURATION) for index in range(2)]
+        whole = desk.submit(0, "s-2")
+        desk.node("b", cap=8)
+        moved = sent(desk.dispatch.override("a", Override(drain=True), desk.now))
+        assert [(message.job_id, message.session_id) for message in moved] == [
+            ("job-1~r2", "s-1~r2"),
+            ("job-2~r2", "s-1~r2"),
+        ]
+        closing = desk.submit(2, turn_id="t")
+        assert {job.attempts[-1].node_id for job in (*slices, closing)} == {"b"}
+        assert whole.attempts[-1].node_id == "a"
+
     def test_draining_outlives_a_reconnect(self) -> None:
         desk = fleet_of("a")
         desk.dispatch.override("a", Override(drain=True), desk.now)
