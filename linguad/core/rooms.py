@@ -1,0 +1,366 @@
+"""All rooms: who may enter, what members are told, and whom an utterance is for (session-protocol 6).
+
+A session is in one room at most. The shell sends what each call returns, and tells when a session is
+gone. What is dropped for a member without a connection is made good by `back`.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from linguad.core.clock import Clock
+from linguad.core.deadlines import Deadlines
+from linguad.core.ids import Ids
+from linguad.core.room import Guest, Member, Room, Tell
+from linguad.core.room_relay import SPEAKING_BURST, Signal, relay_end, relay_signal, relay_start
+from linguad.core.tries import WrongTries
+from linguad.errors import ErrorCode
+from linguad.wire.language import AUTO, normalize
+from linguad.wire.moment import rfc3339
+from linguad.wire.session import (
+    RemoteSpeakingEnd,
+    RemoteSpeakingStart,
+    RoomCreate,
+    RoomCreateAck,
+    RoomError,
+    RoomExpired,
+    RoomJoin,
+    RoomLeave,
+    RoomRawVoicePreference,
+    TranslationResult,
+)
+
+RoomRequest = (
+    RoomCreate
+    | RoomJoin
+    | RoomLeave
+    | RoomRawVoicePreference
+    | RemoteSpeakingStart
+    | RemoteSpeakingEnd
+    | Signal
+)
+"""What clients ask of rooms."""
+
+CODE_DIGITS = 6
+
+
+class RoomRules(Struct, frozen=True, kw_only=True):
+    """Limits of rooms: members of one, rooms in all, seconds without speech until a room is gone."""
+
+    max_members: int = 10
+    max_rooms: int = 10_000
+    idle_s: float = 1800.0
+
+
+class Renumber(Struct, frozen=True):
+    """The session left a room; it numbers its next utterance this or higher, for lower ones were seen."""
+
+    session_id: str
+    next_index: int
+
+
+RoomOutput = Tell | Renumber
+
+
+class Plan(Struct, frozen=True):
+    """What an utterance of a member is to be translated to."""
+
+    room_id: str
+    """Remembered by the jobs; their results are for those who are in this room when they come."""
+    languages: list[str]
+    """One job each, and the speaker reads the result of the first; none if all understand the speaker."""
+    own: bool
+    """Nobody else is there: one job as outside rooms, for the speaker, and for who joins meanwhile."""
+
+
+class Rooms:
+    """Mutable state: rooms by code and id, the room of each session, and how far each one's numbers went."""
+
+    def __init__(self, rules: RoomRules, ids: Ids, clock: Clock) -> None:
+        self._rules = rules
+        self._ids = ids
+        self._clock = clock
+        self._by_code: dict[str, Room] = {}
+        self._by_id: dict[str, Room] = {}
+        self._of: dict[str, Room] = {}
+        self._next_number: dict[str, int] = {}
+        self._wrong = WrongTries()
+        self._deadlines: Deadlines[str] = Deadlines()
+
+    def __len__(self) -> int:
+        return len(self._by_code)
+
+    @property
+    def members(self) -> int:
+        """Sessions that are in a room."""
+        return len(self._of)
+
+    def of(self, session_id: str) -> Room | None:
+        """The room a session is in."""
+        return self._of.get(session_id)
+
+    def handle(self, guest: Guest, message: RoomRequest, now: float) -> list[RoomOutput]:
+        """A request of a client, to the end of its effects (6.2)."""
+        match message:
+            case RoomCreate():
+                return self._create(guest, message, now)
+            case RoomJoin():
+                return self._join(guest, message, now)
+            case RoomLeave():
+                if self._room_of(guest.session_id, message.room_code) is None:
+                    return [_error(guest.session_id, ErrorCode.ROOM_NOT_FOUND)]
+                return self.leave(guest.session_id)
+            case RoomRawVoicePreference():
+                return self._prefer(guest.session_id, message)
+            case _:
+                return self._relay(guest.session_id, message, now)
+
+    def _relay(
+        self, session_id: str, message: RemoteSpeakingStart | RemoteSpeakingEnd | Signal, now: float
+    ) -> list[RoomOutput]:
+        room = self._room_of(session_id, message.room_code)
+        if room is None:
+            return []
+        sender = room.members[session_id]
+        match message:
+            case RemoteSpeakingStart():
+                self._active(room, now)
+                return [*relay_start(room, sender, message, now)]
+            case RemoteSpeakingEnd():
+                self._active(room, now)
+                return [*relay_end(room, sender, message)]
+            case _:
+                return [*relay_signal(room, sender, message)]
+
+    def leave(self, session_id: str) -> list[RoomOutput]:
+        """A session is in no room from now on; an empty room is gone."""
+        room = self._of.pop(session_id, None)
+        if room is None:
+            return []
+        del room.members[session_id]
+        for member in room.members.values():
+            member.raw_voice.pop(session_id, None)
+        if not room.members:
+            self._close(room)
+        number = Renumber(session_id, self._next_number[session_id])
+        return [number, *(room.tell_all(room.listing()) if room.members else [])]
+
+    def ended(self, session_id: str) -> list[RoomOutput]:
+        """A session is over: it leaves, and nothing is for it any more."""
+        outputs = [output for output in self.leave(session_id) if isinstance(output, Tell)]
+        self._next_number.pop(session_id, None)
+        return [*outputs]
+
+    def back(self, session_id: str) -> list[Tell]:
+        """A member that kept its place has a connection again; it learns how the room is now."""
+        room = self._of.get(session_id)
+        return [] if room is None else _welcome(room, session_id)
+
+    def away(self, session_id: str, now: float) -> list[Tell]:
+        """A member lost its connection but keeps its place for a while; it does not speak now."""
+        room = self._of.get(session_id)
+        if room is None:
+            return []
+        end = RemoteSpeakingEnd(room_code=room.code, ts_ms=self._clock.epoch_ms(now))
+        return relay_end(room, room.members[session_id], end)
+
+    def change_languages(
+        self, session_id: str, *, speaks: str, hears: str, preferred_lang: str | None = None
+    ) -> list[Tell]:
+        """A session has other languages now; a preference that it does not name stays as it was."""
+        room = self._of.get(session_id)
+        if room is None:
+            return []
+        member = room.members[session_id]
+        member.speaks, member.hears = speaks, hears
+        if preferred_lang is None or preferred_lang == member.preferred_lang:
+            return []
+        member.preferred_lang = preferred_lang
+        return room.tell_all(room.listing())
+
+    def spoke(self, session_id: str, now: float) -> None:
+        """A session sent sound; its room lives on."""
+        room = self._of.get(session_id)
+        if room is not None:
+            self._active(room, now)
+
+    def pairs(self, session_id: str) -> list[tuple[str, str]]:
+        """Language pairs that a room needs because this session is in it, (source, target), each once."""
+        room = self._of.get(session_id)
+        if room is None:
+            return []
+        me = room.members[session_id]
+        sides = [side for other in room.others(session_id) for side in ((me, other), (other, me))]
+        return list(
+            dict.fromkeys(
+                (normalize(speaker.speaks), normalize(listener.language))
+                for speaker, listener in sides
+                if listener.language and not listener.listens_in(speaker.speaks)
+            )
+        )
+
+    def plan(self, session_id: str, src_lang: str, turn_id: str) -> Plan | None:
+        """What the next utterance of a session is translated to; None outside rooms (6.4, resolution 21).
+
+        `src_lang` is the concrete language of the speech where it is known. A turn keeps the languages it
+        began with, for nodes keep slices back until it ends; the first one stays the first.
+        """
+        room = self._of.get(session_id)
+        if room is None:
+            return None
+        speaker, source = room.members[session_id], normalize(src_lang)
+        if speaker.turn_id != turn_id:
+            speaker.turn_id, speaker.turn_languages = turn_id, []
+            speaker.turn_own = len(room.members) == 1
+        if speaker.turn_own:
+            return Plan(room.id, [], own=True)
+        known = {normalize(language) for language in speaker.turn_languages}
+        languages = speaker.turn_languages + [
+            language for language in room.languages_for(session_id) if normalize(language) not in known
+        ]
+        speaker.turn_languages = [
+            language for language in languages if source == AUTO or normalize(language) != source
+        ]
+        return Plan(room.id, speaker.turn_languages, own=False)
+
+    def deliver(
+        self,
+        room_id: str,
+        language: str,
+        result: TranslationResult,
+        now: float,
+        *,
+        for_speaker: bool,
+    ) -> list[Tell]:
+        """A result for those who are in the room now and listen in its language (resolution 16).
+
+        `session_id` of the result names the speaker. With `for_speaker` it gets the texts too; the sound only
+        if it is alone, because its microphone is off while it plays.
+        """
+        speaker_id = result.session_id
+        room = self._by_id.get(room_id)
+        outputs: list[Tell] = []
+        if room is not None:
+            self._active(room, now)
+            outputs += [
+                self._numbered(member.session_id, result)
+                for member in room.others(speaker_id)
+                if member.listens_in(language)
+            ]
+        if for_speaker and speaker_id in self._next_number:
+            if room is None or list(room.members) != [speaker_id]:
+                result = replace(result, tts_audio="")
+            outputs.append(self._numbered(speaker_id, result))
+        return outputs
+
+    def due(self) -> float | None:
+        """When `tick` has something to do, monotonic s."""
+        return self._deadlines.due()
+
+    def tick(self, now: float) -> list[RoomOutput]:
+        """Rooms in which nobody spoke for too long are gone."""
+        outputs: list[RoomOutput] = []
+        while (code := self._deadlines.pop(now)) is not None:
+            room = self._by_code[code]
+            minutes = round(self._rules.idle_s / 60)
+            outputs += room.tell_all(
+                RoomExpired(room_code=code, message=f"Nobody spoke for {minutes} minutes")
+            )
+            for session_id in room.members:
+                del self._of[session_id]
+                outputs.append(Renumber(session_id, self._next_number[session_id]))
+            self._close(room)
+        return outputs
+
+    def _create(self, guest: Guest, message: RoomCreate, now: float) -> list[RoomOutput]:
+        if guest.is_gateway:
+            return [_error(guest.session_id, ErrorCode.UNSUPPORTED_FEATURE, "gateways have no rooms")]
+        if len(self._by_code) >= self._rules.max_rooms:
+            return [_error(guest.session_id, ErrorCode.NODE_OVERLOADED, "there are too many rooms")]
+        outputs = self.leave(guest.session_id)
+        while (code := self._ids.room_code()) in self._by_code:
+            pass
+        room = Room(id=self._ids.uuid(), code=code, active_at=now)
+        self._by_code[code] = self._by_id[room.id] = room
+        return outputs + self._enter(room, guest, message, now)
+
+    def _join(self, guest: Guest, message: RoomJoin, now: float) -> list[RoomOutput]:
+        code = message.room_code.strip()
+        room = self._by_code.get(code)
+        error, sentence = None, ""
+        if guest.is_gateway:
+            error, sentence = ErrorCode.UNSUPPORTED_FEATURE, "gateways have no rooms"
+        elif len(code) != CODE_DIGITS or not (code.isascii() and code.isdecimal()):
+            error = ErrorCode.INVALID_ROOM_CODE
+        elif room is not None and guest.session_id in room.members:
+            error = ErrorCode.ALREADY_IN_ROOM
+        elif not self._wrong.allows(guest.origin, now):
+            error, sentence = ErrorCode.ROOM_NOT_FOUND, "too many wrong codes; wait a minute"
+        elif room is None:
+            self._wrong.add(guest.origin, now)
+            error = ErrorCode.ROOM_NOT_FOUND
+        elif len(room.members) >= self._rules.max_members:
+            error = ErrorCode.ROOM_FULL
+        if error is not None or room is None:
+            return [_error(guest.session_id, error or ErrorCode.ROOM_NOT_FOUND, sentence)]
+        return self.leave(guest.session_id) + self._enter(room, guest, message, now)
+
+    def _enter(
+        self, room: Room, guest: Guest, message: RoomCreate | RoomJoin, now: float
+    ) -> list[RoomOutput]:
+        session_id = guest.session_id
+        room.members[session_id] = Member(
+            session_id=session_id,
+            joined_at=rfc3339(self._clock.epoch_ms(now)),
+            speaks=guest.speaks,
+            hears=guest.hears,
+            display_name=message.display_name,
+            preferred_lang=message.preferred_lang,
+            tokens=SPEAKING_BURST,
+            tokens_at=now,
+        )
+        self._of[session_id] = room
+        self._next_number[session_id] = max(self._next_number.get(session_id, 0), guest.next_index)
+        self._active(room, now)
+        return [*_welcome(room, session_id), *room.tell_all(room.listing(), but=session_id)]
+
+    def _prefer(self, session_id: str, message: RoomRawVoicePreference) -> list[RoomOutput]:
+        room = self._room_of(session_id, message.room_code)
+        if room is None:
+            return [_error(session_id, ErrorCode.ROOM_NOT_FOUND)]
+        if message.target_session_id not in room.members:
+            return []
+        room.members[session_id].raw_voice[message.target_session_id] = message.receive_raw_voice
+        return [*room.tell_all(room.listing())]
+
+    def _room_of(self, session_id: str, code: str) -> Room | None:
+        """The room of this code, if the session is in it."""
+        room = self._of.get(session_id)
+        return room if room is not None and room.code == code else None
+
+    def _active(self, room: Room, now: float) -> None:
+        room.active_at = now
+        self._deadlines.set(room.code, now + self._rules.idle_s)
+
+    def _close(self, room: Room) -> None:
+        del self._by_code[room.code], self._by_id[room.id]
+        self._deadlines.set(room.code, None)
+
+    def _numbered(self, session_id: str, result: TranslationResult) -> Tell:
+        """Two speakers may have the same index, and clients show the text of each index only once (6.4)."""
+        number = self._next_number[session_id]
+        self._next_number[session_id] = number + 1
+        return Tell(session_id, replace(result, utterance_index=number))
+
+
+def _welcome(room: Room, session_id: str) -> list[Tell]:
+    """You are in this room, with these: the acknowledgement is what opens the room in web clients (6.3)."""
+    return [
+        Tell(session_id, RoomCreateAck(room_code=room.code, room_id=room.id)),
+        Tell(session_id, room.listing()),
+    ]
+
+
+def _error(session_id: str, code: ErrorCode, sentence: str = "") -> Tell:
+    return Tell(session_id, RoomError(code=code, message=sentence or code.hint[0]))

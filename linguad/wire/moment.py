@@ -1,0 +1,13 @@
+"""Moments as texts, where a message wants them so."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def rfc3339(epoch_ms: int) -> str:
+    """A moment in UTC to the millisecond, `2026-02-01T08:00:00.125Z`; the clock says a year up to 9999."""
+    moment = _EPOCH + timedelta(milliseconds=epoch_ms)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
