@@ -59,6 +59,10 @@ class JobRequest(Struct, frozen=True, kw_only=True):
     """The only node it may go to: that of a paired session (resolution 22)."""
     answer_by: float | None = None
     """When whoever asked stops waiting, monotonic s; an attempt leaves time for another (resolution 24)."""
+    room_id: str = ""
+    """Room it was spoken in; the result is for those who are there when it comes (resolution 16)."""
+    for_speaker: bool = True
+    """Whether the speaker is told what comes of it; in a room that is one of the languages only."""
 
 
 class AttemptState(IntEnum):

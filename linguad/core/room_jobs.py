@@ -1,0 +1,55 @@
+"""An utterance in a room: its source language, and one job for each language of the others (6.4)."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from linguad.core.job import JobRequest
+from linguad.core.rooms import Plan
+from linguad.wire.common import ExtraResult
+from linguad.wire.language import AUTO, normalize
+
+
+def language_heard(extra: ExtraResult | None) -> str:
+    """The language that a node recognised, "" if it does not say."""
+    if extra is None:
+        return ""
+    if extra.detected_src_lang:
+        return extra.detected_src_lang
+    likely = extra.language_probabilities or {}
+    return max(likely, key=lambda language: likely[language], default="")
+
+
+def source_in_room(request: JobRequest, heard: str) -> str:
+    """What is spoken, as far as known: what an `auto` session was heard to speak, else its `lang_a`."""
+    if normalize(request.src_lang) != AUTO:
+        return request.src_lang
+    return heard or request.lang_a or request.src_lang
+
+
+def room_requests(request: JobRequest, plan: Plan, src_lang: str) -> list[JobRequest]:
+    """The jobs of an utterance; none if nobody needs a translation.
+
+    A pair of languages is left out: by it a node would choose the target itself.
+    """
+    if plan.own:
+        return [replace(request, room_id=plan.room_id)]
+    return [
+        replace(
+            request,
+            src_lang=src_lang,
+            tgt_lang=language,
+            mode="one_way" if request.mode else None,
+            lang_a=None,
+            lang_b=None,
+            auto_langs=request.auto_langs if normalize(src_lang) == AUTO else None,
+            room_id=plan.room_id,
+            for_speaker=number == 0,
+        )
+        for number, language in enumerate(plan.languages)
+    ]
+
+
+def language_of_result(request: JobRequest) -> str:
+    """The language a job was translated to; "" where a node chose it from a pair."""
+    return "" if request.lang_a and request.lang_b else request.tgt_lang
