@@ -45,7 +45,6 @@ from linguad.core.job import (
     without_text,
 )
 from linguad.core.key import Features
-from linguad.core.lanes import Lane
 from linguad.core.node import Node
 from linguad.core.placement import Placement
 from linguad.core.rules import JobRules
@@ -89,14 +88,11 @@ class Dispatch:
         With `refuse` (no memory left for its audio) or too many waiting it fails with NODE_OVERLOADED.
         """
         session = self._sessions.setdefault(request.session_id, SessionJobs())
-        lane = session.lanes.get(request.lane)
-        if lane is None:
-            lane = session.lanes[request.lane] = Lane(request.lane, self.fleet.route(request.session_id))
         job = Job(
             id=self._ids.job(),
             request=request,
             key=self._placement.key_of(request),
-            lane=lane,
+            lane=session.lane_of(request, self.fleet.route),
             audio=audio,
             seconds=audio.seconds,
             created_at=now,
@@ -111,6 +107,11 @@ class Dispatch:
         else:
             self._placement.pend(job, now)
         return job, self._placement.settle(now, actions)
+
+    def unsupported_features(self, request: JobRequest) -> list[str]:
+        """The features such jobs ask for, if they are required and no registered node has them."""
+        key = self._placement.key_of(request)
+        return key.features.names if key.features and not self.fleet.serves(key) else []
 
     def register(self, message: NodeRegister, connection: int, now: float) -> tuple[Node, list[Action]]:
         """A node registered over the connection of that generation; raises WireError when it must not."""
@@ -354,12 +355,9 @@ class Dispatch:
         actions.append(Deliver(job, Outcome(result=message, attempt=attempt, received_at=now)))
 
     def _give_up_waiting(self, job: Job, now: float, actions: list[Action]) -> None:
-        key, request = job.key, job.request
+        key = job.key
         if key.node and self.rules.pairing_allow_fallback and now - job.created_at < self.rules.max_age_s:
-            self._placement.withdraw(job)
-            job.request = replace(request, node_id="")
-            job.key = self._placement.key_of(job.request)
-            self._placement.pend(job, now)
+            self._placement.widen(job, now)
         else:
             self._refuse(job, *self._refusals.verdict(key), now, actions)
 

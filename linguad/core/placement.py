@@ -6,6 +6,8 @@ step is given out once, by `settle`, when the step is complete.
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from linguad.core.actions import Action, Assign, Progress
 from linguad.core.assignment import assign_message
 from linguad.core.attempts import Attempts
@@ -121,6 +123,13 @@ class Placement:
         """A job waits no more, though no node was found."""
         self.waiting.remove(job)
         self._stirred[job.request.lane] = None
+
+    def widen(self, job: Job, now: float) -> None:
+        """The one node it was for cannot be had, and any other will do."""
+        self.withdraw(job)
+        job.request = replace(job.request, node_id="")
+        job.key = self.key_of(job.request)
+        self.pend(job, now)
 
     def wake(self, node_id: str, now: float) -> list[Action]:
         """A node can do more than before; jobs that waited for it are sent."""

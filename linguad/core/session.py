@@ -157,6 +157,11 @@ class Session:
         return self._request.node_id
 
     @property
+    def request(self) -> JobRequest:
+        """What all requests of this session have in common."""
+        return self._request
+
+    @property
     def is_gateway(self) -> bool:
         """Whether the earlier API gateway speaks: it waits for one result of each utterance, nothing else."""
         return self.platform == GATEWAY_PLATFORM

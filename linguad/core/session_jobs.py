@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from msgspec import Struct, field
 
-from linguad.core.job import Job
+from linguad.core.job import Job, JobRequest
 from linguad.core.lanes import Lane
 
 
@@ -13,6 +15,13 @@ class SessionJobs(Struct):
 
     open: dict[str, Job] = field(default_factory=dict)
     lanes: dict[str, Lane] = field(default_factory=dict)
+
+    def lane_of(self, request: JobRequest, route: Callable[[str], int]) -> Lane:
+        """The lane of a job, made on first use; `route` hashes the session id."""
+        lane = self.lanes.get(request.lane)
+        if lane is None:
+            lane = self.lanes[request.lane] = Lane(request.lane, route(request.session_id))
+        return lane
 
     def running_beside(self, job: Job) -> list[Job]:
         """Jobs of the same turn and language that nodes work on."""

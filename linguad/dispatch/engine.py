@@ -108,6 +108,10 @@ class Engine:
         _, actions = self.dispatch.submit(request, audio, self._now(), refuse=over)
         self.perform(actions)
 
+    def unsupported_features(self, request: JobRequest) -> list[str]:
+        """The features such jobs ask for, if they are required and no node has them."""
+        return self.dispatch.unsupported_features(request)
+
     def session_ended(self, session_id: str) -> None:
         """Cancel what a session still has running."""
         self.perform(self.dispatch.session_ended(session_id, self._now()))

@@ -53,6 +53,10 @@ class JobPort(Protocol):
         """Have an utterance translated."""
         ...
 
+    def unsupported_features(self, request: JobRequest) -> list[str]:
+        """The features such jobs ask for, if they are required and no node has them."""
+        ...
+
     def session_ended(self, session_id: str) -> None:
         """Cancel what a session still has running."""
         ...
@@ -227,6 +231,9 @@ class Sessions:
         connection.link.send(codec.encode(session.hello()))
         if code and not node_id:
             self._refuse(connection, ErrorCode.INVALID_PAIRING_CODE, WRONG_PAIRING_CODE, "pairing_code")
+        if missing := self._jobs.unsupported_features(session.request):
+            problem = f"no node has what this session asks for: {', '.join(missing)}"
+            self._refuse(connection, ErrorCode.UNSUPPORTED_FEATURE, problem, "features")
         logger.info(
             "session_opened",
             session=session.id,
@@ -357,4 +364,5 @@ class Sessions:
             session=session.id,
             malformed_chunks=session.malformed_chunks,
             overlong_chunks=session.overlong_chunks,
+            dropped_silence_ms=session.dropped_silence_ms,
         )
