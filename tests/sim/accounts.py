@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from linguad.core.dispatch import Dispatch
 from linguad.core.job import Job, JobRequest, JobStatus, Outcome
@@ -68,9 +69,9 @@ class Accounts:
         """Passed on."""
         self._engine.session_ended(session_id)
 
-    def redeem(self, pairing_code: str, origin: str) -> str:
-        """Passed on."""
-        return self._engine.redeem(pairing_code, origin)
+    def __getattr__(self, name: str) -> Any:
+        """What is no matter of accounts."""
+        return getattr(self._engine, name)
 
     # For the engine
 

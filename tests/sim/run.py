@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 from .checks import Inspector, all_answered, all_gone
 from .client import Client
@@ -15,6 +18,9 @@ from .world import World
 AFTERMATH_S = 400.0
 """Long enough for every deadline, retry and grace after the last word."""
 
+PATIENCE_S = 60.0
+"""For a run, which takes a tenth of a second."""
+
 STANDSTILLS_S = (0.3, 1.5, 5.0, 12.0, 50.0, 70.0)
 
 
@@ -24,8 +30,24 @@ def run(seed: int, tell: Callable[[str], None] | None = None) -> list[str]:
     Raises AssertionError as soon as something happens that must not, and whatever linguad raises.
     """
     world = World(seed, tell)
-    with listening(world):
+    with listening(world), _patience():
         return _play(world)
+
+
+@contextmanager
+def _patience() -> Iterator[None]:
+    """Raises AssertionError inside a loop without end, which would hide its seed."""
+
+    def give_up(_number: int, _frame: FrameType | None) -> None:
+        raise AssertionError(f"the run takes longer than {PATIENCE_S:.0f} s of a real clock")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, PATIENCE_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _play(world: World) -> list[str]:

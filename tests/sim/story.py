@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import TypeVar
 
-from linguad.core.rules import JobRules
+from linguad.core.rules import Affinity, JobRules
 
 from .cable import LAG_S
 from .client import ClientSpec
@@ -20,6 +20,8 @@ TALK_S = 60.0
 
 PAIRS = (("en", "es"), ("zh", "en"), ("es", "zh"))
 FEATURES = ("emotion_detection", "speech_rate_control")
+
+AFFINITIES: tuple[Affinity, ...] = ("session", "session", "turn", "spread")
 
 T = TypeVar("T")
 
@@ -60,9 +62,9 @@ class Teller:
         calm = self._random.random() < 0.25
         return Story(
             calm,
-            tuple(self._node(number, calm) for number in range(self._random.randint(1, 5))),
+            tuple(self._node(number, calm) for number in range(self._random.randint(1, 7))),
             tuple(self._client(calm) for _ in range(self._random.randint(1, 5))),
-            Settings() if calm else self._settings(),
+            self._calm_settings() if calm else self._settings(),
             Mishaps() if calm else self._mishaps(),
         )
 
@@ -102,7 +104,7 @@ class Teller:
             dozes_every_s=self._maybe(40.0, 0.0, 0.15),
             ails_every_s=self._maybe(40.0, 0.0),
             registers_every_s=self._maybe(30.0, 0.0, 0.15),
-            pairs_every_s=self._maybe(10.0, 0.0),
+            pairs_every_s=self._maybe(3.0, 0.0),
             recaps_every_s=self._maybe(20.0, 0.0, 0.15),
             cloned_every_s=self._maybe(40.0, 0.0, 0.1),
         ), JobFaults(
@@ -134,11 +136,14 @@ class Teller:
             spec,
             ending=self._maybe(random.choice(["vanishes", "begins anew"]), spec.ending, 0.1),
             features=self._maybe(FEATURES[:1], ()),
-            pairs=self._maybe(True, False, 0.15),
+            pairs=self._maybe(True, False),
             lag_s=self._maybe(3.0, LAG_S, 0.1),
             dozes_every_s=self._maybe(40.0, 0.0, 0.15),
             garbles=self._maybe(0.1, 0.0, 0.1),
         )
+
+    def _calm_settings(self) -> Settings:
+        return Settings(jobs=JobRules(affinity=self._random.choice(AFFINITIES)))
 
     def _settings(self) -> Settings:
         random = self._random
@@ -146,8 +151,8 @@ class Teller:
         jobs = JobRules(
             timeout_base_s=6.0 if hasty else 60.0,
             timeout_min_s=3.0 if hasty else 15.0,
-            affinity=random.choice(["session", "session", "turn", "spread"]),
-            hedge_percent=self._maybe(20.0, 0.0),
+            affinity=random.choice(AFFINITIES),
+            hedge_percent=self._maybe(100.0, 0.0),
             hedge_part=0.3,
             require_features=self._maybe(True, False, 0.15),
             send_cancel=self._maybe(False, True, 0.15),
