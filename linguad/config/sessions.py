@@ -78,6 +78,70 @@ class Sessions(Table, frozen=True, kw_only=True):
             "that send the final before the last chunk; more would be heard as delay.",
         ),
     ] = 40
+    short_merge_threshold_ms: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=5000,
+            description="Shorter audio is held and precedes the next utterance instead of being one. 400: "
+            "web clients end pieces of 260 ms again and again while nobody speaks. 0 holds nothing.",
+        ),
+    ] = 400
+    short_hold_cap_ms: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=10_000,
+            description="Most audio that is held so. Of more, the oldest silence is dropped; if it is not "
+            "silence, it becomes an utterance. 2000 is more silence than any word begins with.",
+        ),
+    ] = 2000
+    short_release_ms: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=5000,
+            description="When held audio that is not silence is translated although nothing follows, counted "
+            'from its final. 300: a short "yes" is answered soon, and endless short pieces, which come '
+            "every 256 ms, are gathered.",
+        ),
+    ] = 300
+    silence_packet_bytes: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1275,
+            description="Held Opus audio is silence if its packets have so many bytes on average, or fewer. "
+            "12: the encoder makes 8 or 9 of no sound at all, 30 and more of faint noise and of speech.",
+        ),
+    ] = 12
+    silence_rms: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1,
+            description="Held PCM16 audio is silence if it is so loud or less; root mean square, 1 is full "
+            "scale. 0.003 is what web clients take for the end of speech.",
+        ),
+    ] = 0.003
+    burst_cuts: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=10_000,
+            description="Utterances that finals and pauses of a session may make at once; beyond it the "
+            "audio waits for the next one. 30 is more than anybody says while the network stands still. "
+            "0 sets no limit.",
+        ),
+    ] = 30
+    cuts_per_second: Annotated[
+        float,
+        Meta(
+            ge=0.1,
+            le=1000,
+            description="So many more per second. 4, as often as web clients send at all.",
+        ),
+    ] = 4
     gap_timeout_ms: Annotated[
         int,
         Meta(

@@ -181,6 +181,11 @@ class Session:
         """Chunks with more audio than one may carry; the rest was dropped."""
         return self._cutter.overlong
 
+    @property
+    def dropped_silence_ms(self) -> int:
+        """Silence that came in pieces too short to be utterances and led to nothing."""
+        return self._cutter.silence_ms
+
     def hello(self) -> SessionInitAck:
         """The acknowledgement that opens the session, first frame of its connection (1.4)."""
         return SessionInitAck(
@@ -210,7 +215,9 @@ class Session:
                 return [Send(ServerHeartbeat(session_id=self.id, timestamp=self._clock.epoch_ms(now)))]
             case SessionClose():
                 return self._close(now)
-            case TtsStarted() | TtsPlayEnded():
+            case TtsStarted():
+                return self._cut(self._cutter.playback(now), now)
+            case TtsPlayEnded():
                 return []
             case _:
                 kind = type(message).__struct_config__.tag

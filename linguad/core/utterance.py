@@ -1,37 +1,36 @@
-"""Audio chunks in, cut utterances out (session-protocol 3.4 and 3.5, resolutions 9 and 12).
+"""Audio chunks in, cut utterances out (session-protocol 3.4 to 3.8, resolutions 9 and 11 to 13).
 
 Rules:
 - Audio is collected until a final, a pause, the duration or length limit or the end of the session cuts it.
 - An empty final waits a short grace for the tail chunk that real web clients send just after it.
 - A gap longer than the pause ends the old utterance before the chunk that follows it.
-- The limits cut inside a chunk, at the first record (PCM: sample) that reaches them; the rest goes on.
+- The limits cut after the first record (PCM: sample) that reaches them, when the next one comes: a slice that
+  nothing follows is the last of its turn and says so, or its node would keep it back for ever.
 - All slices up to and including the next final or pause are one turn and share its id.
+- What is too short to be an utterance is held and precedes the next one. Held silence is dropped when nothing
+  follows; anything else goes alone soon after its final. The last slice of a longer turn is never too short.
+- Finals and pauses make only so many utterances at once and per second; beyond that the audio waits, and what
+  comes meanwhile is added to it.
 - A chunk may carry only so much audio and complete only so many cuts; the rest of it is dropped and counted.
 """
 
 from __future__ import annotations
 
 from binascii import b2a_base64
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from enum import Enum
-from itertools import islice
 
 from msgspec import Struct
 
+from linguad.core import sound
+from linguad.core.bucket import Bucket
+from linguad.core.held import Held, Piece
 from linguad.wire import opus
 
-OPUS, PCM16 = "opus", "pcm16"
-SAMPLE_RATE = 16000
-"""Hz; the only rate of streamed audio."""
-
-_BYTES_PER_MS = SAMPLE_RATE * 2 // 1000
 _NO_LIMIT = 2**62
 
 MAX_CUTS_OF_CHUNK = 64
 """Most cuts one chunk completes, so that what is told about them fits into the outbox of the client."""
-
-_SNIFFED_BYTES = 64 * 1024
-"""So much of a first payload tells its format: no PCM passes for records over that length."""
 
 
 class CutReason(Enum):
@@ -50,7 +49,7 @@ class CutReason(Enum):
 
 
 class CutRules(Struct, frozen=True, kw_only=True):
-    """When to cut; seconds, bytes; 0 switches a limit off."""
+    """When to cut; seconds, milliseconds, bytes; 0 switches a limit off."""
 
     pause_s: float = 3.0
     max_duration_ms: int = 10_000
@@ -59,6 +58,15 @@ class CutRules(Struct, frozen=True, kw_only=True):
     final_grace_s: float = 0.04
     padding_manual_ms: int = 280
     padding_auto_ms: int = 220
+    short_ms: int = 400
+    """Shorter utterances are held."""
+    held_ms: int = 2000
+    short_release_s: float = 0.3
+    silence_packet_bytes: float = 12
+    silence_rms: float = 0.003
+    """Of PCM; full scale is 1."""
+    burst_cuts: int = 30
+    cuts_per_second: float = 4.0
 
     def padding_ms(self, reason: CutReason) -> int:
         """Trailing silence the node is asked to append (session-protocol 3.4)."""
@@ -93,26 +101,18 @@ class Cut(Struct, frozen=True, kw_only=True):
     last_client_ms: int | None
 
 
-def record_ends(payload: bytes) -> Iterator[int]:
-    """Where each whole Plan A record ends, up to the first malformed one, as far as it is asked."""
-    position, size = 0, len(payload)
-    while position + 2 <= size:
-        length = payload[position] | payload[position + 1] << 8
-        position += 2 + length
-        if not 0 < length <= opus.MAX_PACKET_BYTES or position > size:
-            return
-        yield position
+class Ending(Struct, frozen=True):
+    """A cut that is decided and not made yet."""
 
-
-def _is_plan_a(payload: bytes) -> bool:
-    if len(payload) <= _SNIFFED_BYTES:
-        return opus.looks_like_plan_a(payload)
-    good = opus.walk(payload[:_SNIFFED_BYTES], opus.MAX_LEGAL_PACKET_BYTES).good_bytes
-    return good >= _SNIFFED_BYTES - opus.MAX_LEGAL_PACKET_BYTES - 2
+    reason: CutReason
+    decided_at: float
+    due: float
+    tail_of: int | None
+    """The number of the final whose tail may come; None if audio that comes calls the cut off."""
 
 
 class UtteranceCutter:
-    """Mutable state: the audio of the running utterance, its turn, and when silence or the grace ends."""
+    """Mutable state: the audio of the running utterance, its turn, what is held, and what ends it when."""
 
     def __init__(self, rules: CutRules, new_turn_id: Callable[[], str]) -> None:
         self._rules = rules
@@ -124,146 +124,257 @@ class UtteranceCutter:
         self._last_at = 0.0
         self._last_client_ms: int | None = None
         self._turn_id: str | None = None
-        self._final_at: float | None = None
-        self._final_seq = 0
+        self._sliced = False
+        self._ending: Ending | None = None
+        self._held = Held()
+        self._bucket = Bucket(rules.burst_cuts, rules.cuts_per_second)
         self.malformed = 0
         """Chunks whose tail was not whole records and was dropped."""
         self.overlong = 0
         """Chunks with more audio, or more cuts, than one may have; the rest was dropped."""
+        self.silence_ms = 0
+        """Silence that was dropped."""
 
     @property
     def format(self) -> str:
         """`opus` or `pcm16`, told by the first payload of the session; `opus` before it."""
-        return self._format or OPUS
+        return self._format or sound.OPUS
 
     @property
     def buffered_bytes(self) -> int:
         """Bytes of audio that are not cut yet."""
-        return self._bytes
+        return self._held.bytes + self._bytes
 
     def chunk(self, payload: bytes, *, seq: int, final: bool, client_ms: int | None, now: float) -> list[Cut]:
         """Take a chunk (Plan A, or PCM16 at 16 kHz mono; may be empty) and return what it completed."""
-        cuts: list[Cut] = []
-        if self._final_at is None and self._paused(now):
-            cuts.extend(self._end_turn(CutReason.TIMEOUT, now))
-        if self._final_at is not None and payload:
-            is_tail = seq == self._final_seq + 1 and now <= self._final_at + self._rules.final_grace_s
-            if not is_tail:
-                cuts.extend(self._end_turn(CutReason.MANUAL, now))
+        cuts = self._overdue(now)
+        ending = self._ending
+        is_tail = bool(payload) and ending is not None and seq - 1 == ending.tail_of
+        if payload and ending is not None and ending.tail_of is not None and not is_tail:
+            cuts += self._end_turn(CutReason.MANUAL, now, at=now, decided_at=ending.decided_at)
         if payload:
-            cuts.extend(self._append(payload, final or self._final_at is not None, client_ms, now))
-        if self._final_at is not None and payload:
-            cuts.extend(self._end_turn(CutReason.MANUAL, now))
-        if final:
-            if self._parts and not payload and self._rules.final_grace_s > 0:
-                if self._final_at is None:
-                    self._final_at, self._final_seq = now, seq
-            else:
-                cuts.extend(self._end_turn(CutReason.MANUAL, now))
+            cuts += self._append(payload, client_ms, now)
+        if is_tail and ending is not None:
+            cuts += self._end_turn(CutReason.MANUAL, now, at=now, decided_at=ending.decided_at)
+        if final and (payload or self._rules.final_grace_s == 0):
+            cuts += self._end_turn(CutReason.MANUAL, now, at=now, decided_at=now)
+        elif final and self._parts and self._ending is None:
+            self._ending = Ending(CutReason.MANUAL, now, now + self._rules.final_grace_s, seq)
         return cuts
 
     def due(self) -> float | None:
         """When `tick` has something to do, monotonic s; None while no audio waits."""
-        if not self._parts:
-            return None
-        if self._final_at is not None:
-            return self._final_at + self._rules.final_grace_s
-        return self._last_at + self._rules.pause_s if self._rules.pause_s > 0 else None
+        if self._ending is not None:
+            return self._ending.due
+        due = None
+        if self.buffered_bytes and self._rules.pause_s > 0:
+            due = self._last_at + self._rules.pause_s
+        release_at = self._held.release_at
+        if release_at is not None and self._is_short and (due is None or release_at < due):
+            return release_at
+        return due
 
     def tick(self, now: float) -> list[Cut]:
-        """Cut what a passed deadline completed."""
-        due = self.due()
-        if due is None or now < due:
-            return []
-        return self._end_turn(CutReason.TIMEOUT if self._final_at is None else CutReason.MANUAL, now)
+        """Cut what passed deadlines completed."""
+        cuts = self._overdue(now)
+        if self.due() == now:
+            cuts += self._meet_deadline(now, now)
+        return cuts
+
+    def playback(self, now: float) -> list[Cut]:
+        """The client plays speech with its microphone mute, so it has said all it had to say (3.8)."""
+        cuts = self.tick(now)
+        if self._parts and self._ending is None:
+            cuts += self._end_turn(CutReason.TIMEOUT, now, at=now, decided_at=now)
+        return cuts
 
     def close(self, now: float) -> list[Cut]:
         """Cut what is left when the session ends or its socket is lost."""
-        return self._end_turn(CutReason.CLOSE if self._final_at is None else CutReason.MANUAL, now)
+        cuts = self._overdue(now)
+        if self._ending is not None:
+            reason = self._ending.reason
+        else:
+            reason = CutReason.CLOSE if self._parts or self._held.silent else CutReason.MANUAL
+        self._ending = None
+        if self._is_short and self._is_silent:
+            self._drop_silence()
+        return [*cuts, self._cut(reason, now)] if self.buffered_bytes else cuts
 
     @property
     def _duration_ms(self) -> int:
-        return self._packets * opus.PACKET_MS if self._format == OPUS else self._bytes // _BYTES_PER_MS
+        return sound.milliseconds(self.format, self._packets, self._bytes)
 
-    def _paused(self, now: float) -> bool:
-        return 0 < self._rules.pause_s < now - self._last_at
+    @property
+    def _is_short(self) -> bool:
+        """Whether the running utterance has to be held if it ends now."""
+        return not self._sliced and self._duration_ms < self._rules.short_ms
 
-    def _append(self, payload: bytes, closing: bool, client_ms: int | None, now: float) -> list[Cut]:
+    @property
+    def _is_silent(self) -> bool:
+        """Whether nothing is heard in all that is not cut yet."""
+        return self._held.silent and self._runs_silently(b"".join(self._parts))
+
+    def _runs_silently(self, data: bytes) -> bool:
+        if self._format == sound.OPUS:
+            return sound.mean_packet_bytes(data, self._packets) <= self._rules.silence_packet_bytes
+        return sound.rms(data) <= self._rules.silence_rms
+
+    def _overdue(self, now: float) -> list[Cut]:
+        """Cut what deadlines completed that passed before now, each as if it had been met in time."""
+        cuts: list[Cut] = []
+        while (due := self.due()) is not None and due < now:
+            cuts += self._meet_deadline(due, now)
+        return cuts
+
+    def _meet_deadline(self, due: float, now: float) -> list[Cut]:
+        ending = self._ending
+        if ending is not None:
+            return self._end_turn(ending.reason, now, at=due, decided_at=ending.decided_at)
+        if self._held.release_at == due:
+            return self._release(now, due)
+        return self._end_turn(CutReason.TIMEOUT, now, at=due, decided_at=due)
+
+    def _append(self, payload: bytes, client_ms: int | None, now: float) -> list[Cut]:
         if not self._format:
-            self._format = OPUS if _is_plan_a(payload) else PCM16
-        end, overlong = self._usable(payload)
+            self._format = sound.format_of(payload)
+        end, overlong = sound.usable(self._format, payload, int(self._rules.max_chunk_s * 1000))
+        if end < len(payload) and not overlong:
+            self.malformed += 1
         if not end:
             return []
-        self._last_at = now
+        if self._ending is not None and self._ending.tail_of is None:
+            self._ending = None
         cuts: list[Cut] = []
-        start = 0
-        while start < end and len(cuts) < MAX_CUTS_OF_CHUNK:
+        start, limit = self._until_limit(payload, 0, end)
+        self._add(payload[:start], client_ms, now)
+        while limit is not None and len(cuts) < MAX_CUTS_OF_CHUNK:
+            cuts.append(self._cut(limit, now))
             stop, limit = self._until_limit(payload, start, end)
-            self._add(payload[start:stop], client_ms)
+            self._add(payload[start:stop], client_ms, now)
             start = stop
-            if limit is not None and not (closing and stop == end):
-                cuts.append(self._cut(limit, now))
         self.overlong += overlong or start < end
         return cuts
 
-    def _usable(self, payload: bytes) -> tuple[int, bool]:
-        """Bytes at its start that can be used, and whether there is more than a chunk may carry."""
-        max_ms = int(self._rules.max_chunk_s * 1000)
-        if self._format == OPUS:
-            ends = list(islice(record_ends(payload), max_ms // opus.PACKET_MS))
-            good = ends[-1] if ends else 0
-            overlong = len(ends) == max_ms // opus.PACKET_MS and good < len(payload)
-        else:
-            good = min(len(payload) & ~1, max_ms * _BYTES_PER_MS)
-            overlong = len(payload) - good > 1
-        if good < len(payload) and not overlong:
-            self.malformed += 1
-        return good, overlong
-
-    def _add(self, payload: bytes, client_ms: int | None) -> None:
+    def _add(self, payload: bytes, client_ms: int | None, now: float) -> None:
+        if not payload:
+            return
         if self._turn_id is None:
             self._turn_id = self._new_turn_id()
         self._parts.append(payload)
         self._bytes += len(payload)
+        self._last_at = now
         if client_ms is not None:
             self._last_client_ms = client_ms
 
     def _until_limit(self, payload: bytes, start: int, stop: int) -> tuple[int, CutReason | None]:
-        """How far the payload may be collected: the offset, and the limit that is reached there if one is."""
+        """How far the payload may be collected: the offset, and the limit that is reached if more follows."""
         max_ms, max_bytes = self._rules.max_duration_ms or _NO_LIMIT, self._rules.max_bytes or _NO_LIMIT
-        if self._format == PCM16:
+        if self._format == sound.PCM16:
             limits = (
-                (max_ms * _BYTES_PER_MS, CutReason.MAX_DURATION),
+                (max_ms * sound.BYTES_PER_MS, CutReason.MAX_DURATION),
                 (max_bytes // 2 * 2 + 2, CutReason.MAX_LENGTH),
             )
             size, limit = min(limits, key=lambda limit: limit[0])
-            end = start + size - self._bytes
-            return (end, limit) if end <= stop else (stop, None)
-        position = start
+            end = start + size - self.buffered_bytes
+            return (end, limit) if end < stop else (stop, None)
+        position, packets, size = start, self._held.packets + self._packets, self.buffered_bytes - start
+        reached = None
         while position < stop:
+            if packets * opus.PACKET_MS >= max_ms:
+                reached = CutReason.MAX_DURATION
+                break
+            if size + position > max_bytes:
+                reached = CutReason.MAX_LENGTH
+                break
             position += 2 + (payload[position] | payload[position + 1] << 8)
-            self._packets += 1
-            if self._packets * opus.PACKET_MS >= max_ms:
-                return position, CutReason.MAX_DURATION
-            if self._bytes + position - start > max_bytes:
-                return position, CutReason.MAX_LENGTH
-        return position, None
+            packets += 1
+        self._packets = packets - self._held.packets
+        return position, reached
 
-    def _end_turn(self, reason: CutReason, now: float) -> list[Cut]:
-        cuts = [self._cut(reason, now)] if self._parts else []
-        self._turn_id = None
-        self._final_at = None
-        return cuts
+    def _end_turn(self, reason: CutReason, now: float, *, at: float, decided_at: float) -> list[Cut]:
+        """A final or a pause ends the turn; `at` is when that was due, `decided_at` when the final came."""
+        self._ending = None
+        manual = reason is CutReason.MANUAL
+        if manual and not self._parts:
+            return []
+        if self._is_short and manual:
+            self._hold(decided_at)
+        elif self._is_short and self._is_silent:
+            self._drop_silence()
+        if not self._parts and (manual or not self.buffered_bytes):
+            return []
+        if not self._bucket.take(at):
+            self._join_held()
+            self._ending = Ending(reason, decided_at, self._bucket.ready_at(at), None)
+            return []
+        return [self._cut(reason, now)]
+
+    def _hold(self, final_at: float) -> None:
+        """Hold the running utterance; if that is too much, all that is held becomes the running utterance."""
+        data = b"".join(self._parts)
+        piece = Piece(
+            data=data,
+            duration_ms=self._duration_ms,
+            packets=self._packets,
+            silent=self._runs_silently(data),
+            last_audio_at=self._last_at,
+            last_client_ms=self._last_client_ms,
+        )
+        self._held.add(piece, final_at + self._rules.short_release_s)
+        self._clear()
+        self.silence_ms += self._held.trim(self._rules.held_ms)
+        if self._held.exceeds(self._rules.held_ms):
+            self._join_held()
+
+    def _release(self, now: float, at: float) -> list[Cut]:
+        """Let what is held go, although the running utterance is still short."""
+        held = self._held
+        if not self._bucket.take(at):
+            held.release_at = self._bucket.ready_at(at)
+            return []
+        last, duration_ms = held.last, sound.milliseconds(self.format, held.packets, held.bytes)
+        return [
+            Cut(
+                audio=self._audio(held.take(), duration_ms),
+                reason=CutReason.MANUAL,
+                turn_id=self._new_turn_id(),
+                padding_ms=self._rules.padding_ms(CutReason.MANUAL),
+                last_audio_at=last.last_audio_at,
+                cut_at=now,
+                last_client_ms=last.last_client_ms,
+            )
+        ]
+
+    def _join_held(self) -> None:
+        """Put what is held before the running utterance."""
+        if not self._held.bytes:
+            return
+        if self._turn_id is None:
+            self._turn_id = self._new_turn_id()
+        self._bytes, self._packets = self.buffered_bytes, self._held.packets + self._packets
+        if self._last_client_ms is None:
+            self._last_client_ms = self._held.last.last_client_ms
+        self._parts[:0] = self._held.take()
+
+    def _drop_silence(self) -> None:
+        self.silence_ms += self._held.duration_ms + self._duration_ms
+        self._held.take()
+        self._clear()
+
+    def _clear(self, *, turn_goes_on: bool = False) -> None:
+        self._parts = []
+        self._bytes = self._packets = 0
+        self._last_client_ms = None
+        self._sliced = turn_goes_on
+        if not turn_goes_on:
+            self._turn_id = None
 
     def _cut(self, reason: CutReason, now: float) -> Cut:
+        """Cut all that there is."""
+        self._join_held()
         assert self._turn_id is not None, "audio is never collected without a turn"
         cut = Cut(
-            audio=Audio(
-                base64=b2a_base64(b"".join(self._parts), newline=False).decode("ascii"),
-                format=self.format,
-                sample_rate=SAMPLE_RATE,
-                duration_ms=self._duration_ms,
-            ),
+            audio=self._audio(self._parts, self._duration_ms),
             reason=reason,
             turn_id=self._turn_id,
             padding_ms=self._rules.padding_ms(reason),
@@ -271,9 +382,13 @@ class UtteranceCutter:
             cut_at=now,
             last_client_ms=self._last_client_ms,
         )
-        self._parts = []
-        self._bytes = self._packets = 0
-        self._last_client_ms = None
-        if not reason.speech_continues:
-            self._turn_id = None
+        self._clear(turn_goes_on=reason.speech_continues)
         return cut
+
+    def _audio(self, parts: list[bytes], duration_ms: int) -> Audio:
+        return Audio(
+            base64=b2a_base64(b"".join(parts), newline=False).decode("ascii"),
+            format=self.format,
+            sample_rate=sound.SAMPLE_RATE,
+            duration_ms=duration_ms,
+        )

@@ -6,7 +6,8 @@ from binascii import Error as Base64Error
 from binascii import a2b_base64
 from itertools import islice
 
-from linguad.core.utterance import OPUS, PCM16, Audio, record_ends
+from linguad.core.sound import OPUS, PCM16, record_ends
+from linguad.core.utterance import Audio
 from linguad.errors import ErrorCode, WireError
 from linguad.wire import opus
 from linguad.wire.session import Utterance

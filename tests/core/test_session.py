@@ -9,6 +9,7 @@ import pytest
 from core.support import CountingIds, answer, plan_a
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from linguad.core.arrivals import MAX_HELD_UTTERANCES
 from linguad.core.clock import Clock
@@ -30,6 +31,10 @@ def b64(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
+EVERY_PIECE = CutRules(short_ms=0, burst_cuts=0)
+"""Every piece of audio is an utterance, however short and however many."""
+
+
 class Talk:
     """A session with a clock of its own; jobs are kept until the test resolves them."""
 
@@ -44,7 +49,7 @@ class Talk:
         self.session = Session(
             "s-1",
             wire.SessionInit(**(members | init)),
-            rules or SessionRules(),
+            rules or SessionRules(cut=EVERY_PIECE),
             CountingIds(),
             Clock(EPOCH_S),
         )
@@ -317,7 +322,7 @@ class TestUtteranceMessages:
         assert submitted(talk.utterance(1)) == [1, 2, 2]
 
     def test_so_many_may_wait(self) -> None:
-        talk = Talk(SessionRules(max_open=100))
+        talk = Talk(SessionRules(cut=EVERY_PIECE, max_open=100))
         talk.utterance(0)
         for index in range(2, 2 + MAX_HELD_UTTERANCES):
             assert submitted(talk.utterance(index)) == []
@@ -375,7 +380,7 @@ class TestUtteranceMessages:
         ],
     )
     def test_too_much_of_it(self, members: dict[str, Any]) -> None:
-        talk = Talk(SessionRules(cut=CutRules(max_chunk_s=2.0)))
+        talk = Talk(SessionRules(cut=replace(EVERY_PIECE, max_chunk_s=2.0)))
         assert words(talk.utterance(0, **members)) == ["error INVALID_MESSAGE", "0:job_failed"]
 
     def test_index_that_streamed_speech_has_used(self) -> None:
@@ -400,7 +405,7 @@ class TestUtteranceMessages:
         assert words(talk.utterance(3)) == ["error INVALID_MESSAGE"]
 
     def test_many_turns_of_cuts_and_utterances(self) -> None:
-        talk = Talk(SessionRules(max_open=1000))
+        talk = Talk(SessionRules(cut=EVERY_PIECE, max_open=1000))
         for index in range(0, 400, 2):
             assert submitted(talk.utterance(index)) == [index]
             talk.chunk(plan_a(5), final=True)
@@ -586,7 +591,7 @@ class TestWords:
 
 class TestLimits:
     def full(self) -> Talk:
-        talk = Talk(SessionRules(max_open=2))
+        talk = Talk(SessionRules(cut=EVERY_PIECE, max_open=2))
         for _ in range(2):
             talk.chunk(plan_a(5), final=True)
         return talk
@@ -617,7 +622,7 @@ class TestLimits:
         assert submitted(talk.utterance(2)) == [2]
 
     def test_one_chunk_that_is_too_long(self) -> None:
-        talk = Talk(SessionRules(cut=CutRules(max_chunk_s=1.0)))
+        talk = Talk(SessionRules(cut=replace(EVERY_PIECE, max_chunk_s=1.0)))
         assert words(talk.chunk(plan_a(51), final=True)) == ["error INVALID_MESSAGE"]
         (job,) = talk.jobs.values()
         assert job.audio is not None

@@ -17,7 +17,9 @@ RULES = CutRules()
 
 
 def cutter(**rules: float) -> UtteranceCutter:
-    return UtteranceCutter(CutRules(**rules), CountingIds().uuid)  # type: ignore[arg-type]
+    """It takes every piece of audio for an utterance, however short or many; but see test_short.py."""
+    every_piece = CutRules(**({"short_ms": 0, "burst_cuts": 0} | rules))  # type: ignore[arg-type]
+    return UtteranceCutter(every_piece, CountingIds().uuid)
 
 
 class Stream:
@@ -190,13 +192,26 @@ class TestPause:
         assert stream.tick(1e6) == []
         assert stream.chunk(plan_a(1), 1e6) == []
 
-    def test_a_pause_ends_the_turn_also_when_a_limit_took_the_last_audio(self) -> None:
+    def test_a_late_timer_meets_all_its_deadlines(self) -> None:
         stream = Stream()
-        (first,) = stream.chunk(plan_a(500), 0.0)
-        assert first.reason is CutReason.MAX_DURATION
-        stream.chunk(plan_a(5), 60.0)
-        (second,) = stream.close(61.0)
-        assert second.turn_id != first.turn_id
+        stream.chunk(plan_a(13), 0.0)
+        (cut,) = stream.close(60.0)
+        assert (cut.reason, cut.cut_at) == (CutReason.TIMEOUT, 60.0)
+
+    def test_playback_cuts_as_a_pause_does(self) -> None:
+        """Session-protocol 3.8."""
+        stream = Stream()
+        stream.chunk(plan_a(13), 0.0)
+        assert [cut.reason for cut in stream.cutter.playback(0.1)] == [CutReason.TIMEOUT]
+        assert stream.cutter.playback(0.2) == []
+
+    def test_playback_leaves_the_grace_of_a_final_alone(self) -> None:
+        stream = Stream()
+        stream.chunk(plan_a(13), 0.0)
+        stream.final(0.1)
+        assert stream.cutter.playback(0.101) == []
+        assert len(stream.chunk(plan_a(5, 13), 0.105)) == 1
+        assert stream.audio == [plan_a(18)]
 
 
 class TestLimits:
@@ -222,6 +237,37 @@ class TestLimits:
         stream = Stream(max_duration_ms=50)
         assert [cut.audio.duration_ms for cut in stream.chunk(plan_a(7), 0.0)] == [60, 60]
 
+    def test_a_limit_cuts_when_more_comes(self) -> None:
+        """The slice that was full meanwhile was not heard later than it was."""
+        stream = Stream()
+        assert stream.chunk(plan_a(500), 0.0, client_ms=5) == []
+        (cut,) = stream.chunk(plan_a(1, 500), 0.3, client_ms=6)
+        assert (cut.reason, cut.last_audio_at, cut.cut_at, cut.last_client_ms) == (
+            CutReason.MAX_DURATION,
+            0.0,
+            0.3,
+            5,
+        )
+        assert stream.audio == [plan_a(500)]
+
+    @pytest.mark.parametrize("pcm", [False, True])
+    @pytest.mark.parametrize("end", ["final", "pause", "close"])
+    def test_a_turn_that_ends_at_a_limit_has_a_closing_slice(self, end: str, pcm: bool) -> None:
+        """Nodes keep back what max-duration slices leave over, until the turn ends (node-protocol 6.5)."""
+        stream, unit = Stream(), bytes(640) if pcm else plan_a(1)
+        stream.chunk(unit * 1000, 0.0)
+        if end == "final":
+            stream.final(0.1)
+            stream.tick(0.14)
+        elif end == "pause":
+            stream.tick(3.0)
+        else:
+            stream.close(0.1)
+        last = {"final": CutReason.MANUAL, "pause": CutReason.TIMEOUT, "close": CutReason.CLOSE}[end]
+        assert stream.reasons == [CutReason.MAX_DURATION, last]
+        assert [cut.audio.duration_ms for cut in stream.cuts] == [10_000, 10_000]
+        assert len({cut.turn_id for cut in stream.cuts}) == 1
+
     def test_manual_wins_where_both_hold(self) -> None:
         """Resolution 9: manual > timeout > max-duration."""
         stream = Stream(max_duration_ms=100)
@@ -242,9 +288,9 @@ class TestLimits:
 
     def test_the_nearer_limit_cuts(self) -> None:
         stream = Stream(max_bytes=60, max_duration_ms=100)
-        assert stream.chunk(plan_a(5), 0.0)[0].reason is CutReason.MAX_DURATION
+        assert stream.chunk(plan_a(6), 0.0)[0].reason is CutReason.MAX_DURATION
         stream = Stream(max_bytes=20, max_duration_ms=100)
-        assert stream.chunk(plan_a(4), 0.0)[0].reason is CutReason.MAX_LENGTH
+        assert stream.chunk(plan_a(5), 0.0)[0].reason is CutReason.MAX_LENGTH
 
     def test_off(self) -> None:
         stream = Stream(max_bytes=0, max_duration_ms=0)
@@ -273,8 +319,8 @@ class TestLimits:
         """A paused web client flushes what it held; a hostile one sends the densest payload there is."""
         stream = Stream()
         cuts = stream.chunk(plan_a(30_000), 0.0)
-        assert len(cuts) == 60
-        assert stream.cutter.overlong == 0
+        assert len(cuts) == 59
+        assert (stream.cutter.overlong, stream.cutter.buffered_bytes) == (0, 500 * 6)
 
     def test_more_than_a_chunk_may_carry_is_dropped_and_counted(self) -> None:
         stream = Stream()
@@ -291,7 +337,9 @@ class TestLimits:
     def test_one_chunk_makes_so_many_cuts(self) -> None:
         stream = Stream(max_duration_ms=20)
         assert len(stream.chunk(plan_a(1000), 0.0)) == MAX_CUTS_OF_CHUNK
-        assert (stream.cutter.overlong, stream.cutter.buffered_bytes) == (1, 0)
+        assert (stream.cutter.overlong, stream.cutter.buffered_bytes) == (1, 6)
+        assert stream.final(0.0) + stream.tick(1.0) != []
+        assert len({cut.turn_id for cut in stream.cuts}) == 1
 
     def test_long_first_payload_tells_the_format_too(self) -> None:
         opus, pcm = Stream(), Stream()
@@ -398,14 +446,6 @@ def test_client_time_is_of_the_last_chunk_of_the_utterance() -> None:
     assert stream.close(0.7)[0].last_client_ms is None
 
 
-def test_seven_silent_finals_in_a_row() -> None:
-    """Micro-utterances are jobs today; short-merge (3.6) comes with the full session protocol."""
-    stream = Stream()
-    for number in range(7):
-        stream.chunk(plan_a(13, 13 * number), number * 0.3, final=True)
-    assert stream.audio == [plan_a(13, 13 * number) for number in range(7)]
-
-
 @dataclass(frozen=True)
 class Moment:
     """Audio that arrives at one time, or a final, or both."""
@@ -487,11 +527,7 @@ def test_a_late_timer_changes_nothing_but_the_time_of_the_cut(
     assert [(cut.turn_id, cut.last_audio_at) for cut in late.cuts] == [
         (cut.turn_id, cut.last_audio_at) for cut in punctual.cuts
     ]
-    assert [reason for reason in late.reasons if reason is not CutReason.CLOSE] == [
-        reason
-        for reason, other in zip(punctual.reasons, late.reasons, strict=True)
-        if other is not CutReason.CLOSE
-    ]
+    assert late.reasons == punctual.reasons
 
 
 @given(stories, rules, st.booleans(), splits)
@@ -510,6 +546,7 @@ def test_limits_are_kept(story: list[Moment], limits: dict[str, int], pcm: bool,
     for cut in stream.cuts:
         by_turn.setdefault(cut.turn_id, []).append(cut.reason.speech_continues)
     for slices in by_turn.values():
+        assert slices[-1] is False, "a turn has a last slice that ends it"
         assert all(slices[:-1]), "only the last slice of a turn ends it"
 
 

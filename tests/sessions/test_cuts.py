@@ -97,7 +97,7 @@ async def test_final_with_audio_cuts_at_once(autojump_clock: MockClock) -> None:
     async with daemon_in_memory() as world:
         node, client = await world.node(), await world.client()
         before = trio.current_time()
-        await client.chunk(plan_a(), final=True)
+        await client.chunk(plan_a(packets=20), final=True)
         await node.job()
         assert trio.current_time() == before
 
@@ -163,6 +163,72 @@ async def test_one_huge_chunk_is_cut_as_well(autojump_clock: MockClock) -> None:
         jobs = [await node.job() for _ in range(13)]
         packets = [opus.walk(b64decode(job["audio"])).packets for job in jobs]
         assert packets == [500] * 12 + [1]
+
+
+async def test_silence_that_is_ended_again_and_again_is_no_job(autojump_clock: MockClock) -> None:
+    """Web clients whose microphone stays open do so for ever (session-protocol 1.9)."""
+    async with daemon_in_memory() as world:
+        node, client = await world.node(), await world.client()
+        for _ in range(200):
+            await client.chunk(plan_a(size=9))
+            await client.chunk(final=True)
+            await trio.sleep(0.256)
+        await client.speak(mark=7)
+        job = await node.job()
+        assert job["utterance_index"] == 0
+        assert job["audio"] == base64(plan_a(size=9) * 7 + plan_a(mark=7) * 3)
+        await trio.sleep(10)
+        assert len(await node.heard("job_assign")) == 0
+        assert world.daemon.facts()["open_jobs"] == 1
+
+
+async def test_short_word_is_a_job_soon(autojump_clock: MockClock) -> None:
+    async with daemon_in_memory() as world:
+        node, client = await world.node(), await world.client()
+        await client.speak(chunks=1)
+        before = trio.current_time()
+        job = await node.job()
+        assert trio.current_time() - before == pytest.approx(0.3)
+        assert (job["audio"], flags(job), job["padding_ms"]) == (base64(plan_a()), ["is_manual_cut"], 280)
+
+
+async def test_playback_ends_what_was_said(autojump_clock: MockClock) -> None:
+    async with daemon_in_memory() as world:
+        node, client = await world.node(), await world.client()
+        await stream(client, 2)
+        ids = {"session_id": client.session_id, "trace_id": "t", "group_id": "never seen"}
+        await client.say({"type": "tts_started", **ids, "ts_start_ms": 1})
+        before = trio.current_time()
+        assert flags(await node.job()) == ["is_timeout_triggered"]
+        assert trio.current_time() == before
+        await client.say({"type": "tts_play_ended", **ids, "ts_end_ms": 2})
+        await client.speak()
+        assert flags(await node.job()) == ["is_manual_cut"]
+
+
+async def test_final_right_at_a_limit_closes_the_turn(autojump_clock: MockClock) -> None:
+    async with daemon_in_memory() as world:
+        node, client = await world.node(), await world.client()
+        await client.chunk(plan_a(packets=1000))
+        await client.chunk(final=True)
+        jobs = [await node.job() for _ in range(2)]
+        assert [flags(job) for job in jobs] == [["is_max_duration_triggered"], ["is_manual_cut"]]
+        assert jobs[0]["turn_id"] == jobs[1]["turn_id"]
+
+
+async def test_more_finals_than_the_guard_lets_through_are_merged(autojump_clock: MockClock) -> None:
+    async with daemon_in_memory(sessions={"burst_cuts": 2, "cuts_per_second": 0.5}) as world:
+        node, client = await world.node(), await world.client()
+        for mark in range(1, 6):
+            await client.chunk(plan_a(packets=20, mark=mark), final=True)
+        before = trio.current_time()
+        jobs = [await node.job() for _ in range(3)]
+        assert trio.current_time() - before == pytest.approx(2.0)
+        pieces = [plan_a(packets=20, mark=mark) for mark in range(1, 6)]
+        assert [job["audio"] for job in jobs] == [
+            base64(p) for p in (pieces[0], pieces[1], b"".join(pieces[2:]))
+        ]
+        assert [job["utterance_index"] for job in jobs] == [0, 1, 2]
 
 
 async def test_too_many_bytes_are_cut(autojump_clock: MockClock) -> None:

@@ -27,7 +27,8 @@ def swallowed() -> float:
 
 
 async def test_client_that_ends_hundreds_of_utterances_is_told_of_each(autojump_clock: MockClock) -> None:
-    async with daemon_in_memory() as world:
+    every_piece = {"short_merge_threshold_ms": 0, "burst_cuts": 0}
+    async with daemon_in_memory(sessions=every_piece) as world:
         client = await world.client()
         for _ in range(500):
             await client.chunk(plan_a(1), final=True)

@@ -11,6 +11,7 @@ from linguad.core.dispatch import Dispatch
 from linguad.core.fleet import Fleet
 from linguad.core.rules import JobRules, NodeRules
 from linguad.core.session import SessionRules
+from linguad.core.utterance import CutRules
 from linguad.dispatch.engine import Engine
 from linguad.errors import CloseReason
 from linguad.net.outbox import Budget
@@ -36,7 +37,8 @@ class Settings(Struct, frozen=True):
 
     jobs: JobRules = JobRules()
     nodes: NodeRules = NodeRules()
-    sessions: SessionRules = SessionRules()
+    sessions: SessionRules = SessionRules(cut=CutRules(silence_packet_bytes=0))
+    """No packet of a simulated client is dropped as silence, so that each can be looked for."""
     links: LinkLimits = LinkLimits()
     buffered_bytes: int = 1 << 30
 
