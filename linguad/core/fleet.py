@@ -1,18 +1,14 @@
-"""All nodes: who is registered, which index keys they fit, and the compiled table kept in step (design 6).
-
-An index key is (source or `*`, target or `*`, needed services); a two-way key wants both directions. Keys are
-built on first use and only when somebody serves them, so what clients ask for cannot make the index grow.
-"""
+"""All nodes: who is registered, what a job asks of them, and the compiled table kept in step (design 6)."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any
 
 from linguad.core.deadlines import Deadlines
 from linguad.core.health import Status
 from linguad.core.ids import Ids
+from linguad.core.index import KeyIndex
 from linguad.core.key import ANY, Features, Key
 from linguad.core.memory import MAX_SPEEDS, Memory, Remembered
 from linguad.core.node import Node
@@ -46,14 +42,8 @@ MAX_AMONG = 8
 STANDSTILL_S = 1.0
 """A timer that fires so much too late tells that our own process stood still."""
 
-MAX_KEYS = 20_000
-"""Keys in the index; for one more the oldest is dropped, to be built anew when a job asks for it."""
-
 MAX_LOOKED_AT = 10_000
 """Members of keys that are looked at for the page of one node."""
-
-MAX_UNSERVED_KEYS = 10_000
-"""Remembered keys nobody serves; a bound, not a tuning value."""
 
 
 class Fleet:
@@ -70,13 +60,8 @@ class Fleet:
         self._hash_seed = hash_seed
         self._rows: dict[str, int] = {}
         self._by_row: dict[int, Node] = {}
-        self._keys: dict[Key, int] = {}
-        self._members: dict[int, set[Key]] = {}
-        self._rows_of: dict[Key, set[int]] = {}
-        self._unserved: set[Key] = set()
+        self._index = KeyIndex(table, self._by_row, self._speed)
         self._offline: dict[str, None] = {}
-        self._languages: Counter[str] = Counter()
-        self._counted: dict[int, set[str]] = {}
         self._marks: Deadlines[tuple[str, str]] = Deadlines()
         self._scanned_at: float | None = None
 
@@ -106,10 +91,10 @@ class Fleet:
             self.speeds.recall(node_id, remembered.speeds)
             row = self._rows[node_id] = self.table.add_node(node_id, node.slots)
             self._by_row[row] = node
-            self._members[row] = set()
+            self._index.add(row)
         self._offline.pop(node_id, None)
         node.registered(message, connection, now)
-        self._index(node)
+        self._index.update(self._rows[node.id])
         self._sync(node)
         return node
 
@@ -119,7 +104,7 @@ class Fleet:
         before = node.offer
         node.heartbeat(message, now)
         if node.offer != before:
-            self._index(node)
+            self._index.update(self._rows[node.id])
         self._sync(node)
         return node
 
@@ -129,7 +114,7 @@ class Fleet:
         if node is None or node.connection != connection:
             return False
         node.lost()
-        self._index(node)
+        self._index.update(self._rows[node.id])
         self._sync(node)
         self._offline[node_id] = None
         if len(self._offline) > MAX_OFFLINE_NODES:
@@ -153,7 +138,7 @@ class Fleet:
         if not node.services.mark(service_id, now):
             return False
         self._marks.set((node.id, service_id), now + self.rules.marks.ttl_s)
-        self._index(node)
+        self._index.update(self._rows[node.id])
         return True
 
     def due(self) -> float | None:
@@ -167,7 +152,7 @@ class Fleet:
             node = self.nodes.get(mark[0])
             if node is not None:
                 node.services.clear(mark[1])
-                self._index(node)
+                self._index.update(self._rows[node.id])
                 changed.append(node)
         return changed
 
@@ -194,8 +179,7 @@ class Fleet:
             self.speeds.learn_stages(node.id, key.work, audio_s, timings)
         self.speeds.learn(node.id, key.work, audio_s, processing_s, response_s)
         for served in (key, key.work) if key.features or key.node else (key,):
-            if served in self._members[row]:
-                self.table.set_speed(self._keys[served], row, self._speed(node, served))
+            self._index.speed_changed(row, served)
 
     def scan(self, now: float) -> list[Node]:
         """Nodes whose heartbeats stopped; degrades those that never got healthy, forgets those long gone.
@@ -232,7 +216,7 @@ class Fleet:
     def fits(self, row: int, key: Key) -> bool:
         """Whether the node of a row can do the jobs of a key."""
         node = self._by_row.get(row)
-        return node is not None and (key in self._members[row] or node.fits(key))
+        return node is not None and (key in self._index.keys(row) or node.fits(key))
 
     def route(self, routing_key: str) -> int:
         """The hash that chooses the preferred pool of a session."""
@@ -293,24 +277,7 @@ class Fleet:
 
     def handle(self, key: Key) -> int | None:
         """The table's handle of a key, or None while no registered node serves it."""
-        handle = self._keys.get(key)
-        if handle is not None or key in self._unserved:
-            return handle
-        if any(side != ANY and side not in self._languages for side in (key.src, key.tgt)):
-            return None
-        rows = [row for row, node in self._by_row.items() if node.fits(key)]
-        if not rows:
-            if len(self._unserved) >= MAX_UNSERVED_KEYS:
-                self._unserved.clear()
-            self._unserved.add(key)
-            return None
-        if len(self._keys) >= MAX_KEYS:
-            self._drop(next(iter(self._keys)))
-        handle = self._keys[key] = self.table.add_key()
-        self._rows_of[key] = set()
-        for row in rows:
-            self._join(key, handle, row)
-        return handle
+        return self._index.handle(key)
 
     def select(
         self, key: Key, route: int, audio_s: float, exclude: Sequence[int] = (), sticky: int = -1
@@ -329,7 +296,7 @@ class Fleet:
     ) -> list[dict[str, Any]]:
         """Every node that fits a key as `select` would see it now; changes nothing."""
         sticky = sticky if sticky in self._by_row else -1
-        handle = self._keys.get(key)
+        handle = self._index.built(key)
         if handle is not None:
             return self.table.explain(handle, route, audio_s, exclude, sticky)
         rows = [row for row, node in self._by_row.items() if node.fits(key)]
@@ -350,7 +317,7 @@ class Fleet:
         if self.handle(key) is None:
             return False
         return any(
-            self._by_row[row].status is Status.READY and row not in besides for row in self._rows_of[key]
+            self._by_row[row].status is Status.READY and row not in besides for row in self._index.rows(key)
         )
 
     def override(self, node_id: str, said: Override) -> Node:
@@ -364,8 +331,8 @@ class Fleet:
         self._sync(node)
         if node.weight != before:
             row = self._rows[node_id]
-            for key in self._members[row]:
-                self.table.set_speed(self._keys[key], row, self._speed(node, key))
+            for key in self._index.keys(row):
+                self._index.speed_changed(row, key)
         return node
 
     def remembered(self, node_id: str) -> Remembered:
@@ -392,8 +359,8 @@ class Fleet:
         node, row = self.nodes[node_id], self._rows[node_id]
         found: list[tuple[Key, float, int | None]] = []
         looked_at = 0
-        for key in sorted(self._members[row])[:most]:
-            handle, pool = self._keys[key], None
+        for key in sorted(self._index.keys(row))[:most]:
+            handle, pool = self._index.handle_in_use(key), None
             looked_at += self.table.members(handle)
             if looked_at <= MAX_LOOKED_AT:
                 pool = next(one["pool"] for one in self.table.explain(handle, 0, 0.0) if one["row"] == row)
@@ -428,7 +395,8 @@ class Fleet:
         del self.nodes[node.id]
         self._offline.pop(node.id, None)
         row = self._rows.pop(node.id)
-        del self._members[row], self._by_row[row], self._counted[row]
+        self._index.remove(row)
+        del self._by_row[row]
         self.table.remove_node(row)
         self.speeds.forget(node.id)
 
@@ -438,43 +406,6 @@ class Fleet:
         while (fresh := self._ids.node()) in self.nodes:
             pass
         return fresh
-
-    def _index(self, node: Node) -> None:
-        """Let the node join the keys it fits now and leave the others."""
-        self._unserved.clear()
-        row = self._rows[node.id]
-        self._count_languages(row, node.languages.codes)
-        joined = self._members[row]
-        for key, handle in list(self._keys.items()):
-            fits = node.fits(key)
-            if fits and key not in joined:
-                self._join(key, handle, row)
-            elif not fits and key in joined:
-                self.table.leave(handle, row)
-                joined.discard(key)
-                self._rows_of[key].discard(row)
-                if not self._rows_of[key]:
-                    self._drop(key)
-
-    def _drop(self, key: Key) -> None:
-        """Take a key out of the index; the next job that asks for it builds it anew."""
-        for row in self._rows_of.pop(key):
-            self._members[row].discard(key)
-        self.table.remove_key(self._keys.pop(key))
-
-    def _count_languages(self, row: int, codes: set[str]) -> None:
-        before = self._counted.get(row, set())
-        self._languages.update(codes - before)
-        for code in before - codes:
-            self._languages[code] -= 1
-            if not self._languages[code]:
-                del self._languages[code]
-        self._counted[row] = codes
-
-    def _join(self, key: Key, handle: int, row: int) -> None:
-        self.table.join(handle, row, self._speed(self._by_row[row], key))
-        self._members[row].add(key)
-        self._rows_of[key].add(row)
 
     def _sync(self, node: Node) -> None:
         """Bring the table's row in step with the record."""

@@ -305,7 +305,7 @@ def test_nobody_waits_longer_than_the_caller() -> None:
 
 
 def test_the_number_of_keys_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("linguad.core.fleet.MAX_KEYS", 3)
+    monkeypatch.setattr("linguad.core.index.MAX_KEYS", 3)
     desk = Desk()
     codes = ["en", "es", "zh", "de", "fr"]
     desk.node("a", *codes, cap=32)

@@ -9,8 +9,9 @@ from core.support import SPEECH, SUBTITLES, CountingIds, Desk, heartbeat, langua
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linguad.core.fleet import MAX_NODE_ID_CHARS, MAX_UNSERVED_KEYS, Fleet
+from linguad.core.fleet import MAX_NODE_ID_CHARS, Fleet
 from linguad.core.health import Status
+from linguad.core.index import MAX_UNSERVED_KEYS
 from linguad.core.key import Key
 from linguad.core.rules import NodeRules
 from linguad.core.services import CORE_SERVICES, Services
@@ -176,7 +177,7 @@ class TestKeys:
         ready(made, "a")
         for number in range(MAX_UNSERVED_KEYS + 10):
             assert made.handle(Key(f"x{number}", "es", CORE_SERVICES)) is None
-        assert len(made._unserved) <= MAX_UNSERVED_KEYS
+        assert len(made._index._unserved) <= MAX_UNSERVED_KEYS
         assert made.table.statistics()["keys"] == 0
 
     def test_keys_nobody_serves_any_more_are_dropped(self) -> None:
