@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from msgspec import Struct, field
 
+from linguad.core.bucket import Bucket
 from linguad.wire.language import AUTO, normalize
 from linguad.wire.session import RoomMember, RoomMembers, ServerMessage
 
@@ -40,14 +41,13 @@ class Member(Struct, kw_only=True, eq=False):
     joined_at: str
     speaks: str
     hears: str
+    starts: Bucket
+    """How often it may say that it began to speak."""
     display_name: str | None = None
     preferred_lang: str | None = None
     raw_voice: dict[str, bool] = field(default_factory=dict)
     """Whether it wants the raw voice of another member; yes if it did not say."""
     speaking: bool = False
-    tokens: float = 0.0
-    """Times that it may still say it began to speak, as of `tokens_at`."""
-    tokens_at: float = 0.0
     turn_id: str = ""
     turn_languages: list[str] = field(default_factory=list)
     """Languages that the last turn of its speech is translated to."""

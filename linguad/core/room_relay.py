@@ -41,11 +41,8 @@ def relay_signal(room: Room, sender: Member, signal: Signal) -> list[Tell]:
 
 def relay_start(room: Room, sender: Member, message: RemoteSpeakingStart, now: float) -> list[Tell]:
     """The sender began to speak; told once, and not too often."""
-    earned = (now - sender.tokens_at) * SPEAKING_PER_S
-    sender.tokens, sender.tokens_at = min(SPEAKING_BURST, sender.tokens + earned), now
-    if sender.speaking or sender.tokens < 1:
+    if sender.speaking or not sender.starts.take(now):
         return []
-    sender.tokens -= 1
     sender.speaking = True
     return room.tell_all(replace(message, from_=sender.session_id), but=sender.session_id)
 

@@ -9,11 +9,19 @@ from __future__ import annotations
 from msgspec import Struct
 from msgspec.structs import replace
 
+from linguad.core.bucket import Bucket
 from linguad.core.clock import Clock
 from linguad.core.deadlines import Deadlines
 from linguad.core.ids import Ids
 from linguad.core.room import Guest, Member, Room, Tell
-from linguad.core.room_relay import SPEAKING_BURST, Signal, relay_end, relay_signal, relay_start
+from linguad.core.room_relay import (
+    SPEAKING_BURST,
+    SPEAKING_PER_S,
+    Signal,
+    relay_end,
+    relay_signal,
+    relay_start,
+)
 from linguad.core.tries import WrongTries
 from linguad.errors import ErrorCode
 from linguad.wire.language import AUTO, normalize
@@ -179,6 +187,11 @@ class Rooms:
         member.preferred_lang = preferred_lang
         return room.tell_all(room.listing())
 
+    def has_others(self, room_id: str, session_id: str) -> bool:
+        """Whether somebody else than this session is in a room."""
+        room = self._by_id.get(room_id)
+        return room is not None and any(room.others(session_id))
+
     def spoke(self, session_id: str, now: float) -> None:
         """A session sent sound; its room lives on."""
         room = self._of.get(session_id)
@@ -317,8 +330,7 @@ class Rooms:
             hears=guest.hears,
             display_name=message.display_name,
             preferred_lang=message.preferred_lang,
-            tokens=SPEAKING_BURST,
-            tokens_at=now,
+            starts=Bucket(SPEAKING_BURST, SPEAKING_PER_S),
         )
         self._of[session_id] = room
         self._next_number[session_id] = max(self._next_number.get(session_id, 0), guest.next_index)

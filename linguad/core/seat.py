@@ -1,0 +1,89 @@
+"""A session's place among the rooms: what it asks of them, and what its utterances become there (6.4)."""
+
+from __future__ import annotations
+
+from linguad.core.job import JobRequest
+from linguad.core.room import Guest, Tell
+from linguad.core.room_jobs import language_heard, language_of_result, room_requests, source_in_room
+from linguad.core.rooms import RoomOutput, RoomRequest, Rooms
+from linguad.wire.common import ExtraResult
+from linguad.wire.session import TranslationResult
+
+
+class Seat:
+    """Mutable: the language it was heard to speak last, and that of its last turn."""
+
+    def __init__(self, rooms: Rooms, common: JobRequest, origin: str, is_gateway: bool) -> None:
+        """`common` is what all requests of the session share; for `origin` its wrong codes are counted."""
+        self._rooms = rooms
+        self._common = common
+        self._origin = origin
+        self._is_gateway = is_gateway
+        self._heard = ""
+        self._turn = "", ""
+
+    @property
+    def _id(self) -> str:
+        return self._common.session_id
+
+    @property
+    def _hears(self) -> str:
+        common = self._common
+        return (common.lang_a and common.lang_b) or common.tgt_lang
+
+    def handle(self, message: RoomRequest, next_index: int, now: float) -> list[RoomOutput]:
+        """A request of the client; `next_index` is the lowest utterance index that it has not seen."""
+        guest = Guest(
+            session_id=self._id,
+            origin=self._origin,
+            speaks=source_in_room(self._common, self._heard),
+            hears=self._hears,
+            next_index=next_index,
+            is_gateway=self._is_gateway,
+        )
+        return self._rooms.handle(guest, message, now)
+
+    def spoke(self, now: float) -> None:
+        """The client sent sound."""
+        self._rooms.spoke(self._id, now)
+
+    def heard(self, extra: ExtraResult | None) -> None:
+        """A node told what it recognised."""
+        language = language_heard(extra)
+        if language and language != self._heard:
+            self._heard = language
+            self._rooms.change_languages(
+                self._id, speaks=source_in_room(self._common, language), hears=self._hears
+            )
+
+    def requests(self, request: JobRequest) -> list[JobRequest]:
+        """The jobs an utterance needs: one outside rooms, none if all who are there understand it.
+
+        A turn keeps its source, because slices of one turn belong together at their node.
+        """
+        turn_id, source = self._turn
+        if turn_id != request.turn_id:
+            source = source_in_room(request, self._heard)
+            self._turn = request.turn_id, source
+        plan = self._rooms.plan(self._id, source, request.turn_id)
+        return [request] if plan is None else room_requests(request, plan, source)
+
+    def deliver(self, request: JobRequest, result: TranslationResult, now: float) -> list[Tell]:
+        """A result of a job made in a room, for all it is for."""
+        return self._rooms.deliver(
+            request.room_id, language_of_result(request), result, now, for_speaker=request.for_speaker
+        )
+
+    def others_wait_for(self, request: JobRequest) -> bool:
+        """Whether somebody else may receive the result of a job."""
+        return self._rooms.has_others(request.room_id, self._id)
+
+    @property
+    def has_company(self) -> bool:
+        """Whether it is in a room with somebody else."""
+        room = self._rooms.of(self._id)
+        return room is not None and len(room.members) > 1
+
+    def leave(self) -> list[RoomOutput]:
+        """The session is in no room from now on."""
+        return self._rooms.leave(self._id)
