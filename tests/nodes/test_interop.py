@@ -438,17 +438,19 @@ class TestItem11:
             assert await client.heard("ui_event", "error", "translation_result", "missing_result") == []
             assert world.daemon.facts()["open_jobs"] == 0
 
-    async def test_slices_that_nothing_follows_end_without_an_error(self, autojump_clock: MockClock) -> None:
-        """Item 11: the node keeps a slice for ever, and its turn has no end."""
+    async def test_slice_that_is_kept_for_ever_ends_with_its_turn(self, autojump_clock: MockClock) -> None:
+        """Item 11: what reaches the limit and then falls silent is closed, so nothing is left open."""
         async with daemon_in_memory(sessions={"max_duration_ms": 500}) as world:
             node, client = await world.node(), await world.client()
-            await client.chunk(plan_a(25))
-            await node.job()
+            await client.chunk(plan_a(50))
+            kept, closing = await node.job(), await node.job()
+            assert (kept["is_max_duration_triggered"], closing["turn_id"]) == (True, kept["turn_id"])
+            await node.answer(closing)
             missing = await client.until("missing_result")
             assert (missing["utterance_index"], missing["reason"]) == (0, "merged")
-            assert await node.heard("job_cancel", "job_assign") == []
             await trio.sleep(200)
-            assert await client.heard("ui_event", "error", "missing_result") == []
+            assert await client.heard("error", "missing_result") == []
+            assert await node.heard("job_cancel", "job_assign") == []
 
     async def test_turn_moves_as_a_whole_when_its_node_dies(self, autojump_clock: MockClock) -> None:
         """Item 11: what the lost node has not answered is sent again, in order."""
