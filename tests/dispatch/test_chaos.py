@@ -60,7 +60,7 @@ class Weather:
 async def speak(client: Client, random: Random) -> None:
     """Utterances in both forms, at a pace that the nodes can keep up with."""
     for _ in range(UTTERANCES):
-        await client.speak(chunks=random.randint(1, 4))
+        await client.speak(chunks=random.randint(2, 5))
         await trio.sleep(0.1 + random.expovariate(0.5))
 
 
