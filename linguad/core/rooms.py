@@ -245,15 +245,17 @@ class Rooms:
         now: float,
         *,
         for_speaker: bool,
-    ) -> list[Tell]:
+        next_index: int = 0,
+    ) -> list[RoomOutput]:
         """A result for those who are in the room now and listen in its language (resolution 16).
 
         `session_id` of the result names the speaker. With `for_speaker` it gets the texts too; the sound only
-        if it is alone, because its microphone is off while it plays.
+        if it is alone, because its microphone is off while it plays. If it has left since, `next_index` is
+        that of its session, which goes on with its own numbers.
         """
         speaker_id = result.session_id
         room = self._by_id.get(room_id)
-        outputs: list[Tell] = []
+        outputs: list[RoomOutput] = []
         if room is not None:
             self._active(room, now)
             outputs += [
@@ -264,7 +266,11 @@ class Rooms:
         if for_speaker and speaker_id in self._next_number:
             if room is None or list(room.members) != [speaker_id]:
                 result = replace(result, tts_audio="")
+            if speaker_id in self._of:
+                return [*outputs, self._numbered(speaker_id, result)]
+            self._next_number[speaker_id] = max(self._next_number[speaker_id], next_index)
             outputs.append(self._numbered(speaker_id, result))
+            outputs.append(Renumber(speaker_id, self._next_number[speaker_id]))
         return outputs
 
     def due(self) -> float | None:

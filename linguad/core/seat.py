@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from linguad.core.job import JobRequest
-from linguad.core.room import Guest, Tell
+from linguad.core.room import Guest
 from linguad.core.room_jobs import language_heard, language_of_result, room_requests, source_in_room
 from linguad.core.rooms import RoomOutput, RoomRequest, Rooms
 from linguad.wire.common import ExtraResult
@@ -68,10 +68,17 @@ class Seat:
         plan = self._rooms.plan(self._id, source, request.turn_id)
         return [request] if plan is None else room_requests(request, plan, source)
 
-    def deliver(self, request: JobRequest, result: TranslationResult, now: float) -> list[Tell]:
-        """A result of a job made in a room, for all it is for."""
+    def deliver(
+        self, request: JobRequest, result: TranslationResult, next_index: int, now: float
+    ) -> list[RoomOutput]:
+        """A result of a job made in a room, for all it is for; `next_index` as in `handle`."""
         return self._rooms.deliver(
-            request.room_id, language_of_result(request), result, now, for_speaker=request.for_speaker
+            request.room_id,
+            language_of_result(request),
+            result,
+            now,
+            for_speaker=request.for_speaker,
+            next_index=next_index,
         )
 
     def others_wait_for(self, request: JobRequest) -> bool:

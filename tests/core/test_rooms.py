@@ -89,7 +89,7 @@ class House:
     def ends(self, name: str, code: str) -> list[RoomOutput]:
         return self.say(name, wire.RemoteSpeakingEnd(room_code=code, ts_ms=8))
 
-    def deliver(self, speaker: str, index: int = 0, tgt: str = "es", echo: bool = False) -> list[Tell]:
+    def deliver(self, speaker: str, index: int = 0, tgt: str = "es", echo: bool = False) -> list[RoomOutput]:
         room = self.rooms.of(speaker)
         assert room is not None
         return self.rooms.deliver(room.id, tgt, result(speaker, index, tgt=tgt), self.now, for_speaker=echo)
@@ -493,9 +493,10 @@ def test_words_of_a_speaker_who_left_still_reach_the_others(house: House) -> Non
     house.rooms.leave("a")
 
     def send() -> list[str]:
-        return told(house.rooms.deliver(room.id, "es", result("a"), 0.0, for_speaker=True))
+        delivered = house.rooms.deliver(room.id, "es", result("a"), 0.0, for_speaker=True, next_index=9)
+        return told(delivered)
 
-    assert send() == ["b hears a as 0", "a hears a as 0 silently"]
+    assert send() == ["b hears a as 0", "a hears a as 9 silently", "a numbers from 10"]
     house.rooms.ended("a")
     assert send() == ["b hears a as 1"]
     house.rooms.leave("b")
@@ -625,6 +626,8 @@ class AnyHistory(RuleBasedStateMachine):
         if code in self.active:
             self.active[code] = self.house.now
         wanted = [name for name, heard in members.items() if name != speaker and heard == lang]
+        numbers = [output for output in outputs if isinstance(output, Renumber)]
+        outputs = [output for output in outputs if isinstance(output, Tell)]
         reached = [output.session_id for output in outputs]
         assert [name for name in reached if name != speaker] == wanted
         assert reached.count(speaker) <= echo
@@ -635,6 +638,7 @@ class AnyHistory(RuleBasedStateMachine):
             assert output.message.session_id == speaker
             assert output.message.utterance_index > self.last.get(output.session_id, -1)
             self.last[output.session_id] = output.message.utterance_index
+        self._see(numbers)
 
     @rule(name=names, to=names, data=st.data())
     def signal(self, name: str, to: str, data: st.DataObject) -> None:
