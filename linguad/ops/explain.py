@@ -29,8 +29,8 @@ def add_explain_routes(app: QuartTrio, jobs: Jobs, token: str) -> None:
         found = jobs.explain(name)
         if not found:
             message = (
-                "No job of that id is known. Give a job id, a trace id, or SESSION:INDEX; ended jobs are "
-                "remembered for jobs.terminal_retention_seconds, and not over a restart."
+                "No job of that id is known. Give a job id, a trace id, or SESSION:INDEX; the last "
+                "jobs.explained_jobs ended jobs are remembered, and none over a restart."
             )
             return error_body("job_not_found", message, 404)
         return jsonify({"jobs": msgspec.to_builtins(found)})
