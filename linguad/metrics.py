@@ -34,6 +34,7 @@ QUEUE_SECONDS = Histogram(
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10),
 )
 SESSIONS = Gauge("linguad_sessions", "Sessions, attached or waiting to be taken up again", ["state"])
+ROOMS = Gauge("linguad_rooms", "Rooms, and the sessions that are in one", ["what"])
 NODES = Gauge("linguad_nodes", "Nodes by status", ["status"])
 HTTP_REQUESTS = Counter("linguad_http_requests_total", "HTTP requests by status", ["app", "status"])
 BUFFERED_BYTES = Gauge("linguad_buffered_bytes", "Bytes held for connections (server.max_buffered_bytes)")

@@ -9,6 +9,7 @@ from linguad.errors import ErrorCode
 from linguad.wire.common import ExtraResult, ServiceTimings
 from linguad.wire.node import JobResult
 from linguad.wire.session import (
+    AsrPartial,
     MissingResult,
     NetworkTimings,
     TimeBreakdown,
@@ -66,6 +67,18 @@ def translation_result(
         segments_meta=result.segments_meta,
         processing_time_ms=processing_ms,
         late=late,
+    )
+
+
+def asr_partial(job: Job, text: str, is_final: bool) -> AsrPartial:
+    """What a node has heard so far of a job."""
+    return AsrPartial(
+        session_id=job.request.session_id,
+        utterance_index=job.request.utterance_index,
+        job_id=job.id,
+        text=text,
+        is_final=is_final,
+        trace_id=job.request.trace_id,
     )
 
 

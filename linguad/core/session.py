@@ -17,7 +17,9 @@ from linguad.core.fanout import Fanout
 from linguad.core.ids import Ids
 from linguad.core.job import DIRECT, Job, JobRequest, MissingReason, Outcome
 from linguad.core.ordering import Released, ResultOrder
+from linguad.core.outputs import Ended, LetGo, Output, Send, Submit
 from linguad.core.results import (
+    asr_partial,
     empty_result,
     failure_event,
     missing_result,
@@ -25,18 +27,18 @@ from linguad.core.results import (
     refusal_event,
     translation_result,
 )
+from linguad.core.rooms import RoomRules, Rooms
+from linguad.core.seat import Seat
 from linguad.core.utterance import Audio, Cut, CutReason, CutRules, UtteranceCutter
 from linguad.core.whole import audio_of
 from linguad.errors import ErrorCode, WireError
 from linguad.wire.common import PipelineConfig
 from linguad.wire.session import (
-    AsrPartial,
     AudioChunk,
     ClientHeartbeat,
     ClientMessage,
     ErrorMessage,
     ServerHeartbeat,
-    ServerMessage,
     SessionClose,
     SessionCloseAck,
     SessionInit,
@@ -57,6 +59,7 @@ class SessionRules(Struct, frozen=True, kw_only=True):
     """Timing and limits of sessions, s and counts (session-protocol 9)."""
 
     cut: CutRules = CutRules()
+    rooms: RoomRules = RoomRules()
     gap_s: float = 3.0
     max_undelivered: int = 128
     max_open: int = 64
@@ -65,27 +68,6 @@ class SessionRules(Struct, frozen=True, kw_only=True):
     reorder_wait_s: float = 0.3
     idempotency_s: float = 300.0
     hint_language: str = "en"
-
-
-class Send(Struct, frozen=True):
-    """Send a message to the client; an optional one may be dropped for a slow reader."""
-
-    message: ServerMessage
-    optional: bool = False
-
-
-class Submit(Struct, frozen=True):
-    """Have an utterance translated."""
-
-    request: JobRequest
-    audio: Audio
-
-
-class Ended(Struct, frozen=True):
-    """The session is over: cancel its jobs and forget it."""
-
-
-Output = Send | Submit | Ended
 
 
 class Ending(Struct, frozen=True):
@@ -108,8 +90,14 @@ class Session:
         clock: Clock,
         tenant: str = DIRECT,
         node_id: str = "",
+        *,
+        rooms: Rooms | None = None,
+        origin: str = "",
     ) -> None:
-        """`node_id` is the node it was paired with; no other one gets its jobs (resolution 22)."""
+        """`node_id` is the node it was paired with; no other one gets its jobs (resolution 22).
+
+        `rooms` are those of all sessions (its own if none are given); `origin` is where it comes from.
+        """
         self.id = session_id
         self.platform = init.platform
         """What the client says it is: `web`, `ios`, `android`, `api-gateway`, ..."""
@@ -144,11 +132,14 @@ class Session:
         )
         """What all requests of this session have in common."""
         self._cutter = UtteranceCutter(rules.cut, ids.uuid)
+        rooms = Rooms(rules.rooms, ids, clock) if rooms is None else rooms
+        self._seat = Seat(rooms, self._request, origin, self.is_gateway)
         self._arrivals = Arrivals(rules.reorder_wait_s, rules.idempotency_s)
         self._fanout = Fanout()
         self._next_index = 0
         self._cut_runs: list[range] = []
-        self._open: set[tuple[int, str]] = set()
+        self._open: dict[tuple[int, str], JobRequest] = {}
+        self._closed = False
         self._orders: dict[str, ResultOrder[Ending]] = {}
 
     @property
@@ -210,6 +201,7 @@ class Session:
             case AudioChunk():
                 return self._audio_chunk(message, now)
             case Utterance():
+                self._seat.spoke(now)
                 return self._take_all(self._arrivals.arrive(message, now), now)
             case ClientHeartbeat():
                 return [Send(ServerHeartbeat(session_id=self.id, timestamp=self._clock.epoch_ms(now)))]
@@ -219,38 +211,37 @@ class Session:
                 return self._cut(self._cutter.playback(now), now)
             case TtsPlayEnded():
                 return []
+            case SessionInit():
+                return self.error(ErrorCode.INVALID_MESSAGE, "the session has begun")
             case _:
-                kind = type(message).__struct_config__.tag
-                return self.error(ErrorCode.UNSUPPORTED_FEATURE, f"{kind} is not served yet")
+                return [*self._seat.handle(message, self._next_index, now)]
 
     def resolve(self, job: Job, outcome: Outcome, now: float) -> list[Output]:
         """A job ended; what may leave now leaves."""
         index, tgt_lang = job.request.utterance_index, job.request.tgt_lang
-        self._open.discard((index, tgt_lang))
+        self._open.pop((index, tgt_lang), None)
         outputs: list[Output] = []
         if outcome.error is not None or self.is_gateway:
             self._arrivals.forget(index, tgt_lang)
         if outcome.error is not None:
             event = failure_event(job, outcome, outcome.error, self.hint_language, now)
             outputs.append(Send(event, optional=self._order(tgt_lang).is_open(index)))
+        if outcome.result is not None:
+            self._seat.heard(outcome.result.extra)
         ending = Ending(outcome, job.request.trace_id, job)
-        return outputs + self._resolve(tgt_lang, index, ending, now)
+        outputs += self._resolve(tgt_lang, index, ending, now)
+        return outputs if self._is_needed else [*outputs, Ended()]
 
     def progress(self, job: Job, event: str, now: float) -> list[Output]:
         """A step in the life of a job, for the speaker's screen."""
-        return [Send(progress_event(job, event, now), optional=True)]
+        return [Send(progress_event(job, event, now), optional=True)] if job.request.for_speaker else []
 
     def partial(self, job: Job, text: str, is_final: bool, now: float) -> list[Output]:
         """What a node has heard so far."""
-        message = AsrPartial(
-            session_id=self.id,
-            utterance_index=job.request.utterance_index,
-            job_id=job.id,
-            text=text,
-            is_final=is_final,
-            trace_id=job.request.trace_id,
-        )
-        return [Send(message, optional=True), *self.progress(job, "ASR_PARTIAL", now)]
+        if not job.request.for_speaker:
+            return []
+        heard = Send(asr_partial(job, text, is_final), optional=True)
+        return [heard, *self.progress(job, "ASR_PARTIAL", now)]
 
     def error(self, code: ErrorCode, sentence: str) -> list[Output]:
         """An `error` message, for what the client itself did wrong."""
@@ -261,9 +252,9 @@ class Session:
         return self._cut(self._cutter.close(now), now)
 
     def detach(self, now: float) -> list[Output]:
-        """The socket is gone: cut what is buffered and keep the session for its grace (1.6)."""
+        """The socket is gone: cut what is buffered, leave the room, keep the session for its grace (1.6)."""
         self.detached_at = now
-        return self.finish(now)
+        return [*self.finish(now), *self._seat.leave()]
 
     def attach(self) -> None:
         """Another connection speaks for the session from now on."""
@@ -280,11 +271,20 @@ class Session:
         """Do what became due: cut on silence, skip gaps, take held utterances, end after the grace."""
         outputs = self._cut(self._cutter.tick(now), now)
         outputs += self._take_all(self._arrivals.tick(now), now)
-        for order in self._orders.values():
-            outputs += self._released(order.tick(now), now)
+        for tgt_lang, order in self._orders.items():
+            outputs += self._released(tgt_lang, order.tick(now), now)
         if self.detached_at is not None and now >= self.detached_at + self._grace_s:
             outputs.append(Ended())
         return outputs
+
+    def number_from(self, index: int) -> None:
+        """The next utterance has this index or a higher one: its client saw lower ones in a room."""
+        self._next_index = max(self._next_index, index)
+
+    @property
+    def _is_needed(self) -> bool:
+        """Whether the client goes on, or others wait for what it said."""
+        return not self._closed or any(map(self._seat.others_wait_for, self._open.values()))
 
     @property
     def _grace_s(self) -> float:
@@ -298,6 +298,8 @@ class Session:
             payload = b""
         else:
             outputs = []
+        if payload:
+            self._seat.spoke(now)
         overlong = self._cutter.overlong
         cuts = self._cutter.chunk(
             payload, seq=chunk.seq, final=chunk.is_final, client_ms=chunk.client_timestamp_ms, now=now
@@ -340,14 +342,20 @@ class Session:
 
         What is refused takes no place in the order of results, so that nothing gathers behind it.
         """
-        index, tgt_lang = request.utterance_index, request.tgt_lang
-        if len(self._open) >= self._rules.max_open:
-            self._arrivals.forget(index, tgt_lang)
+        index = request.utterance_index
+        requests = self._seat.requests(request)
+        if not requests:
+            return [self._missing(index, MissingReason.CANCELLED, now)]
+        if len(self._open) + len(requests) > self._rules.max_open:
+            self._arrivals.forget(index, request.tgt_lang)
             event = refusal_event(request, ErrorCode.NODE_OVERLOADED, self.hint_language)
             return [Send(event, optional=True), self._missing(index, MissingReason.OVERLOADED, now)]
-        self._open.add((index, tgt_lang))
-        self._expect_result(index, tgt_lang)
-        return [Submit(self._fanout.place(request), audio)]
+        outputs: list[Output] = []
+        for wanted in requests:
+            self._open[index, wanted.tgt_lang] = wanted
+            self._expect_result(index, wanted.tgt_lang)
+            outputs.append(Submit(self._fanout.place(wanted), audio))
+        return outputs
 
     def _missing(self, index: int, reason: MissingReason, now: float, trace_id: str | None = None) -> Send:
         trace_id = trace_id or self.trace_id
@@ -360,7 +368,7 @@ class Session:
 
     def _resolve(self, tgt_lang: str, index: int, ending: Ending, now: float) -> list[Output]:
         order = self._order(tgt_lang)
-        outputs = self._released(order.resolve(index, ending, now), now)
+        outputs = self._released(tgt_lang, order.resolve(index, ending, now), now)
         if not order.open_slots:
             del self._orders[tgt_lang]
         return outputs
@@ -424,19 +432,27 @@ class Session:
         return self._submit(request, audio, now)
 
     def _close(self, now: float) -> list[Output]:
-        """The client ends the session: what is finished is sent, the rest dropped (2.2.5, resolution 16)."""
-        outputs: list[Output] = []
-        for order in self._orders.values():
-            outputs += self._released(order.drain(), now)
-        return [*outputs, Send(SessionCloseAck(session_id=self.id)), Ended()]
+        """The client ends the session: what is finished is sent (2.2.5).
 
-    def _released(self, released: list[Released[Ending]], now: float) -> list[Output]:
+        The rest is dropped, unless others in its room wait for it (resolution 16).
+        """
+        outputs = self.finish(now) if self._seat.has_company else []
+        for tgt_lang, order in self._orders.items():
+            outputs += self._released(tgt_lang, order.drain(), now)
+        outputs += [*self._seat.leave(), Send(SessionCloseAck(session_id=self.id))]
+        self._closed, self.detached_at = True, now
+        return [*outputs, LetGo() if self._is_needed else Ended()]
+
+    def _released(self, tgt_lang: str, released: list[Released[Ending]], now: float) -> list[Output]:
         outputs: list[Output] = []
         for slot in released:
             if slot.item is None and self.is_gateway:
                 # it waits for one result, and that is still to come
                 continue
             if slot.item is None:
+                waiting = self._open.get((slot.index, tgt_lang))
+                if waiting is not None and not waiting.for_speaker:
+                    continue
                 reason = MissingReason.OVERFLOW if slot.evicted else MissingReason.GAP_TIMEOUT
                 outputs.append(self._missing(slot.index, reason, now))
                 continue
@@ -446,7 +462,14 @@ class Session:
                 message = translation_result(
                     job, outcome, outcome.result, now, epoch_ms, created_ms=created_ms, late=slot.late
                 )
-                outputs.append(Send(message))
+                request = job.request
+                outputs += (
+                    self._seat.deliver(request, message, self._next_index, now)
+                    if request.room_id
+                    else [Send(message)]
+                )
+            elif job is not None and not job.request.for_speaker:
+                continue
             elif outcome.missing is not None and (not slot.late or self.is_gateway):
                 outputs.append(self._missing(slot.index, outcome.missing, now, slot.item.trace_id))
         return outputs

@@ -12,7 +12,10 @@ from linguad.core.clock import Clock
 from linguad.core.deadlines import Deadlines
 from linguad.core.ids import Ids
 from linguad.core.job import DIRECT, Job, JobRequest, Outcome
-from linguad.core.session import Ended, Output, Send, Session, SessionRules, Submit
+from linguad.core.outputs import Ended, LetGo, Output, Send, Submit
+from linguad.core.room import Tell
+from linguad.core.rooms import Renumber, RoomOutput, Rooms
+from linguad.core.session import Session, SessionRules
 from linguad.core.throttle import ErrorThrottle
 from linguad.core.utterance import Audio
 from linguad.errors import CloseReason, ErrorCode, WireError
@@ -113,11 +116,15 @@ class Sessions:
         self._trusted = trusted
         self._now = now
         self._sessions: dict[str, Entry] = {}
+        self.rooms = Rooms(rules.rooms, ids, clock)
         self._attached = 0
         self._deadlines: Deadlines[str] = Deadlines()
         self._alarm = Alarm(self.due, self.tick)
         metrics.SESSIONS.labels("attached").set_function(lambda: self._attached)
         metrics.SESSIONS.labels("detached").set_function(lambda: len(self._sessions) - self._attached)
+
+        metrics.ROOMS.labels("rooms").set_function(lambda: len(self.rooms))
+        metrics.ROOMS.labels("members").set_function(lambda: self.rooms.members)
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -222,7 +229,17 @@ class Sessions:
         tenant = (message.tenant_id if trusted else None) or DIRECT
         code = (message.pairing_code or "").strip()
         node_id = self._jobs.redeem(code, origin_of(address)) if code else ""
-        session = Session(self._ids.session(), message, self._rules, self._ids, self._clock, tenant, node_id)
+        session = Session(
+            self._ids.session(),
+            message,
+            self._rules,
+            self._ids,
+            self._clock,
+            tenant,
+            node_id,
+            rooms=self.rooms,
+            origin=origin_of(address),
+        )
         connection.session = session
         self._sessions[session.id] = Entry(session, connection, address)
         self._limit.add(address)
@@ -304,6 +321,10 @@ class Sessions:
                             self._send(entry.connection, output.message, output.optional)
                     case Submit():
                         self._jobs.submit(output.request, output.audio)
+                    case Tell() | Renumber():
+                        self._perform_room(output)
+                    case LetGo():
+                        self._let_go(entry)
                     case Ended():
                         self._end(session)
         finally:
@@ -312,13 +333,31 @@ class Sessions:
             self._deadlines.set(session.id, session.due())
             self._alarm.moved()
 
+    def _perform_room(self, output: RoomOutput) -> None:
+        """What concerns another session; there may be none any more."""
+        entry = self._sessions.get(output.session_id)
+        if entry is None:
+            return
+        if isinstance(output, Renumber):
+            entry.session.number_from(output.next_index)
+        elif entry.connection is not None:
+            self._send(entry.connection, output.message, output.optional)
+
+    def _let_go(self, entry: Entry) -> None:
+        """No connection speaks for the session any more."""
+        if entry.connection is not None:
+            entry.connection.session = None
+            entry.connection = None
+            self._attached -= 1
+
     def _count(self, entry: Entry, held_bytes: int) -> None:
         self._budget.take(held_bytes - entry.held_bytes)
         entry.held_bytes = held_bytes
 
     def due(self) -> float | None:
         """When `tick` has something to do, monotonic s."""
-        return self._deadlines.due()
+        times = self._deadlines.due(), self.rooms.due()
+        return min((time for time in times if time is not None), default=None)
 
     def tick(self, now: float) -> None:
         """Do what became due; a bug in one session ends that session, not the timer of all."""
@@ -330,6 +369,8 @@ class Sessions:
                 metrics.LINK_CRASHES.labels("session").inc()
                 logger.error("session_crashed", session=session_id, exc_info=error)
                 self._crashed(session_id)
+        for output in self.rooms.tick(now):
+            self._perform_room(output)
 
     def _crashed(self, session_id: str) -> None:
         entry = self._sessions.get(session_id)
@@ -355,9 +396,9 @@ class Sessions:
         self._count(entry, 0)
         self._limit.remove(entry.address)
         self._deadlines.set(session.id, None)
-        if entry.connection is not None:
-            entry.connection.session = None
-            self._attached -= 1
+        self._let_go(entry)
+        for output in self.rooms.ended(session.id):
+            self._perform_room(output)
         self._jobs.session_ended(session.id)
         logger.info(
             "session_ended",

@@ -667,9 +667,6 @@ class TestEnds:
             "error INVALID_SESSION"
         ]
 
-    def test_what_is_not_served_yet(self) -> None:
-        assert words(Talk().say(wire.RoomCreate(client_ts=1))) == ["error UNSUPPORTED_FEATURE"]
-
     def test_close_sends_what_is_finished_and_drops_the_rest(self) -> None:
         talk = Talk()
         for _ in range(3):

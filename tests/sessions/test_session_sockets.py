@@ -388,15 +388,6 @@ async def test_socket_with_a_full_queue_is_closed_and_its_session_ends_after_the
         assert world.daemon.facts()["sessions"] == 0
 
 
-async def test_unserved_messages_are_named(autojump_clock: MockClock) -> None:
-    async with daemon_in_memory() as world:
-        client = await world.client()
-        await client.say({"type": "room_create", "client_ts": 1})
-        error = await client.hear()
-        assert error["code"] == "UNSUPPORTED_FEATURE"
-        assert "room_create" in error["message"]
-
-
 async def test_many_sessions_get_only_their_own_results(autojump_clock: MockClock) -> None:
     async with daemon_in_memory(nodes={"max_concurrent_jobs": 64}) as world:
         await world.working_node()

@@ -1,0 +1,36 @@
+"""What a session wants done; the shell does it in order."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from linguad.core.job import JobRequest
+from linguad.core.room import Tell
+from linguad.core.rooms import Renumber
+from linguad.core.utterance import Audio
+from linguad.wire.session import ServerMessage
+
+
+class Send(Struct, frozen=True):
+    """Send a message to the client; an optional one may be dropped for a slow reader."""
+
+    message: ServerMessage
+    optional: bool = False
+
+
+class Submit(Struct, frozen=True):
+    """Have an utterance translated."""
+
+    request: JobRequest
+    audio: Audio
+
+
+class Ended(Struct, frozen=True):
+    """The session is over: cancel its jobs and forget it."""
+
+
+class LetGo(Struct, frozen=True):
+    """The client has ended the session; it goes on without a connection, for others wait for its results."""
+
+
+Output = Send | Submit | Tell | Renumber | LetGo | Ended
