@@ -23,6 +23,7 @@ from linguad.core.fleet import Fleet
 from linguad.core.health import Status
 from linguad.core.node import Node
 from linguad.core.pairing import LiveCode
+from linguad.core.rooms import RoomRules
 from linguad.core.rules import JobRules, NodeRules
 from linguad.core.services import MarkRules
 from linguad.core.session import SessionRules
@@ -262,6 +263,11 @@ def _session_rules(config: Config) -> SessionRules:
         reorder_wait_s=sessions.utterance_reorder_wait_ms / 1000,
         idempotency_s=config.jobs.idempotency_ttl_seconds,
         hint_language=sessions.hint_language,
+        rooms=RoomRules(
+            max_members=sessions.max_room_members,
+            max_rooms=sessions.max_rooms,
+            idle_s=sessions.room_idle_minutes * 60,
+        ),
     )
 
 

@@ -265,6 +265,33 @@ class Sessions(Table, frozen=True, kw_only=True):
             "trusted_sources have no such limit. 0 sets none.",
         ),
     ] = 2000
+    max_rooms: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1_000_000,
+            description="Most rooms at once. 10000 is half of max_sessions: a room has two members or more "
+            "when it is of use. 0 allows none.",
+        ),
+    ] = 10_000
+    max_room_members: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=100,
+            description="Most members of a room. 10, because web clients connect each with each for raw "
+            "voice, and each language that somebody listens in is a job for every utterance.",
+        ),
+    ] = 10
+    room_idle_minutes: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=1440,
+            description="After so long without speech a room ends and its code may be given to another. 30 "
+            "as in the earlier server.",
+        ),
+    ] = 30
     hint_language: Annotated[
         Literal["en", "zh"],
         Meta(
