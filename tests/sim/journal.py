@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from .world import World
 
-HIDDEN = frozenset({"event", "level", "logger", "timestamp"})
+HIDDEN = frozenset({"event", "exception", "level", "logger", "timestamp"})
 
 
 class Journal(logging.Handler):
@@ -24,7 +24,8 @@ class Journal(logging.Handler):
         assert isinstance(event, dict)
         fields = " ".join(f"{name}={value}" for name, value in event.items() if name not in HIDDEN)
         if record.levelno >= logging.ERROR:
-            raise AssertionError(f"linguad logged the error {event['event']} {fields}")
+            cause = event.get("exception", "").rpartition("\n")[2]
+            raise AssertionError(f"linguad logged the error {event['event']} {fields}: {cause}")
         if self._world.told:
             self._world.say("linguad", f"{event['event']} {fields}")
 
