@@ -30,6 +30,7 @@ from linguad.wire.session import (
     Backpressure,
     ClientMessage,
     ErrorMessage,
+    RoomCreateAck,
     ServerMessage,
     SessionInit,
     Utterance,
@@ -340,7 +341,10 @@ class Sessions:
             return
         if isinstance(output, Renumber):
             entry.session.number_from(output.next_index)
-        elif entry.connection is not None:
+            return
+        if isinstance(output.message, RoomCreateAck):
+            logger.info("room_entered", session=output.session_id, room=output.message.room_id)
+        if entry.connection is not None:
             self._send(entry.connection, output.message, output.optional)
 
     def _let_go(self, entry: Entry) -> None:
