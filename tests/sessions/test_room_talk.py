@@ -9,6 +9,9 @@ import trio
 from harness import Client, Json, Node, World, daemon_in_memory, plan_a
 from trio.testing import MockClock
 
+NAMES = ("job_id", "attempt_id", "session_id", "utterance_index", "trace_id")
+"""What a node repeats of a job."""
+
 
 async def polyglot(world: World) -> Node:
     """A node with room for all that is said here; the test answers for it."""
@@ -267,6 +270,60 @@ async def test_quiet_room_expires(autojump_clock: MockClock) -> None:
             assert expired["room_code"] == code
         await a.say({"type": "room_leave", "room_code": code})
         assert (await a.until("room_error"))["code"] == "ROOM_NOT_FOUND"
+
+
+@pytest.mark.parametrize("how", ["chunk", "utterance"])
+async def test_speech_keeps_a_room(how: str, autojump_clock: MockClock) -> None:
+    async with daemon_in_memory() as world:
+        _, [a, b] = await meeting(world, "en", "es")
+        await trio.sleep(1700.0)
+        await (a.chunk(plan_a()) if how == "chunk" else a.utterance(0))
+        await trio.sleep(1700.0)
+        assert await b.heard("room_expired") == []
+        # silence is no speech
+        await a.chunk()
+        await b.until("room_expired")
+
+
+async def test_progress_is_told_for_one_language_only(autojump_clock: MockClock) -> None:
+    async with daemon_in_memory() as world:
+        node = await polyglot(world)
+        a, b, c = (await meeting(world, "en", "es", "zh"))[1]
+        await a.speak()
+        for job in (await jobs(node, 2)).values():
+            partial = {"type": "asr_partial", "node_id": node.id, "text": "hel", "is_final": False}
+            await node.say({**partial, **{name: job[name] for name in NAMES}})
+            await node.answer(job)
+        await b.result()
+        await c.result()
+        told = [message.get("event", message["type"]) for message in await a.heard("ui_event", "asr_partial")]
+        assert told.count("asr_partial") == 1
+        assert told.count("DISPATCHED") == 1
+
+
+async def test_gap_of_a_language_the_speaker_does_not_read_is_not_told(autojump_clock: MockClock) -> None:
+    async with daemon_in_memory(sessions={"gap_timeout_ms": 1000}) as world:
+        node = await polyglot(world)
+        a, _, c = (await meeting(world, "en", "es", "zh"))[1]
+        made = []
+        for _ in range(2):
+            await a.speak()
+            made.append(await jobs(node, 2))
+        for job in (made[0]["es"], made[1]["es"], made[1]["zh"]):
+            await node.answer(job)
+        await trio.sleep(2.0)
+        assert len(await c.heard("translation_result")) == 1
+        assert await a.heard("missing_result") == []
+
+
+async def test_languages_count_as_open_utterances(autojump_clock: MockClock) -> None:
+    async with daemon_in_memory(sessions={"max_open_utterances": 3}) as world:
+        node = await polyglot(world)
+        a = (await meeting(world, "en", "es", "zh"))[1][0]
+        await a.speak()
+        await a.speak()
+        assert (await a.until("missing_result"))["reason"] == "node_overloaded"
+        assert len(await node.heard("job_assign")) == 2
 
 
 async def test_gateways_may_not_join(autojump_clock: MockClock) -> None:
