@@ -50,7 +50,6 @@ from linguad.core.placement import Placement
 from linguad.core.rules import JobRules
 from linguad.core.session_jobs import SessionJobs
 from linguad.core.utterance import Audio
-from linguad.core.waiting import WaitingRoom
 from linguad.errors import ErrorCode
 from linguad.wire.node import (
     JobAck,
@@ -79,6 +78,7 @@ class Dispatch:
         self._history = History(rules.terminal_retention_s, rules.explained_jobs)
         self.amnesty = Amnesty()
         self._placement = Placement(fleet, rules, self._attempts, self._deadlines)
+        self.waiting = self._placement.waiting
 
     def submit(
         self, request: JobRequest, audio: Audio, now: float, *, refuse: bool = False
@@ -120,25 +120,27 @@ class Dispatch:
 
     def heartbeat(self, message: NodeHeartbeat, now: float) -> list[Action]:
         """A registered node reported; waiting jobs may have found their node."""
-        return self._offers_changed(self.fleet.heartbeat(message, now), now)
+        node, changed = self.fleet.heartbeat(message, now)
+        return self._offers_changed(node, now, known=not changed)
 
     def override(self, node_id: str, said: Override, now: float) -> list[Action]:
         """An operator says something about a known node; raises KeyError if there is none of that id."""
         return self._offers_changed(self.fleet.override(node_id, said), now)
 
-    def _offers_changed(self, node: Node, now: float) -> list[Action]:
+    def _offers_changed(self, node: Node, now: float, *, known: bool = False) -> list[Action]:
         actions: list[Action] = []
         if node.status is not Status.READY:
             self._move_unfinished_turns(node, now, actions)
         self._placement.reconsider()
-        actions += self._placement.wake(node.id, now)
+        actions += self._placement.wake(node.id, now, known=known)
         return self._placement.settle(now, actions)
 
     def _move_unfinished_turns(self, node: Node, now: float, actions: list[Action]) -> None:
         """A node that gets no new jobs cannot get the rest of a turn: what it has of it goes elsewhere."""
         turns: dict[tuple[str, str], list[Job]] = {}
-        for job, _ in self._attempts.open_on(node.id):
-            turns.setdefault((job.request.lane, job.request.turn_id), []).append(job)
+        for job, attempt in self._attempts.open_on(node.id):
+            if self.fleet.has_ready(job.key, besides=(attempt.row,)):
+                turns.setdefault((job.request.lane, job.request.turn_id), []).append(job)
         for turn in turns.values():
             if all(job.deferrable for job in turn):
                 for job in turn:
@@ -168,6 +170,8 @@ class Dispatch:
             self._usable_answer(job, attempt, message, now, actions)
         elif not attempt.open:
             actions.append(Dropped(node_id, message.job_id, "stale_attempt"))
+        elif kind is ResultClass.PARTIAL_TURN and attempt.heard:
+            actions.append(Dropped(node_id, message.job_id, "duplicate"))
         elif kind is ResultClass.PARTIAL_TURN:
             self._heard_in_part(job, attempt, message, now, actions)
         elif kind is ResultClass.EMPTY:
@@ -227,11 +231,6 @@ class Dispatch:
     def explain(self, name: str, now: float) -> list[dict[str, object]]:
         """All about the jobs meant by a job id, a node's job id, a trace id, or `SESSION:INDEX`."""
         return explain(find(self.jobs, name), now, self.fleet, self.waiting, self.rules)
-
-    @property
-    def waiting(self) -> WaitingRoom:
-        """The jobs without a node."""
-        return self._placement.waiting
 
     @property
     def open_jobs(self) -> int:
@@ -294,7 +293,7 @@ class Dispatch:
         Until then the job keeps its audio: if the node is lost, the next one needs all of the turn.
         """
         self._learn(job, attempt, message, now)
-        job.heard, attempt.state = True, AttemptState.RUNNING
+        attempt.heard, attempt.state = True, AttemptState.RUNNING
         self._attempts.set_aside(job, attempt)
         actions.append(Progress(job, "ASR_FINAL"))
         actions.append(Partial(job, message.text_asr or "", True))
@@ -330,7 +329,7 @@ class Dispatch:
         if guilty and (why := self.amnesty.why(now)) is not None:
             actions.append(Forgiven(attempt.node_id, why))
             guilty = False
-        self.fleet.job_ended(attempt.row, now, usable=False, blame=guilty)
+        self.fleet.job_ended(attempt.row, now, usable=False, blame=guilty, sent_at=attempt.sent_at)
 
     def _answer_after_the_end(
         self,
@@ -442,9 +441,9 @@ class Dispatch:
 
     def _merge(self, slice_: Job, now: float, actions: list[Action]) -> None:
         """What a slice held is in another answer."""
+        status = JobStatus.COMPLETED if slice_.heard else JobStatus.COMPLETED_NO_TEXT
         for attempt in slice_.open_attempts:
             self._finish_attempt(slice_, attempt, AttemptEnd.MERGED, now, actions)
-        status = JobStatus.COMPLETED if slice_.heard else JobStatus.COMPLETED_NO_TEXT
         merged = without_text(MissingReason.MERGED, now)
         self._close(slice_, status, merged, now, actions)
         actions.append(Deliver(slice_, merged))
@@ -480,7 +479,7 @@ class Dispatch:
         if attempt.open:
             actions.append(self._attempts.end(job, attempt, end, now))
             usable = end in (AttemptEnd.OK, AttemptEnd.EMPTY)
-            self.fleet.job_ended(attempt.row, now, usable=usable, blame=False)
+            self.fleet.job_ended(attempt.row, now, usable=usable, blame=False, sent_at=attempt.sent_at)
 
     def _call_off(
         self, job: Job, attempt: Attempt, end: AttemptEnd, reason: str, now: float, actions: list[Action]

@@ -98,15 +98,19 @@ class Fleet:
         self._sync(node)
         return node
 
-    def heartbeat(self, message: NodeHeartbeat, now: float) -> Node:
-        """Take a heartbeat of a registered node; the caller checked that the id belongs to the connection."""
+    def heartbeat(self, message: NodeHeartbeat, now: float) -> tuple[Node, bool]:
+        """Take a heartbeat of a registered node; the caller checked that the id belongs to the connection.
+
+        Also tells whether the node offers something else than before.
+        """
         node = self.nodes[message.node_id]
         before = node.offer
         node.heartbeat(message, now)
-        if node.offer != before:
+        changed = node.offer != before
+        if changed:
             self._index.update(self._rows[node.id])
         self._sync(node)
-        return node
+        return node, changed
 
     def lost(self, node_id: str, connection: int) -> bool:
         """A connection ended; False when the id already belongs to a newer one (node-protocol 6.10)."""
@@ -121,14 +125,14 @@ class Fleet:
             self._forget(self.nodes[next(iter(self._offline))])
         return True
 
-    def job_ended(self, row: int, now: float, *, usable: bool, blame: bool) -> None:
+    def job_ended(self, row: int, now: float, *, usable: bool, blame: bool, sent_at: float) -> None:
         """Tell a node's health what became of an attempt."""
         node = self._by_row[row]
         before = node.status, node.slots
         if usable:
             node.health.job_answered()
         elif blame:
-            node.health.job_failed(now)
+            node.health.job_failed(now, sent_at)
         if (node.status, node.slots) != before:
             self._sync(node)
 
@@ -204,6 +208,15 @@ class Fleet:
     def slots_used(self, node_id: str) -> int:
         """Slots of a node that attempts hold."""
         return self.table.used(self._rows[node_id])
+
+    def keys_of(self, row: int) -> set[Key]:
+        """The keys of the index that a row is in."""
+        return self._index.keys(row)
+
+    def is_at(self, row: int, node_id: str) -> bool:
+        """Whether a row is still that node's: rows of nodes long gone are given to others."""
+        node = self._by_row.get(row)
+        return node is not None and node.id == node_id
 
     def node_at(self, row: int) -> Node:
         """The node of a table row."""

@@ -13,6 +13,9 @@ from enum import Enum
 
 from linguad.core.rules import NodeRules
 
+MAX_DOUBLINGS = 30
+"""More would only make the number too large; the longest quarantine is a setting."""
+
 
 class Status(Enum):
     """Authority is the scheduler; only READY nodes get work (node-protocol 3.4)."""
@@ -36,6 +39,7 @@ class Health:
         self.quarantined_until = 0.0
         """Before this time, monotonic s, no heartbeat makes it ready."""
         self._rules = rules
+        self._probation_since = 0.0
         self._healthy_in_a_row = 0
         self._answers_in_a_row = 0
         self._outcomes: deque[bool] = deque(maxlen=rules.failure_window)
@@ -61,6 +65,7 @@ class Health:
             self.state is Status.REGISTERING and self._healthy_in_a_row >= self._rules.health_check_count
         ):
             self.state = Status.READY if now >= self.quarantined_until else Status.DEGRADED
+            self._probation_since = now
             self._outcomes.clear()
 
     def job_answered(self) -> None:
@@ -73,8 +78,10 @@ class Health:
         if self._answers_in_a_row >= self._rules.failure_window:
             self.failed_probations = 0
 
-    def job_failed(self, now: float) -> None:
-        """A job failed through the node's fault."""
+    def job_failed(self, now: float, sent_at: float) -> None:
+        """A job that was sent then failed through the node's fault."""
+        if self.on_probation and self.state is Status.READY and sent_at < self._probation_since:
+            return
         self._answers_in_a_row = 0
         self._outcomes.append(False)
         if self.state is not Status.READY:
@@ -82,7 +89,7 @@ class Health:
         if self.on_probation:
             self.state = Status.DEGRADED
             self.failed_probations += 1
-            doubled_s = self._rules.quarantine_s * 2.0 ** (self.failed_probations - 1)
+            doubled_s = self._rules.quarantine_s * 2.0 ** min(self.failed_probations - 1, MAX_DOUBLINGS)
             self.quarantined_until = now + min(doubled_s, self._rules.quarantine_max_s)
         elif self._failing:
             self.state = Status.DEGRADED

@@ -120,6 +120,8 @@ class Attempt(Struct, kw_only=True, eq=False):
     chosen: Chosen
     features: Features = Features.NONE
     """Those of the abilities the job asks for that the node claims."""
+    heard: bool = False
+    """Its text came; the translation comes with the end of the turn."""
     state: AttemptState = AttemptState.DISPATCHED
     end: AttemptEnd | None = None
     ended_at: float | None = None
@@ -205,8 +207,6 @@ class Job(Struct, kw_only=True, eq=False):
     finished_at: float = 0.0
     hedge_at: float | None = None
     """When a second attempt beside the first is due."""
-    heard: bool = False
-    """It is a slice whose text came; the translation comes with the end of its turn."""
     renamed: bool = False
     """A node refused its names once, so it was sent under others (node-protocol 6.6)."""
     excluded_rows: list[int] = field(default_factory=list)
@@ -221,6 +221,11 @@ class Job(Struct, kw_only=True, eq=False):
     def open_attempts(self) -> list[Attempt]:
         """Attempts whose result ends the job in the ordinary way; two at most, if it was hedged."""
         return [attempt for attempt in self.attempts[-2:] if attempt.open]
+
+    @property
+    def heard(self) -> bool:
+        """Whether it is a slice whose text came; the translation comes with the end of its turn."""
+        return any(attempt.heard for attempt in self.open_attempts)
 
     @property
     def deferrable(self) -> bool:

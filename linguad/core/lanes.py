@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from msgspec import Struct, field
+
+if TYPE_CHECKING:
+    from linguad.core.job import Attempt
 
 MAX_NUMBERS = 8
 """Wire sessions of a lane in use at once; more than a job has attempts."""
 
 MAX_RECENT = 8
 """Nodes of a lane that are remembered; more than a selection can exclude."""
+
+MAX_SEEN = MAX_RECENT * MAX_NUMBERS
+"""Wire sessions of these nodes that are remembered."""
 
 KEEPS_BELOW_S = 5.0
 """Audio after a pause that a node may keep back to join it to what follows, when there is less of it."""
@@ -29,6 +37,7 @@ class Lane(Struct):
     """Hash that chooses the preferred pool."""
     row: int = -1
     """Node of the last job."""
+    node_id: str = ""
     turn_id: str = ""
     used_at: float = 0.0
     held_until: float = 0.0
@@ -40,8 +49,8 @@ class Lane(Struct):
     segment: int = 0
     highest: dict[int, int] = field(default_factory=dict)
     """Highest utterance index sent under each attempt number in use, that is in each wire session."""
-    seen: dict[int, int] = field(default_factory=dict)
-    """Highest utterance index that each of the last nodes saw of this segment."""
+    seen: dict[tuple[int, int], int] = field(default_factory=dict)
+    """Highest utterance index that each of the last nodes saw of a wire session: by row and number."""
     served: dict[int, float] = field(default_factory=dict)
     """When each of the last nodes got a job, the latest last."""
 
@@ -62,12 +71,14 @@ class Lane(Struct):
         segment = f"~s{self.segment}" if self.segment else ""
         return f"{self.name}{segment}~r{number}" if number > 1 else self.name + segment
 
-    def would_miss(self, row: int, index: int) -> bool:
+    def would_miss(self, row: int, index: int, number: int) -> bool:
         """Whether the node of a row knows this wire session and has not seen all before this utterance.
 
         A real node may then let the utterance wait for half a minute (node-protocol 0.3).
         """
-        return row != self.row and self.seen.get(row, index) < index - 1
+        if (row, number) == (self.row, self.turn_number):
+            return False
+        return self.seen.get((row, number), index) < index - 1
 
     def begin_segment(self) -> None:
         """Go on under a name that no node knows yet."""
@@ -86,15 +97,18 @@ class Lane(Struct):
         while len(self.highest) > MAX_NUMBERS:
             del self.highest[min(self.highest)]
             self.base = min(self.highest)
-        self.seen[row] = max(self.seen.get(row, -1), index)
+        self.seen[row, number] = max(self.seen.get((row, number), -1), index)
         self.served.pop(row, None)
         self.served[row] = now
         while len(self.served) > MAX_RECENT:
             oldest = next(iter(self.served))
             del self.served[oldest]
-            self.seen.pop(oldest, None)
+            self.seen = {wire: highest for wire, highest in self.seen.items() if wire[0] != oldest}
+        while len(self.seen) > MAX_SEEN:
+            del self.seen[next(iter(self.seen))]
 
-    def follow(self, turn_id: str, number: int, row: int, now: float, *, may_keep: bool) -> None:
-        """What comes next follows this utterance; the node may keep its audio back for it."""
-        self.row, self.turn_id, self.turn_number, self.used_at = row, turn_id, number, now
+    def follow(self, turn_id: str, attempt: Attempt, now: float, *, may_keep: bool) -> None:
+        """What comes next follows this attempt; its node may keep the audio back for it."""
+        self.row, self.node_id = attempt.row, attempt.node_id
+        self.turn_id, self.turn_number, self.used_at = turn_id, attempt.number, now
         self.held_until = now + KEPT_S if may_keep else 0.0

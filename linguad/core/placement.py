@@ -26,6 +26,9 @@ from linguad.pools import MAX_EXCLUDED
 TURN_OVERFLOW_SLOTS = 2
 """Slots above its cap a node may give to slices of a turn it has begun (resolution 26)."""
 
+FEW_KEYS = 64
+"""Up to so many keys that somebody waits for are looked at one by one."""
+
 LAST_CHANCE = 0.5
 """Part of the time until `answer_by` an attempt may take, so that another one is possible (resolution 24)."""
 
@@ -131,17 +134,24 @@ class Placement:
         job.key = self.key_of(job.request)
         self.pend(job, now)
 
-    def wake(self, node_id: str, now: float) -> list[Action]:
-        """A node can do more than before; jobs that waited for it are sent."""
+    def wake(self, node_id: str, now: float, *, known: bool = False) -> list[Action]:
+        """A node can do more than before; jobs that waited for it are sent.
+
+        If what it can do is `known`, it is in all the keys of the index that it fits.
+        """
         actions: list[Action] = []
         row = self._fleet.row_of(node_id)
         if row is not None:
-            self._wake_row(row, now, actions)
+            self._wake_row(row, now, actions, known=known)
         return actions
 
-    def _wake_row(self, row: int, now: float, actions: list[Action]) -> None:
+    def _wake_row(self, row: int, now: float, actions: list[Action], *, known: bool = True) -> None:
         """A node may have room: offer it the queues it serves, in the order of fairness."""
-        for key in self.waiting.keys():  # noqa: SIM118 -- a snapshot, not a dict
+        keys = self.waiting.keys()
+        if known and len(keys) > FEW_KEYS:
+            served = self._fleet.keys_of(row)
+            keys = [key for key in keys if key in served or key.node]
+        for key in keys:
             if not self._fleet.fits(row, key):
                 continue
             for job in self.waiting.offers(key):
@@ -157,7 +167,7 @@ class Placement:
 
     def _send(self, job: Job, now: float, actions: list[Action]) -> bool:
         lane, request = job.lane, job.request
-        if now - lane.used_at > self._rules.lane_idle_s:
+        if now - lane.used_at > self._rules.lane_idle_s or not self._fleet.is_at(lane.row, lane.node_id):
             lane.row = -1
         choice = self._choose(job, lane, now)
         if choice is None:
@@ -165,14 +175,14 @@ class Placement:
         row, chosen = choice
         self.waiting.send(job)
         index, turn_id = request.utterance_index, request.turn_id
-        moves = row != lane.row and self._rules.affinity_of(request.tenant) != "session" and lane.row >= 0
-        if moves or lane.would_miss(row, index):
+        moves = row != lane.row and self._rules.affinity_of(request.tenant) != "session" and lane.used_at > 0
+        if moves or lane.would_miss(row, index, lane.number_for(index, turn_id, job.next_number)):
             lane.begin_segment()
         job.next_number = lane.number_for(index, turn_id, job.next_number)
         job.status = JobStatus.ASSIGNED
         attempt = self._assign(job, row, chosen, now, actions)
         may_keep = request.reason is CutReason.TIMEOUT and job.seconds < KEEPS_BELOW_S
-        lane.follow(turn_id, attempt.number, row, now, may_keep=may_keep)
+        lane.follow(turn_id, attempt, now, may_keep=may_keep)
         return True
 
     def _assign(self, job: Job, row: int, chosen: Chosen, now: float, actions: list[Action]) -> Attempt:

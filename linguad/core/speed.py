@@ -7,8 +7,8 @@ how long a deadline has to be.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
 from statistics import median
 
 from msgspec import Struct, field
@@ -22,6 +22,9 @@ WEIGHT = 0.2
 
 UNKNOWN_SPEED = 1.0
 """Speed of a node nothing is known of, when nothing is known of the others either: as fast as speech."""
+
+SLOWEST, FASTEST = 1e-3, 1e3
+"""Speeds that are believed; what a node says of its times has no bounds of its own."""
 
 REMEMBERED_ANSWERS = 64
 """Response times kept per node and key."""
@@ -58,17 +61,20 @@ class Speeds:
         self._known: dict[Key, dict[str, Experience]] = {}
         self._keys: dict[str, dict[Key, None]] = {}
         self._stages: dict[str, dict[Stage, float]] = {}
+        self._learned: Counter[Key] = Counter()
+        self._medians: dict[Key, tuple[float, int]] = {}
 
     def learn(self, node_id: str, key: Key, audio_s: float, processing_s: float, response_s: float) -> float:
         """A node answered; returns its speed from now on. Times of zero teach nothing about speed."""
         nodes = self._known.setdefault(key, {})
         known = nodes.get(node_id)
-        measured = audio_s / processing_s if processing_s > 0 and audio_s > 0 else None
+        measured = _believed(audio_s / processing_s) if processing_s > 0 and audio_s > 0 else None
         if known is None:
             known = nodes[node_id] = Experience(self.of(node_id, key) if measured is None else measured)
         elif measured is not None:
             known.speed += WEIGHT * (measured - known.speed)
         known.answers.append(response_s)
+        self._learned[key] += 1
         self._used(node_id, key)
         return known.speed
 
@@ -78,7 +84,7 @@ class Speeds:
         took = timings.asr_ms, timings.nmt_ms, timings.tts_ms
         for stage, took_ms in zip(_stages(key), took, strict=True):
             if took_ms and audio_s > 0 and (stage in stages or len(stages) < MAX_STAGES):
-                measured = audio_s * 1000 / took_ms
+                measured = _believed(audio_s * 1000 / took_ms)
                 before = stages.get(stage, measured)
                 stages[stage] = before + WEIGHT * (measured - before)
 
@@ -90,7 +96,7 @@ class Speeds:
             return known.speed
         if node_id in self._stages and (composed := self._composed(node_id, key)) is not None:
             return composed
-        return median(one.speed for one in nodes.values()) if nodes else UNKNOWN_SPEED
+        return self._median(key, nodes) if nodes else UNKNOWN_SPEED
 
     def deadline_s(self, node_id: str, key: Key) -> float | None:
         """How long a job may run on this node going by its past answers; None while too little is known."""
@@ -108,7 +114,8 @@ class Speeds:
             nodes = self._known[key]
             del nodes[node_id]
             if not nodes:
-                del self._known[key]
+                del self._known[key], self._learned[key]
+                self._medians.pop(key, None)
 
     def table(self, node_id: str) -> dict[Key, float]:
         """Learned speeds of a node, the key it answered last at the end."""
@@ -117,7 +124,8 @@ class Speeds:
     def recall(self, node_id: str, speeds: Iterable[tuple[Key, float]]) -> None:
         """Speeds of a node of which nothing is known, as an earlier `table` had them."""
         for key, speed in speeds:
-            self._known.setdefault(key, {})[node_id] = Experience(speed)
+            self._known.setdefault(key, {})[node_id] = Experience(_believed(speed))
+            self._learned[key] += 1
             self._used(node_id, key)
 
     def stages(self, node_id: str) -> dict[Stage, float]:
@@ -128,6 +136,14 @@ class Speeds:
         keys = self._keys.setdefault(node_id, {})
         keys.pop(key, None)
         keys[key] = None
+
+    def _median(self, key: Key, nodes: Mapping[str, Experience]) -> float:
+        """The median of a key, worked out anew once an eighth of its nodes may have changed it."""
+        learned = self._learned[key]
+        known = self._medians.get(key)
+        if known is None or learned - known[1] > len(nodes) // 8:
+            known = self._medians[key] = median(one.speed for one in nodes.values()), learned
+        return known[0]
 
     def _composed(self, node_id: str, key: Key) -> float | None:
         """The speed of all stages of a key one after another; None if one of them is not known."""
@@ -141,6 +157,10 @@ class Speeds:
             return None
         known = [speed for speed in speeds if speed is not None]
         return 1 / sum(1 / speed for speed in known) if len(known) == len(speeds) else None
+
+
+def _believed(speed: float) -> float:
+    return min(max(speed, SLOWEST), FASTEST)
 
 
 def _stages(key: Key) -> tuple[Stage, Stage, Stage]:

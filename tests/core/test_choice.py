@@ -201,6 +201,30 @@ class TestSegments:
         back = desk.submit(3).attempts[0]
         assert (back.node_id, back.wire_session_id, back.wire_job_id) == ("a", "s-1~s1", "job-4")
 
+    def test_a_second_try_elsewhere_leaves_no_gap_either(self) -> None:
+        """Each wire session of a node has its indexes in a row, whatever failed in between."""
+        desk = fleet_of("ab")
+        seen: dict[tuple[str, str], list[int]] = {}
+        for index in range(40):
+            job = desk.submit(index)
+            while not job.status.final:
+                attempt = job.attempts[-1]
+                seen.setdefault((attempt.node_id, attempt.wire_session_id), []).append(index)
+                desk.answer(attempt, "failed" if (index * 7 + attempt.number) % 5 == 0 else "complete")
+        for indexes in seen.values():
+            assert indexes == list(range(indexes[0], indexes[0] + len(indexes)))
+
+    def test_a_row_that_another_node_got_is_not_the_sessions(self) -> None:
+        desk = fleet_of("a", affinity="turn")
+        desk.answer(desk.submit(0).attempts[0])
+        desk.lose("a")
+        desk.fleet.scan(desk.now)
+        desk.now += 400.0
+        desk.fleet.scan(desk.now)
+        desk.node("z")
+        attempt = desk.submit(1).attempts[0]
+        assert (attempt.chosen, attempt.wire_session_id) == (Chosen.BEST, "s-1~s1")
+
 
 class TestOverride:
     def test_a_drained_node_finishes_and_gets_nothing_new(self) -> None:
@@ -227,6 +251,12 @@ class TestOverride:
         closing = desk.submit(2, turn_id="t")
         assert {job.attempts[-1].node_id for job in (*slices, closing)} == {"b"}
         assert whole.attempts[-1].node_id == "a"
+
+    def test_an_unfinished_turn_stays_where_it_is_if_nobody_else_could_do_it(self) -> None:
+        desk = fleet_of("a")
+        job = desk.submit(turn_id="t", reason=CutReason.MAX_DURATION)
+        assert desk.dispatch.override("a", Override(drain=True), desk.now) == []
+        assert job.attempts[0].open
 
     def test_draining_outlives_a_reconnect(self) -> None:
         desk = fleet_of("a")
@@ -302,6 +332,23 @@ def test_nobody_waits_longer_than_the_caller() -> None:
     desk = Desk()
     desk.submit(answer_by=desk.now + 3.0)
     assert told(desk.wait(3.0)) == ["0:no_available_node"]
+
+
+def test_a_node_finds_who_waits_for_it_among_many_others() -> None:
+    desk = Desk(max_waiting_per_tenant=10_000)
+    for number in range(200):
+        desk.submit(0, f"w{number}", src=f"x{number}")
+    waiting = desk.submit(0, "s-1")
+    paired = desk.submit(0, "s-2", node_id="a")
+    desk.node("b", "de", "fr")
+    assert not waiting.attempts
+    desk.node("a", cap=1)
+    assert waiting.attempts
+    assert sent(desk.answer(waiting.attempts[0]))
+    assert paired.attempts
+    late = desk.submit(1, "s-2", node_id="a")
+    desk.answer(paired.attempts[0])
+    assert late.attempts
 
 
 def test_the_number_of_keys_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -827,6 +827,13 @@ class TestResults:
         closing = desk.submit(1, turn_id="turn")
         assert told(desk.answer(closing.attempts[0])) == ["0:merged", "1:hola"]
 
+    def test_partial_turn_is_shown_once(self) -> None:
+        desk = Desk()
+        desk.node("a")
+        job = desk.submit(reason=SLICE, turn_id="turn")
+        desk.answer(job.attempts[0], "heard")
+        assert kinds(desk.answer(job.attempts[0], "heard")) == ["dropped duplicate"]
+
     def test_partial_turn_without_an_end_is_merged_when_the_next_turn_begins(self) -> None:
         desk = Desk()
         desk.node("a")

@@ -209,7 +209,7 @@ class TestSelection:
         made = fleet()
         row = ready(made, "a")
         for _ in range(3):
-            made.job_ended(row, 0.0, usable=False, blame=True)
+            made.job_ended(row, 0.0, usable=False, blame=True, sent_at=0.0)
         assert made.select(EN_ES, 0, 1.0) is None
         made.heartbeat(heartbeat("a"), 1.0)
         assert made.select(EN_ES, 0, 1.0) == row
@@ -218,7 +218,7 @@ class TestSelection:
         made = fleet()
         row = ready(made, "a")
         for _ in range(9):
-            made.job_ended(row, 0.0, usable=False, blame=False)
+            made.job_ended(row, 0.0, usable=False, blame=False, sent_at=0.0)
         assert made.select(EN_ES, 0, 1.0) == row
 
     def test_up_to_the_cap(self) -> None:
@@ -345,7 +345,7 @@ def test_the_table_is_in_step_after_any_history(history: list[tuple[Any, ...]]) 
             case ("lost", node_id) if node_id in connections:
                 assert made.lost(node_id, connections.pop(node_id))
             case ("blame", node_id) if made.row_of(node_id) is not None:
-                made.job_ended(made.row_of(node_id), now, usable=False, blame=True)
+                made.job_ended(made.row_of(node_id), now, usable=False, blame=True, sent_at=0.0)
             case ("ask", key):
                 asked.add(key)
                 made.handle(key)

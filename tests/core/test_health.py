@@ -17,7 +17,7 @@ def degraded(rules: NodeRules | None = None) -> Health:
     health = Health(rules or NodeRules())
     health.heartbeat(True, 0.0)
     for _ in range(3):
-        health.job_failed(10.0)
+        health.job_failed(10.0, 10.0)
     return health
 
 
@@ -45,7 +45,7 @@ class TestProbation:
         for _ in range(7):
             health.heartbeat(True, now)
             assert health.state is Status.READY
-            health.job_failed(now)
+            health.job_failed(now, now)
             assert health.state is Status.DEGRADED
             waits.append(health.quarantined_until - now)
             health.heartbeat(True, health.quarantined_until - 0.1)
@@ -53,10 +53,23 @@ class TestProbation:
             now = health.quarantined_until
         assert waits == [30.0, 60.0, 120.0, 240.0, 480.0, 600.0, 600.0]
 
+    def test_quarantine_has_an_end_however_often_it_came(self) -> None:
+        health = degraded()
+        health.heartbeat(True, 11.0)
+        health.failed_probations = 1_000_000
+        health.job_failed(11.0, 11.0)
+        assert health.quarantined_until == 611.0
+
+    def test_a_failure_of_a_job_from_before_does_not_count(self) -> None:
+        health = degraded()
+        health.heartbeat(True, 11.0)
+        health.job_failed(12.0, 9.0)
+        assert (health.state, health.failed_probations) == (Status.READY, 0)
+
     def test_a_new_registration_does_not_end_it(self) -> None:
         health = degraded()
         health.heartbeat(True, 11.0)
-        health.job_failed(11.0)
+        health.job_failed(11.0, 11.0)
         health.registered()
         health.heartbeat(True, 12.0)
         assert health.state is Status.DEGRADED
@@ -66,7 +79,7 @@ class TestProbation:
     def test_some_answers_in_a_row_clear_the_record(self) -> None:
         health = degraded()
         health.heartbeat(True, 11.0)
-        health.job_failed(11.0)
+        health.job_failed(11.0, 11.0)
         health.heartbeat(True, 50.0)
         for _ in range(5):
             assert health.failed_probations == 1

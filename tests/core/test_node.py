@@ -423,28 +423,28 @@ class TestStatus:
     def test_ready_to_degraded_by_three_of_the_last_five(self) -> None:
         node = self.node(beats=1)
         for bad in (True, False, True, False):
-            node.health.job_failed(2.0) if bad else node.health.job_answered()
+            node.health.job_failed(2.0, 2.0) if bad else node.health.job_answered()
         assert node.status is Status.READY
-        node.health.job_failed(2.0)
+        node.health.job_failed(2.0, 2.0)
         assert node.status is Status.DEGRADED
 
     def test_old_failures_are_forgotten(self) -> None:
         node = self.node(beats=1)
         for bad in (True, True, False, False, False, True, True):
-            node.health.job_failed(2.0) if bad else node.health.job_answered()
+            node.health.job_failed(2.0, 2.0) if bad else node.health.job_answered()
         assert node.status is Status.READY
 
     def test_degraded_to_ready_by_the_first_healthy_heartbeat(self) -> None:
         node = self.node(beats=1)
         for _ in range(3):
-            node.health.job_failed(2.0)
+            node.health.job_failed(2.0, 2.0)
         node.health.job_answered()
         assert node.status is Status.DEGRADED
         node.heartbeat(heartbeat("a"), 2.0)
         assert node.status is Status.READY
         node.health.job_answered()
-        node.health.job_failed(2.0)
-        node.health.job_failed(2.0)
+        node.health.job_failed(2.0, 2.0)
+        node.health.job_failed(2.0, 2.0)
         assert node.status is Status.READY, "the window was cleared"
 
     def test_registering_to_degraded_when_it_takes_too_long(self) -> None:
@@ -470,7 +470,7 @@ class TestStatus:
     def test_offline_to_registering_by_a_new_registration(self) -> None:
         node = self.node(beats=1)
         node.lost()
-        node.health.job_failed(2.0)
+        node.health.job_failed(2.0, 2.0)
         assert node.status is Status.OFFLINE
         node.registered(register("a"), 2, 10.0)
         assert node.status is Status.REGISTERING
@@ -486,5 +486,5 @@ class TestStatus:
         node.override = Override(drain=True)
         node.heartbeat(heartbeat("a"), 2.0)
         for _ in range(5):
-            node.health.job_failed(2.0)
+            node.health.job_failed(2.0, 2.0)
         assert node.status is Status.DRAINING

@@ -38,6 +38,24 @@ class TestSpeeds:
         speeds = Speeds()
         assert speeds.learn("a", KEY, audio_s=4.0, processing_s=0.0, response_s=1.0) == 1.0
 
+    @pytest.mark.parametrize(("processing_s", "speed"), [(1e-320, 1e3), (1e-9, 1e3), (1e9, 1e-3)])
+    def test_absurd_times_are_believed_within_bounds(self, processing_s: float, speed: float) -> None:
+        speeds = Speeds()
+        assert speeds.learn("a", KEY, audio_s=1.0, processing_s=processing_s, response_s=1.0) == speed
+        assert speeds.of("new", KEY) == speed
+        speeds.learn_stages("a", KEY, 1.0, ServiceTimings(asr_ms=1e-320))
+        assert speeds.stages("a")["asr", "en"] == 1e3
+
+    def test_the_median_follows_what_is_learned(self) -> None:
+        speeds = Speeds()
+        for number in range(100):
+            speeds.learn(f"n{number}", KEY, audio_s=2.0, processing_s=1.0, response_s=1.0)
+        assert speeds.of("new", KEY) == 2.0
+        for number in range(100):
+            for _ in range(20):
+                speeds.learn(f"n{number}", KEY, audio_s=8.0, processing_s=1.0, response_s=1.0)
+        assert speeds.of("new", KEY) == pytest.approx(8.0, rel=0.1)
+
     def test_a_deadline_needs_enough_answers(self) -> None:
         speeds = Speeds()
         for _ in range(ENOUGH_ANSWERS - 1):

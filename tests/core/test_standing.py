@@ -76,10 +76,10 @@ def test_failed_jobs_are_told_with_the_time_that_is_left() -> None:
     made = node(rules)
     beaten(made)
     for _ in range(rules.failure_count):
-        made.health.job_failed(1.0)
+        made.health.job_failed(1.0, 1.0)
     assert made.status is Status.DEGRADED
     assert beaten(made, 2.0) is None, "on probation"
-    made.health.job_failed(2.0)
+    made.health.job_failed(2.0, 2.0)
     why = beaten(made, 3.0)
     assert why is not None
     assert why.reason is Reason.DEGRADED
