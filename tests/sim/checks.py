@@ -100,7 +100,8 @@ class Inspector:
             late_s = now - max(until, account.since)
             assert late_s <= ROUNDING_S, f"{job.id} waits for a node for {late_s:.3f} s too long"
         for attempt in job.open_attempts:
-            late_s = now - attempt.deadline
+            until = attempt.sent_at + rules.running_timeout_s(job.seconds)
+            late_s = now - min(attempt.deadline, max(until, process.caught_up_at + GRACE_S))
             assert late_s <= ROUNDING_S, f"{attempt.wire_job_id} runs for {late_s:.3f} s too long"
         oldest_s = rules.max_age_s + rules.timeout_max_s + process.lost_s
         assert now - job.created_at <= oldest_s, f"{job.id} is open for ever"
@@ -113,7 +114,9 @@ class Inspector:
         assert told == expected, f"{job.id} is {job.status.value}, its session was told {told} times"
 
 
-def all_answered(server: Server, nodes: list[SimNode], clients: list[Client], *, calm: bool) -> Iterator[str]:
+def all_answered(
+    server: Server, nodes: list[SimNode], clients: list[Client], *, honest: bool
+) -> Iterator[str]:
     """What is wrong when all was said and there was time enough to answer."""
     for node in nodes:
         if count := node.complaints["untranslated"]:
@@ -127,7 +130,7 @@ def all_answered(server: Server, nodes: list[SimNode], clients: list[Client], *,
     for client in clients:
         for session_id, heard in client.heard.items():
             whole = client.connected and client.spec.ending == "stays" and session_id == client.session_id
-            for problem in _session(server, session_id, client, heard, whole=whole, calm=calm):
+            for problem in _session(server, session_id, client, heard, whole=whole, honest=honest):
                 yield f"{session_id}: {problem}"
 
 
@@ -153,7 +156,7 @@ def _leaks(server: Server) -> Iterator[str]:
 
 
 def _session(
-    server: Server, session_id: str, client: Client, heard: Heard, *, whole: bool, calm: bool
+    server: Server, session_id: str, client: Client, heard: Heard, *, whole: bool, honest: bool
 ) -> Iterator[str]:
     accounts = server.accounts.of(session_id)
     yield from _cuts(accounts, heard, whole=whole)
@@ -163,7 +166,7 @@ def _session(
         yield f"indexes that never were: {sorted(left - expected)}"
     if whole and left != expected:
         yield f"indexes that never left: {sorted(expected - left)}"
-    if whole and calm:
+    if whole and honest:
         yield from _silently_lost(accounts, heard)
 
 
@@ -182,9 +185,12 @@ def _cuts(accounts: list[Account], heard: Heard, *, whole: bool) -> Iterator[str
 
 
 def _silently_lost(accounts: list[Account], heard: Heard) -> Iterator[str]:
-    """Speech that came back neither as text nor as an error."""
+    """Speech that came back neither as text nor as an error; slices go by what came of their turn."""
+    failed_turns = {account.job.request.turn_id for account in accounts if account.index in heard.failed}
     for account in accounts:
+        if account.job.request.turn_id in failed_turns:
+            continue
         spoken = {number for number in speech.numbers(account.packets) if not heard.spoken[number]}
-        if account.index not in heard.failed and spoken - heard.read:
+        if lost := spoken - heard.read:
             came_to = heard.on_time.get(account.index) or "delivered"
-            yield f"utterance {account.index} ({came_to}) lacks {len(spoken - heard.read)} of its packets"
+            yield f"utterance {account.index} ({came_to}) lacks {len(lost)} of its packets"

@@ -52,7 +52,7 @@ def _patience() -> Iterator[None]:
 
 def _play(world: World) -> list[str]:
     story = Teller(world.random).story()
-    world.say("story", f"{'calm' if story.calm else story.mishaps} {story.settings}")
+    world.say("story", f"{story.kind} {story.mishaps} {story.settings}")
     server = Server(world, story.settings)
     server.process.inspect(Inspector(server).look)
     nodes: list[SimNode] = []
@@ -68,7 +68,7 @@ def _play(world: World) -> list[str]:
     for one in (*nodes, *clients):
         one.faulty = False
     world.run(AFTERMATH_S)
-    problems = list(all_answered(server, nodes, clients, calm=story.calm))
+    problems = list(all_answered(server, nodes, clients, honest=story.honest))
     for client in clients:
         client.leave()
     for node in nodes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from random import Random
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from linguad.core.rules import Affinity, JobRules
 
@@ -19,9 +19,13 @@ TALK_S = 60.0
 """How long clients talk."""
 
 PAIRS = (("en", "es"), ("zh", "en"), ("es", "zh"))
+GENERATIONS = ("090d", "baaf", "head", "head")
 FEATURES = ("emotion_detection", "speech_rate_control")
 
 AFFINITIES: tuple[Affinity, ...] = ("session", "session", "turn", "spread")
+
+Kind = Literal["calm", "frail", "rough"]
+"""No faults; nodes whose connections and processes die, but do their work; everything that can happen."""
 
 T = TypeVar("T")
 
@@ -42,13 +46,18 @@ class Mishaps:
 
 @dataclass(frozen=True)
 class Story:
-    """The cast of a run; a calm one has no faults, so nothing that was said may be lost."""
+    """The cast of a run."""
 
-    calm: bool
+    kind: Kind
     nodes: tuple[NodeSpec, ...]
     clients: tuple[ClientSpec, ...]
     settings: Settings = field(default_factory=Settings)
     mishaps: Mishaps = Mishaps()
+
+    @property
+    def honest(self) -> bool:
+        """Whether all that was said must come back, as a text or an error: its nodes drop no answers."""
+        return self.kind != "rough"
 
 
 class Teller:
@@ -59,34 +68,49 @@ class Teller:
 
     def story(self) -> Story:
         """The story of a seed."""
-        calm = self._random.random() < 0.25
+        kinds: tuple[Kind, ...] = ("calm", "frail", "rough")
+        [kind] = self._random.choices(kinds, (20, 20, 60))
+        rough = kind == "rough"
+        make_node = {"calm": self._calm_node, "frail": self._frail_node, "rough": self._rough_node}[kind]
         return Story(
-            calm,
-            tuple(self._node(number, calm) for number in range(self._random.randint(1, 7))),
-            tuple(self._client(calm) for _ in range(self._random.randint(1, 5))),
-            self._calm_settings() if calm else self._settings(),
-            Mishaps() if calm else self._mishaps(),
+            kind,
+            tuple(make_node(f"n{number}") for number in range(self._random.randint(1, 7))),
+            tuple(self._client(kind) for _ in range(self._random.randint(1, 5))),
+            self._settings() if rough else self._plain_settings(),
+            self._mishaps() if rough else Mishaps(),
         )
 
     def _maybe(self, value: T, otherwise: T, chance: float = 0.3) -> T:
         return value if self._random.random() < chance else otherwise
 
-    def _node(self, number: int, calm: bool) -> NodeSpec:
-        random, name = self._random, f"n{number}"
-        generation = random.choice(["090d", "baaf", "head", "head"])
-        talks = random.random() < 0.2
-        if calm:
-            cap, speed = random.randint(4, 8), random.uniform(0.05, 0.3)
-            return NodeSpec(name, ("en", "es", "zh"), generation, cap, speed, talks=talks)
+    def _calm_node(self, name: str) -> NodeSpec:
+        random = self._random
+        return NodeSpec(
+            name,
+            codes=("en", "es", "zh"),
+            generation=random.choice(GENERATIONS),
+            cap=random.randint(4, 8),
+            speed=random.uniform(0.05, 0.3),
+            talks=random.random() < 0.2,
+        )
+
+    def _frail_node(self, name: str) -> NodeSpec:
+        faults = NodeFaults(
+            dies_every_s=self._maybe(15.0, 0.0, 0.7), restarts_every_s=self._maybe(30.0, 0.0, 0.5)
+        )
+        return replace(self._calm_node(name), faults=faults)
+
+    def _rough_node(self, name: str) -> NodeSpec:
+        random = self._random
         faults, job_faults = self._faults()
         return NodeSpec(
             name,
             codes=random.choice([("en", "es", "zh"), ("en", "es"), ("zh", "en", "es"), ("es", "zh")]),
-            generation=generation,
+            generation=random.choice(GENERATIONS),
             cap=random.randint(1, 4),
             speed=random.choice([0.1, 0.3, 0.9, 2.0]),
             lag_s=self._maybe(3.0, LAG_S, 0.1),
-            talks=talks,
+            talks=random.random() < 0.2,
             features=self._maybe(FEATURES, ()),
             faults=faults,
             job_faults=job_faults,
@@ -115,7 +139,7 @@ class Teller:
             foreign=self._maybe(0.2, 0.0),
         )
 
-    def _client(self, calm: bool) -> ClientSpec:
+    def _client(self, kind: Kind) -> ClientSpec:
         random = self._random
         src, tgt = random.choice(PAIRS)
         two_way = random.random() < 0.3
@@ -127,10 +151,10 @@ class Teller:
             two_way=two_way,
             second_tgt="" if two_way else self._maybe(other, "", 0.15),
             talks_s=random.uniform(10.0, TALK_S),
-            longest_s=random.choice([3.0, 12.0, 25.0]) if calm else random.choice([3.0, 12.0, 40.0]),
+            longest_s=random.choice([3.0, 12.0, 25.0 if kind == "calm" else 40.0]),
             ending=random.choice(["stays", "stays", "stays", "closes", "drops"]),
         )
-        if calm:
+        if kind != "rough":
             return spec
         return replace(
             spec,
@@ -142,7 +166,7 @@ class Teller:
             garbles=self._maybe(0.1, 0.0, 0.1),
         )
 
-    def _calm_settings(self) -> Settings:
+    def _plain_settings(self) -> Settings:
         return Settings(jobs=JobRules(affinity=self._random.choice(AFFINITIES)))
 
     def _settings(self) -> Settings:
