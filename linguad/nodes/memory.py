@@ -22,6 +22,7 @@ from linguad.core.fleet import Fleet
 from linguad.core.key import Key
 from linguad.core.memory import MAX_REMEMBERED, NOTHING, Remembered
 from linguad.core.services import Services
+from linguad.core.speed import FASTEST, SLOWEST
 from linguad.wire.override import Override
 
 SAVE_SECONDS = 30.0
@@ -33,9 +34,6 @@ GATHER_SECONDS = 0.2
 NODES_AT_ONCE = 50
 """Nodes looked at before others get their turn."""
 
-MAX_SPEED = 1e9
-"""Fastest that is believed and written, audio seconds per second; infinity is no JSON."""
-
 logger = log.get(__name__)
 
 
@@ -46,7 +44,7 @@ class KeptSpeed(Struct, frozen=True, array_like=True, forbid_unknown_fields=True
     tgt: str
     services: Annotated[int, Meta(ge=0, lt=2 ** len(Services))]
     two_way: bool
-    speed: Annotated[float, Meta(gt=0, le=MAX_SPEED)]
+    speed: Annotated[float, Meta(ge=SLOWEST, le=FASTEST)]
 
 
 class KeptNode(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -138,7 +136,6 @@ class NodeMemory:
             speeds=tuple(
                 KeptSpeed(key.src, key.tgt, int(key.needs), key.two_way, speed)
                 for key, speed in remembered.speeds
-                if 0 < speed <= MAX_SPEED
             ),
         )
 
