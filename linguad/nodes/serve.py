@@ -299,6 +299,7 @@ class Nodes:
         )
 
     def lost(self, connection: Connection) -> None:
+        """The socket is gone; the record stays if a newer connection has it."""
         node = connection.node
         if node is None:
             return

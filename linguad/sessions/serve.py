@@ -123,7 +123,6 @@ class Sessions:
         self._alarm = Alarm(self.due, self.tick)
         metrics.SESSIONS.labels("attached").set_function(lambda: self._attached)
         metrics.SESSIONS.labels("detached").set_function(lambda: len(self._sessions) - self._attached)
-
         metrics.ROOMS.labels("rooms").set_function(lambda: len(self.rooms))
         metrics.ROOMS.labels("members").set_function(lambda: self.rooms.members)
 
