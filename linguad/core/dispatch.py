@@ -131,7 +131,8 @@ class Dispatch:
         actions: list[Action] = []
         if node.status is not Status.READY:
             self._move_unfinished_turns(node, now, actions)
-        self._placement.reconsider()
+        if not known:
+            self._placement.reconsider()
         actions += self._placement.wake(node.id, now, known=known)
         return self._placement.settle(now, actions)
 

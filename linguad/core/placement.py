@@ -147,10 +147,10 @@ class Placement:
 
     def _wake_row(self, row: int, now: float, actions: list[Action], *, known: bool = True) -> None:
         """A node may have room: offer it the queues it serves, in the order of fairness."""
-        keys = self.waiting.keys()
-        if known and len(keys) > FEW_KEYS:
-            served = self._fleet.keys_of(row)
-            keys = [key for key in keys if key in served or key.node]
+        if known and self.waiting.key_count > FEW_KEYS:
+            keys = self.waiting.keys_among(self._fleet.keys_of(row), self._fleet.node_at(row).id)
+        else:
+            keys = self.waiting.keys()
         for key in keys:
             if not self._fleet.fits(row, key):
                 continue

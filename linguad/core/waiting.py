@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Set
 
 from msgspec import Struct, field
 
@@ -26,6 +26,7 @@ class WaitingRoom:
 
     def __init__(self) -> None:
         self._queues: dict[Key, _Queue] = {}
+        self._paired: dict[str, dict[Key, None]] = {}
         self._lanes: dict[str, list[Job]] = {}
         self._tenants: Counter[str] = Counter()
 
@@ -45,6 +46,8 @@ class WaitingRoom:
         queue = self._queues.get(job.key)
         if queue is None:
             queue = self._queues[job.key] = _Queue()
+            if job.key.node:
+                self._paired.setdefault(job.key.node, {})[job.key] = None
         queue.add(job)
         insort(self._lanes.setdefault(job.request.lane, []), job, key=_utterance_index)
         self._tenants[job.request.tenant] += 1
@@ -73,6 +76,17 @@ class WaitingRoom:
         """Keys somebody waits for."""
         return list(self._queues)
 
+    @property
+    def key_count(self) -> int:
+        """How many keys somebody waits for."""
+        return len(self._queues)
+
+    def keys_among(self, served: Set[Key], node_id: str) -> list[Key]:
+        """Those of some keys that somebody waits for, and those that only this node may serve."""
+        # sorted, because the order of a set is another one in each process
+        found = sorted(key for key in served if key in self._queues)
+        return found + list(self._paired.get(node_id, ()))
+
     def jobs(self, key: Key) -> list[Job]:
         """All jobs of a key."""
         queue = self._queues.get(key)
@@ -92,6 +106,12 @@ class WaitingRoom:
             if job in self:
                 passed.add(job.id)
 
+    def _no_longer_paired(self, key: Key) -> None:
+        keys = self._paired[key.node]
+        del keys[key]
+        if not keys:
+            del self._paired[key.node]
+
     def _may_go(self, job: Job) -> bool:
         return self.head(job.request.lane) is job
 
@@ -100,6 +120,8 @@ class WaitingRoom:
         queue.remove(job, cost_s)
         if not queue:
             del self._queues[job.key]
+            if job.key.node:
+                self._no_longer_paired(job.key)
         lane = self._lanes[job.request.lane]
         lane.remove(job)
         if not lane:
