@@ -22,6 +22,18 @@ from linguad.wire.common import (
 )
 
 
+class Resume(Wire, frozen=True):
+    """Our addition, in `session_init`: the client wants to go on after a lost connection.
+
+    Empty, it only asks for a session that can be resumed. With the id and the `resume_token` of such a
+    session it asks for the rest of that one; `delivery` is the number of the last result it has.
+    """
+
+    session_id: Short | None = None
+    resume_token: Short | None = None
+    delivery: Count = 0
+
+
 class SessionInit(Wire, frozen=True, tag="session_init"):
     """First message of a client (session-protocol 2.2.1).
 
@@ -45,6 +57,9 @@ class SessionInit(Wire, frozen=True, tag="session_init"):
     trace_id: Short | None = None
     locale: Short | None = None
     """Our addition: language of the hints, `en` or `zh`."""
+    resume: Resume | None = None
+    use_binary_frame: bool | None = None
+    """Our addition: the client can send its audio in binary frames (session-protocol 1.7.3)."""
 
 
 class AudioChunk(Wire, frozen=True, tag="audio_chunk"):
@@ -110,6 +125,33 @@ class TtsPlayEnded(Wire, frozen=True, tag="tts_play_ended"):
     trace_id: Short
     group_id: Short
     ts_end_ms: Int
+
+
+class SessionUpdate(Wire, frozen=True, tag="session_update"):
+    """Our addition: other languages from the next utterance on; what is left out stays as it was.
+
+    What is being spoken keeps the languages it began with. `tgt_lang` and `src_lang` without `lang_a` and
+    `lang_b` end two-way mode.
+    """
+
+    session_id: Short
+    src_lang: Short | None = None
+    tgt_lang: Short | None = None
+    dialect: Short | None = None
+    features: FeatureFlags | None = None
+    mode: Short | None = None
+    lang_a: Short | None = None
+    lang_b: Short | None = None
+    auto_langs: Annotated[list[Short], FEW] | None = None
+    preferred_lang: Short | None = None
+    """What it wants to hear in its room."""
+
+
+class ResultAck(Wire, frozen=True, tag="result_ack"):
+    """Our addition: the client has all results up to this `delivery`; they need not be kept for it."""
+
+    session_id: Short
+    delivery: Count
 
 
 class RoomCreate(Wire, frozen=True, tag="room_create"):
@@ -193,6 +235,8 @@ ClientMessage = (
     | SessionClose
     | TtsStarted
     | TtsPlayEnded
+    | SessionUpdate
+    | ResultAck
     | RoomCreate
     | RoomJoin
     | RoomLeave
@@ -211,6 +255,11 @@ class SessionInitAck(Wire, frozen=True, tag="session_init_ack"):
 
     `assigned_node_id` is the node of its pairing code; if the code cannot be used it is left out, and an
     `error` INVALID_PAIRING_CODE follows.
+
+    The rest is ours, for clients that sent `resume`. With `recovered` true the session goes on: the results
+    after the client's `delivery` follow, and it sends its audio after `audio_seq` again. With false it is a
+    new one, and what had no result is lost; if the old one is remembered, `delivery` and
+    `last_utterance_index` say how far that came.
     """
 
     session_id: Short
@@ -223,6 +272,16 @@ class SessionInitAck(Wire, frozen=True, tag="session_init_ack"):
     negotiated_sample_rate: Int
     negotiated_channel_count: Int
     assigned_node_id: Short | None = None
+    resume_token: Short | None = None
+    """Secret with which this session can be resumed."""
+    resume_within_ms: Int | None = None
+    """How long it is kept without a connection."""
+    recovered: bool | None = None
+    """Whether the session that was named goes on; left out if none was."""
+    delivery: Int | None = None
+    audio_seq: Int | None = None
+    """The last `seq` that came; left out if none did."""
+    last_utterance_index: Int | None = None
 
 
 class NetworkTimings(Wire, frozen=True):
@@ -276,6 +335,10 @@ class TranslationResult(Wire, frozen=True, tag="translation_result"):
     processing_time_ms: Int | None = None
     late: bool = False
     """Our addition: the index had been reported missing before."""
+    utterance_trace_id: Short | None = None
+    """Our addition: names this utterance in logs, `explain` and traces (W3C trace id)."""
+    delivery: Int | None = None
+    """Our addition, for resume: number of this result among all that the session was sent, from 1."""
 
 
 class AsrPartial(Wire, frozen=True, tag="asr_partial"):
@@ -319,6 +382,8 @@ class MissingResult(Wire, frozen=True, tag="missing_result"):
     reason: Short
     created_at_ms: Int
     trace_id: Short | None = None
+    delivery: Int | None = None
+    """As in `translation_result`."""
 
 
 class UiEvent(Wire, frozen=True, tag="ui_event"):
@@ -385,6 +450,36 @@ class Backpressure(Wire, frozen=True, tag="backpressure"):
     message: str | None = None
 
 
+class SessionUpdateAck(Wire, frozen=True, tag="session_update_ack"):
+    """Our addition: the languages that hold now, or after what is being spoken if `after_running`."""
+
+    session_id: Short
+    src_lang: Short
+    tgt_lang: Short
+    after_running: bool
+    lang_a: Short | None = None
+    lang_b: Short | None = None
+
+
+class AudioAck(Wire, frozen=True, tag="audio_ack"):
+    """Our addition, for resume: audio up to this `seq` has its results and will never be asked for again.
+
+    `audio_ms` is how much audio of the session that is.
+    """
+
+    session_id: Short
+    seq: Int
+    audio_ms: Int
+
+
+class GoAway(Wire, frozen=True, tag="go_away"):
+    """Our addition, for resume: the connection will be closed in so long; connect again and resume."""
+
+    session_id: Short
+    time_left_ms: Int
+    message: str
+
+
 class LanguageDetected(Wire, frozen=True, tag="language_detected"):
     """Which language was heard, for mobile clients."""
 
@@ -407,6 +502,9 @@ ServerMessage = (
     | RoomError
     | RoomExpired
     | Backpressure
+    | SessionUpdateAck
+    | AudioAck
+    | GoAway
     | LanguageDetected
     | WebrtcOffer
     | WebrtcAnswer
