@@ -25,7 +25,7 @@ from wsproto.utilities import LocalProtocolError
 from linguad import log
 from linguad.errors import CloseReason, LinguadError
 from linguad.metrics import LINK_CLOSES, LINKS_OPEN, OUTBOX_DROPPED
-from linguad.net.outbox import Budget, Data, Outbox, OutboxStatistics
+from linguad.net.outbox import Budget, Data, Later, Outbox, OutboxStatistics
 from linguad.net.peer import Peer
 from linguad.net.stream import TimedStream
 from linguad.net.supervise import guarded
@@ -55,6 +55,8 @@ class LinkSettings:
     outbox_bytes: int = 32 * 1024 * 1024
     handshake_seconds: float = 10.0
     write_seconds: float = 10.0
+    later_seconds: float = 3.0
+    """How long a message may still be in the making when its turn has come; then its fallback goes."""
     ping_seconds: float = 20.0
     idle_seconds: float = 60.0
     close_seconds: float = 5.0
@@ -145,10 +147,11 @@ class Link:
         except ConnectionClosed:
             raise StopAsyncIteration from None
 
-    def send(self, data: Data, optional: bool = False) -> bool:
+    def send(self, data: Data | Later, optional: bool = False) -> bool:
         """Queue a message: str goes as text, bytes as binary frame; False if it will not be sent.
 
         Optional messages are dropped for a slow peer; one with too much of the rest is closed, QUEUE_FULL.
+        What is sent after a message that is still being made waits for it, but not for ever.
         """
         if self.closing is not None or self._handled:
             return False
@@ -242,6 +245,8 @@ class Link:
         while True:
             data = self._outbox.take()
             if data is not None:
+                if isinstance(data, Later):
+                    data = await self._made(data)
                 await self._connection.send_message(data)
                 continue
             if self.closing is not None or self._handled:
@@ -252,6 +257,12 @@ class Link:
                 # After a standstill of the process, what has come meanwhile is to be read first.
                 await trio.lowlevel.checkpoint()
                 look_at = self._look_after_peer(nursery)
+
+    async def _made(self, later: Later) -> Data:
+        """A message once it is made, or what goes in its place if that takes too long."""
+        with trio.move_on_after(self._settings.later_seconds):
+            return await later.wait()
+        return later.fallback
 
     def _look_after_peer(self, nursery: trio.Nursery) -> float:
         """Ping the peer or give it up; answers when to look again (trio clock)."""

@@ -6,13 +6,15 @@ import pytest
 import trio
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from linguad.net.outbox import Budget, Outbox
+from linguad.net.outbox import Budget, Data, Later, Outbox
 
 MOST_MESSAGES = 6
 MOST_BYTES = 60
+
+messages = st.text(max_size=20) | st.binary(max_size=70)
 
 
 class OutboxMachine(RuleBasedStateMachine):
@@ -23,8 +25,11 @@ class OutboxMachine(RuleBasedStateMachine):
         self.budget = Budget(100)
         self.drops = 0
         self.outbox = Outbox(MOST_MESSAGES, MOST_BYTES, self.budget, self.count_drop)
-        self.queue: list[tuple[str | bytes, bool]] = []
-        self.writing: str | bytes | None = None
+        self.queue: list[tuple[Data | Later, bool]] = []
+        self.writing: Data | Later | None = None
+        self.promised: list[Later] = []
+        self.sizes: dict[Later, int] = {}
+        self.grown = 0
         self.dropped = 0
 
     def count_drop(self) -> None:
@@ -32,14 +37,35 @@ class OutboxMachine(RuleBasedStateMachine):
 
     def size(self) -> int:
         held = [data for data, _ in self.queue] + ([] if self.writing is None else [self.writing])
-        return sum(len(data if isinstance(data, bytes) else data.encode()) for data in held)
+        return sum(map(self.size_of, held))
 
-    def fits(self, data: str | bytes, part: int) -> bool:
-        more = len(data if isinstance(data, bytes) else data.encode())
+    def size_of(self, data: Data | Later) -> int:
+        if isinstance(data, Later):
+            return self.sizes[data]
+        return len(data if isinstance(data, bytes) else data.encode())
+
+    def fits(self, data: Data | Later, part: int) -> bool:
+        more = self.size_of(data)
         return len(self.queue) + 1 <= MOST_MESSAGES // part and self.size() + more <= MOST_BYTES // part
 
-    @rule(data=st.text(max_size=20) | st.binary(max_size=70), optional=st.booleans())
-    def put(self, data: str | bytes, optional: bool) -> None:
+    @rule(estimate=st.integers(1, 70), optional=st.booleans())
+    def promise(self, estimate: int, optional: bool) -> None:
+        later = Later(estimate, b"")
+        self.promised.append(later)
+        self.sizes[later] = estimate
+        self.put(later, optional)
+
+    @precondition(lambda self: self.promised)
+    @rule(data=messages, which=st.integers(0, 100))
+    def keep(self, data: Data, which: int) -> None:
+        """The message may wait, be written, or have left long ago."""
+        later = self.promised.pop(which % len(self.promised))
+        estimate, self.sizes[later] = self.sizes[later], self.size_of(data)
+        self.grown += max(0, self.sizes[later] - estimate)
+        later.set(data)
+
+    @rule(data=messages, optional=st.booleans())
+    def put(self, data: Data | Later, optional: bool) -> None:
         part = 2 if optional else 1
         while not self.fits(data, part) and any(flag for _, flag in self.queue):
             oldest = next(index for index, (_, flag) in enumerate(self.queue) if flag)
@@ -68,7 +94,7 @@ class OutboxMachine(RuleBasedStateMachine):
         statistics = self.outbox.statistics()
         assert statistics.bytes == self.size() == self.budget.used
         assert statistics.dropped == self.dropped == self.drops
-        assert statistics.bytes <= MOST_BYTES
+        assert statistics.bytes <= MOST_BYTES + self.grown
 
 
 OutboxMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
@@ -89,7 +115,7 @@ def test_budget_tells_when_too_much_is_held() -> None:
 
 async def test_writer_waits_for_a_message(autojump_clock: MockClock) -> None:
     outbox = Outbox(10, 1000)
-    got: list[str | bytes | None] = []
+    got: list[Data | Later | None] = []
 
     async def write() -> None:
         while True:
@@ -124,6 +150,26 @@ async def test_wake_without_a_message(autojump_clock: MockClock) -> None:
         await wait_all_tasks_blocked()
         outbox.wake()
     assert outbox.take() is None
+
+
+async def test_promise_is_kept_once(autojump_clock: MockClock) -> None:
+    outbox, later = Outbox(10, 1000), Later(500, "instead")
+    assert outbox.put(later)
+    assert (outbox.statistics().bytes, later.size) == (500, 500)
+    assert outbox.take() is later
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(later.wait)
+        await wait_all_tasks_blocked()
+        later.set("as promised")
+        later.fail()
+    assert await later.wait() == "as promised"
+    assert outbox.statistics().bytes == len("as promised")
+
+
+async def test_promise_that_cannot_be_kept_is_its_fallback(autojump_clock: MockClock) -> None:
+    later = Later(500, "instead")
+    later.fail()
+    assert await later.wait() == "instead"
 
 
 @pytest.mark.parametrize("data", ["ü" * 10, b"x" * 20])

@@ -28,7 +28,7 @@ from wsproto.events import Ping
 
 from linguad.errors import CloseReason
 from linguad.net.links import Links
-from linguad.net.outbox import Budget
+from linguad.net.outbox import Budget, Later
 from linguad.net.peer import Peer
 from linguad.net.websocket import Link, LinkClosed, LinkSettings, serve_link
 
@@ -293,6 +293,76 @@ async def test_optional_messages_give_way(autojump_clock: MockClock) -> None:
         got = [await it.client.get_message() for _ in range(8)]
         assert got == ["partial 4", "partial 5", *(f"result {number}" for number in range(6))]
         assert it.link.statistics().dropped == 4
+
+
+async def test_what_follows_a_promise_waits_for_it(autojump_clock: MockClock) -> None:
+    async with bench(read_for_ever) as it:
+        later = Later(100, "instead")
+        it.link.send("before")
+        it.link.send(later)
+        it.link.send("after")
+        assert await it.client.get_message() == "before"
+        await trio.sleep(SETTINGS.later_seconds / 2)
+        assert it.link.statistics().messages == 2
+        later.set("promised")
+        assert [await it.client.get_message() for _ in range(2)] == ["promised", "after"]
+        await wait_all_tasks_blocked()
+        assert it.link.statistics().bytes == 0
+
+
+async def test_promise_that_is_not_kept_is_sent_as_its_fallback(autojump_clock: MockClock) -> None:
+    async with bench(read_for_ever) as it:
+        start = trio.current_time()
+        broken, failed = Later(100, "instead"), Later(100, "failed")
+        for message in (broken, failed, "after"):
+            it.link.send(message)
+        failed.fail()
+        assert [await it.client.get_message() for _ in range(3)] == ["instead", "failed", "after"]
+        assert trio.current_time() == pytest.approx(start + SETTINGS.later_seconds)
+        broken.set("too late")
+        it.link.send("next")
+        assert await it.client.get_message() == "next"
+        await wait_all_tasks_blocked()
+        assert it.link.statistics().bytes == 0
+
+
+async def test_promise_is_waited_for_when_the_link_closes(autojump_clock: MockClock) -> None:
+    async with bench(read_for_ever) as it:
+        later = Later(100, "instead")
+        it.link.send(later)
+        it.link.close(CloseReason.SHUTDOWN)
+        await trio.sleep(SETTINGS.later_seconds / 2)
+        later.set("promised")
+        assert await it.client.get_message() == "promised"
+        assert (await close_code(it.client))[0] == 1001
+
+
+async def test_promises_that_are_not_kept_do_not_hold_a_link(autojump_clock: MockClock) -> None:
+    """Neither at its end, nor when the peer is gone."""
+    budget = Budget(1 << 20)
+    for leave in (True, False):
+        async with bench(read_for_ever, budget=budget) as it:
+            for _ in range(100):
+                it.link.send(Later(100, "instead"))
+            await wait_all_tasks_blocked()
+            assert budget.used == 10_000
+            start = trio.current_time()
+            if leave:
+                await it.stream.aclose()
+            else:
+                it.link.close(CloseReason.SHUTDOWN)
+            await it.ended.wait()
+            assert trio.current_time() - start <= SETTINGS.write_seconds + SETTINGS.close_seconds
+            assert budget.used == 0
+
+
+async def test_promise_counts_with_its_estimate(autojump_clock: MockClock) -> None:
+    settings = replace(SETTINGS, outbox_bytes=1000)
+    async with bench(read_for_ever, settings) as it:
+        assert it.link.send(Later(900, "instead"))
+        assert not it.link.send(Later(200, "instead"))
+        assert await it.client.get_message() == "instead"
+        assert (await close_code(it.client))[0] == 1013
 
 
 async def test_idle_peer_that_answers_pings_lives_for_ever(autojump_clock: MockClock) -> None:
