@@ -15,6 +15,9 @@ FRONT_CONNECTIONS = Counter(
 OUTBOX_DROPPED = Counter(
     "linguad_outbox_dropped_total", "Optional messages dropped for a slow reader", ["kind"]
 )
+OUTBOX_LATE = Counter(
+    "linguad_outbox_late_total", "Messages that were not made in time and went in a shorter form", ["kind"]
+)
 MESSAGES = Counter("linguad_messages_total", "Messages received", ["link", "type"])
 REPAIRED = Counter(
     "linguad_wire_repaired_total", "Optional members dropped because they were malformed", ["link"]
@@ -51,4 +54,15 @@ MISSING_TYPES = Counter(
 ACTIONS_FAILED = Counter("linguad_actions_failed_total", "Decisions that a bug kept from being carried out")
 ERRORS_SWALLOWED = Counter(
     "linguad_errors_swallowed_total", "Errors clients were not told, to not tell the same again", ["code"]
+)
+SPEECH_SECONDS = Histogram(
+    "linguad_speech_seconds",
+    "Conversion of a result's speech to PCM16 in the worker thread",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1),
+)
+SPEECH_UNDECODABLE = Counter(
+    "linguad_speech_undecodable_total", "Speech of results that could not be converted"
+)
+SPEECH_OVERLOAD = Counter(
+    "linguad_speech_overload_total", "Results sent without speech, because too much waited for conversion"
 )

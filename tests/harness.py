@@ -259,7 +259,10 @@ class Node(Peer):
         return await self.until("job_assign")
 
     async def answer(self, job: Json, **members: Any) -> None:
-        """Send the result of a job: complete, unless `members` say otherwise."""
+        """Send the result of a job: complete, unless `members` say otherwise.
+
+        Its speech is PCM16, for Opus may be converted, in a thread, and threads do not go with a fake clock.
+        """
         message = {
             "type": "job_result",
             "job_id": job["job_id"],
@@ -271,7 +274,7 @@ class Node(Peer):
             "text_asr": f"heard {job['utterance_index']}",
             "text_translated": f"oído {job['utterance_index']}",
             "tts_audio": base64(plan_a(5)),
-            "tts_format": "opus",
+            "tts_format": "pcm16",
             "extra": {"language_probability": 0.97, "audioBuffered": False},
             "processing_time_ms": 120,
             "trace_id": job["trace_id"],

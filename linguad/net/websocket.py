@@ -24,7 +24,7 @@ from wsproto.utilities import LocalProtocolError
 
 from linguad import log
 from linguad.errors import CloseReason, LinguadError
-from linguad.metrics import LINK_CLOSES, LINKS_OPEN, OUTBOX_DROPPED
+from linguad.metrics import LINK_CLOSES, LINKS_OPEN, OUTBOX_DROPPED, OUTBOX_LATE
 from linguad.net.outbox import Budget, Data, Later, Outbox, OutboxStatistics
 from linguad.net.peer import Peer
 from linguad.net.stream import TimedStream
@@ -262,6 +262,7 @@ class Link:
         """A message once it is made, or what goes in its place if that takes too long."""
         with trio.move_on_after(self._settings.later_seconds):
             return await later.wait()
+        OUTBOX_LATE.labels(self.kind).inc()
         return later.fallback
 
     def _look_after_peer(self, nursery: trio.Nursery) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+import trio
 from msgspec import Struct
 
 from linguad import log, metrics
@@ -19,11 +20,12 @@ from linguad.core.session import Session, SessionRules
 from linguad.core.throttle import ErrorThrottle
 from linguad.core.utterance import Audio
 from linguad.errors import CloseReason, ErrorCode, WireError
-from linguad.net.outbox import Budget
+from linguad.net.outbox import Budget, Later
 from linguad.net.peer import TrustedProxies
 from linguad.net.supervise import Alarm
 from linguad.net.websocket import Link
 from linguad.sessions.limit import SessionLimit, origin_of
+from linguad.sessions.speech import Speech, plays_only_pcm16
 from linguad.wire import codec
 from linguad.wire.session import (
     AudioChunk,
@@ -33,6 +35,7 @@ from linguad.wire.session import (
     RoomCreateAck,
     ServerMessage,
     SessionInit,
+    TranslationResult,
     Utterance,
 )
 
@@ -121,6 +124,7 @@ class Sessions:
         self._attached = 0
         self._deadlines: Deadlines[str] = Deadlines()
         self._alarm = Alarm(self.due, self.tick)
+        self._speech = Speech()
         metrics.SESSIONS.labels("attached").set_function(lambda: self._attached)
         metrics.SESSIONS.labels("detached").set_function(lambda: len(self._sessions) - self._attached)
         metrics.ROOMS.labels("rooms").set_function(lambda: len(self.rooms))
@@ -134,8 +138,10 @@ class Sessions:
         return [entry.session.id for entry in self._sessions.values() if entry.session.node_id == node_id]
 
     async def serve(self) -> None:
-        """Keep the deadlines of all sessions, for ever."""
-        await self._alarm.run()
+        """Keep the deadlines of all sessions and convert their speech, for ever."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._alarm.run)
+            nursery.start_soon(self._speech.run)
 
     async def talk(self, link: Link) -> None:
         """Serve one client connection to its end (session-protocol 1.2)."""
@@ -303,7 +309,14 @@ class Sessions:
                 metrics.ERRORS_SWALLOWED.labels(message.code).inc()
                 return
             logger.info("client_error", link=connection.link.id, code=message.code, reason=message.message)
-        connection.link.send(codec.encode(message), optional)
+        connection.link.send(self._frame(connection.session, message), optional)
+
+    def _frame(self, receiver: Session | None, message: ServerMessage) -> str | Later:
+        if isinstance(message, TranslationResult) and receiver is not None:
+            in_room = self.rooms.of(receiver.id) is not None
+            if plays_only_pcm16(receiver.platform, in_room):
+                return self._speech.playable(message)
+        return codec.encode(message)
 
     def _perform(self, session: Session, outputs: list[Output]) -> None:
         """Do everything in order; what a submission brings at once comes after what was decided before."""

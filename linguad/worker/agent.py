@@ -22,7 +22,7 @@ from trio_websocket import ConnectionClosed, WebSocketConnection
 from linguad import __version__, log
 from linguad.errors import ErrorCode, WireError
 from linguad.net.dial import DialError, websocket
-from linguad.net.outbox import Outbox
+from linguad.net.outbox import Later, Outbox
 from linguad.net.supervise import guarded
 from linguad.wire import codec
 from linguad.wire.common import FeatureFlags
@@ -383,6 +383,7 @@ async def _write(ws: WebSocketConnection, outbox: Outbox) -> None:
         if message is None:
             await outbox.wait()
         else:
+            assert not isinstance(message, Later), "a node puts in what it has made"
             await ws.send_message(message)
 
 

@@ -86,7 +86,7 @@ async def test_conversation_of_a_web_client(autojump_clock: MockClock) -> None:
         }
         assert (await client.hear())["event"] == "ASR_PARTIAL"
         await trio.sleep(1)
-        await node.answer(job)
+        await node.answer(job, tts_format="opus")
         assert [(await client.hear())["event"] for _ in range(2)] == ["ASR_FINAL", "NMT_DONE"]
         result = await client.hear()
         assert {name: result[name] for name in ("type", *ids, "text_asr", "text_translated", "trace_id")} == {
