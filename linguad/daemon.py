@@ -20,13 +20,13 @@ from linguad.config import Sessions as SessionSettings
 from linguad.core.clock import Clock
 from linguad.core.dispatch import Dispatch
 from linguad.core.fleet import Fleet
+from linguad.core.groups import GroupRules
 from linguad.core.health import Status
 from linguad.core.node import Node
 from linguad.core.pairing import LiveCode
 from linguad.core.rooms import RoomRules
-from linguad.core.rules import JobRules, NodeRules
+from linguad.core.rules import JobRules, NodeRules, SessionRules
 from linguad.core.services import MarkRules
-from linguad.core.session import SessionRules
 from linguad.core.utterance import CutRules
 from linguad.dispatch.engine import Engine
 from linguad.dispatch.tasks import EngineTasks
@@ -46,6 +46,7 @@ from linguad.ops.app import create_ops_app
 from linguad.ops.explain import add_explain_routes
 from linguad.ops.nodes import add_node_routes
 from linguad.pools import COMPILED, NodeTable
+from linguad.sessions.last import LastSessions
 from linguad.sessions.limit import SessionLimit
 from linguad.sessions.serve import Sessions
 from linguad.web.admin import admin_token
@@ -92,6 +93,7 @@ class Daemon:
         throttle_s = config.sessions.error_throttle_ms / 1000
         trusted = TrustedProxies(config.sessions.trusted_sources)
         limit = SessionLimit(config.sessions.max_sessions, config.sessions.max_sessions_per_address, trusted)
+        self._last_sessions = LastSessions(config.state_dir() / "sessions.json")
         self.sessions = Sessions(
             self.engine,
             _session_rules(config),
@@ -101,6 +103,7 @@ class Daemon:
             self._budget,
             limit,
             trusted,
+            self._last_sessions,
             trio.current_time,
         )
         self._node_sockets = Nodes(self.engine, config.nodes.register_timeout_seconds, self._clock)
@@ -125,6 +128,7 @@ class Daemon:
         add_node_routes(app, self, token)
         add_explain_routes(app, self, token)
         await self.node_memory.load()
+        await self._last_sessions.load(time.time())
         http = HttpApp("ops", app, proxies, (SESSION_PATH, NODE_PATH))
         front = Front(
             "scheduler",
@@ -217,9 +221,10 @@ class Daemon:
         """Let jobs finish, then say goodbye: clients first, so that their results still come."""
         logger.info("draining", open_jobs=self.dispatch.open_jobs, sessions=len(self.sessions))
         self.dispatch.amnesty.draining = True
-        self.sessions.finish()
+        self.sessions.finish(self.config.server.drain_seconds)
         with trio.move_on_after(self.config.server.drain_seconds):
             await self.engine_tasks.wait_idle()
+        await self.sessions.stop()
         self.session_links.close_all(CloseReason.SHUTDOWN)
         self.node_links.close_all(CloseReason.SHUTDOWN)
 
@@ -263,6 +268,15 @@ def _session_rules(config: Config) -> SessionRules:
         reorder_wait_s=sessions.utterance_reorder_wait_ms / 1000,
         idempotency_s=config.jobs.idempotency_ttl_seconds,
         hint_language=sessions.hint_language,
+        burst_ms=sessions.mobile_burst_ms,
+        kept_results=sessions.resume_results,
+        kept_bytes=sessions.resume_bytes,
+        binary_frames=sessions.binary_frames,
+        groups=GroupRules(
+            window_s=sessions.group_window_ms / 1000,
+            max_parts=sessions.group_max_parts,
+            max_context_chars=sessions.context_max_chars,
+        ),
         rooms=RoomRules(
             max_members=sessions.max_room_members,
             max_rooms=sessions.max_rooms,

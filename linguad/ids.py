@@ -25,6 +25,14 @@ class RandomIds:
         """A plain UUID."""
         return str(uuid.uuid4())
 
+    def trace(self) -> str:
+        """32 random hexadecimal digits."""
+        return uuid.uuid4().hex
+
+    def resume_token(self) -> str:
+        """192 random bits, 32 characters."""
+        return secrets.token_urlsafe(24)
+
     def pairing_code(self) -> str:
         """6 random decimal digits."""
         return f"{secrets.randbelow(1_000_000):06d}"

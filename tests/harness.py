@@ -160,6 +160,15 @@ class Client(Peer):
 
     session_id = ""
     seq = 0
+    minds_languages = False
+    """Whether it takes notice of languages that nobody serves, or serves again."""
+
+    async def hear(self) -> Json:
+        """The next message that it takes notice of."""
+        while True:
+            message = await super().hear()
+            if self.minds_languages or not is_about_languages(message):
+                return message
 
     async def open(self, **members: Any) -> Json:
         """Send `session_init`; the acknowledgement, which must be the very next frame."""
@@ -298,6 +307,12 @@ class Node(Peer):
                     await self.answer(message)
             except ConnectionClosed:
                 return
+
+
+def is_about_languages(message: Json) -> bool:
+    """Whether it tells that a pair of languages is served or not, which it does unasked."""
+    about = message.get("event") == "LANGUAGES_AVAILABLE" or "alternatives" in message.get("details", {})
+    return message["type"] == "ui_event" and about
 
 
 def session_init(**members: Any) -> Json:

@@ -17,12 +17,12 @@ from linguad import audio, client
 from linguad.client import ClosedError, ConnectError, RefusedError, SilentError, open_session
 from linguad.errors import AudioError
 from linguad.wire import codec, opus
+from linguad.wire.room import RoomJoin
 from linguad.wire.session import (
     AudioChunk,
     Backpressure,
     ClientHeartbeat,
     ErrorMessage,
-    RoomJoin,
     ServerHeartbeat,
     SessionClose,
     SessionInit,

@@ -20,7 +20,7 @@ MAX_LINES = 500
 """A file of more lines is two (about 400 is the aim)."""
 
 FIRST_ROW = frozenset(
-    {"errors", "config", "log", "metrics", "wire", "ids", "pools", "_hash", "_hash_py", "_pool_ids"}
+    {"errors", "config", "files", "log", "metrics", "wire", "ids", "pools", "_hash", "_hash_py", "_pool_ids"}
 )
 EDGES = frozenset({"net", "web", "audio"})
 TRIO_SIDE = frozenset({"trio", "trio_websocket", "msgspec", "structlog", "prometheus_client"})

@@ -292,6 +292,63 @@ class Sessions(Table, frozen=True, kw_only=True):
             "as in the earlier server.",
         ),
     ] = 30
+    binary_frames: Annotated[
+        bool,
+        Meta(
+            description="Offer binary audio frames to every client, not only to those that ask for them. "
+            "false, as the earlier server; true saves a quarter of the upload of web clients."
+        ),
+    ] = False
+    mobile_burst_ms: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=10_000,
+            description="Whole `utterance` messages of mobile clients that are shorter than this are pieces "
+            "of one, up to a pause. 1000: they send one every 200 ms while somebody speaks. 0 takes each as "
+            "it is.",
+        ),
+    ] = 1000
+    resume_results: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=10_000,
+            description="Results kept for a client that can resume and has not acknowledged them. 256 is "
+            "twice what may wait for it in order.",
+        ),
+    ] = 256
+    resume_bytes: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=2**31,
+            description="Bytes of these. 8 MiB is half an hour of speech in Opus; beyond it the oldest go, "
+            "and a client that needs them begins anew.",
+        ),
+    ] = 8 * 1024 * 1024
+    group_window_ms: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=600_000,
+            description="Utterances within so long after the one before, or after its playback, belong "
+            "together: they share a `group_id`, and nodes get the text before as context. 2000 as in the "
+            "earlier server.",
+        ),
+    ] = 2000
+    group_max_parts: Annotated[
+        int,
+        Meta(ge=1, le=100, description="Most utterances of a group that are given as context. 8 as before."),
+    ] = 8
+    context_max_chars: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=20_000,
+            description="Longest context text. 800, enough for some sentences; 0 gives nodes none.",
+        ),
+    ] = 800
     hint_language: Annotated[
         Literal["en", "zh"],
         Meta(

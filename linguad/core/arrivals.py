@@ -75,9 +75,13 @@ class Arrivals:
         if len(self._taken) > MAX_REMEMBERED:
             del self._taken[next(iter(self._taken))]
 
-    def forget(self, index: int, tgt_lang: str) -> None:
-        """This utterance failed and may be sent again."""
-        self._taken.pop((index, tgt_lang), None)
+    def forget(self, index: int, tgt_lang: str | None) -> None:
+        """This utterance failed and may be sent again; without a language, into whichever it was sent."""
+        if tgt_lang is not None:
+            self._taken.pop((index, tgt_lang), None)
+            return
+        for taken in [taken for taken in self._taken if taken[0] == index]:
+            del self._taken[taken]
 
     def is_repeated(self, index: int, tgt_lang: str, now: float) -> bool:
         """Whether this utterance is being worked on, or was not long ago."""

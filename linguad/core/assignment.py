@@ -11,9 +11,13 @@ from linguad.wire.node import JobAssign
 TWO_WAY = "two_way_auto"
 
 
-def assign_message(job: Job, attempt: Attempt, node: Node) -> JobAssign:
-    """What the node is sent; exactly one slice flag is set, in the words of the node's generation."""
+def assign_message(job: Job, attempt: Attempt, node: Node, *, with_context: bool = True) -> JobAssign:
+    """What the node is sent; exactly one slice flag is set, in the words of the node's generation.
+
+    Without context the node learns nothing of what others were told.
+    """
     request, audio = job.request, job.audio
+    context = request.context if with_context else None
     assert audio is not None, "a job keeps its audio until it is over"
     paused = request.reason is CutReason.TIMEOUT
     continues = request.reason.speech_continues
@@ -40,6 +44,9 @@ def assign_message(job: Job, attempt: Attempt, node: Node) -> JobAssign:
         enable_streaming_asr=request.enable_streaming_asr,
         partial_update_interval_ms=request.partial_update_interval_ms,
         trace_id=request.trace_id,
+        group_id=context.group_id if context else None,
+        part_index=context.part_index if context else None,
+        context_text=context.text if context else None,
         padding_ms=request.padding_ms,
         is_manual_cut=not paused and not continues,
         is_timeout_triggered=continues if old else paused,

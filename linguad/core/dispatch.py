@@ -44,7 +44,7 @@ from linguad.core.job import (
     node_gone,
     without_text,
 )
-from linguad.core.key import Features
+from linguad.core.key import Features, Key
 from linguad.core.node import Node
 from linguad.core.placement import Placement
 from linguad.core.rules import JobRules
@@ -108,10 +108,9 @@ class Dispatch:
             self._placement.pend(job, now)
         return job, self._placement.settle(now, actions)
 
-    def unsupported_features(self, request: JobRequest) -> list[str]:
-        """The features such jobs ask for, if they are required and no registered node has them."""
-        key = self._placement.key_of(request)
-        return key.features.names if key.features and not self.fleet.serves(key) else []
+    def key_of(self, request: JobRequest) -> Key:
+        """What such jobs ask of a node now."""
+        return self._placement.key_of(request)
 
     def register(self, message: NodeRegister, connection: int, now: float) -> tuple[Node, list[Action]]:
         """A node registered over the connection of that generation; raises WireError when it must not."""
@@ -159,7 +158,7 @@ class Dispatch:
             return [Dropped(node_id, message.job_id, "wrong_node")]
         self.fleet.heard_from(node_id, now)
         actions: list[Action] = []
-        kind = classify(message, deferrable=job.deferrable)
+        kind = classify(message, deferrable=job.deferrable and job.request.pipeline.use_nmt)
         if job.status.final:
             self._answer_after_the_end(job, attempt, kind, message, now, actions)
         elif kind is ResultClass.NO_TEXT:
@@ -458,7 +457,7 @@ class Dispatch:
         job.status, job.finished_at = status, now
         # what was said and all else of size is not kept for late answers
         job.outcome = replace(outcome, result=None)
-        job.request = replace(job.request, features=None, auto_langs=None)
+        job.request = replace(job.request, features=None, auto_langs=None, context=None)
         if job.audio is not None:
             actions.append(AudioReleased(len(job.audio.base64)))
             job.audio = None

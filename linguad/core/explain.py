@@ -156,7 +156,7 @@ def missing_types(node: Node, needs: Services) -> dict[str, WhyNot]:
 
 
 def find(jobs: Mapping[str, Job], name: str) -> list[Job]:
-    """Jobs by job id, a node's job id, trace id, or `SESSION:INDEX`; the oldest first."""
+    """Jobs by job id, a node's job id, trace id (session or utterance), or `SESSION:INDEX`; oldest first."""
     job = jobs.get(name.partition("~")[0])
     if job is not None and (name == job.id or any(name == one.wire_job_id for one in job.attempts)):
         return [job]
@@ -165,7 +165,7 @@ def find(jobs: Mapping[str, Job], name: str) -> list[Job]:
     found = [
         job
         for job in jobs.values()
-        if (request := job.request).trace_id == name
+        if ((request := job.request).trace_id == name or (name and request.utterance_trace == name))
         or (request.utterance_index == index and request.session_id == session)
     ]
     return found[-MAX_JOBS:]
@@ -180,6 +180,7 @@ def describe(job: Job, now: float, waiting: WaitingRoom, surveyed: Survey | None
         "session_id": request.session_id,
         "utterance_index": request.utterance_index,
         "trace_id": request.trace_id,
+        "utterance_trace_id": request.utterance_trace or None,
         "turn_id": request.turn_id,
         "tenant": request.tenant,
         "src": request.src_lang,

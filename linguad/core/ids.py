@@ -24,6 +24,14 @@ class Ids(Protocol):
         """A plain UUID, for turns and traces."""
         ...
 
+    def trace(self) -> str:
+        """32 hexadecimal digits, not all 0: a trace id of the W3C."""
+        ...
+
+    def resume_token(self) -> str:
+        """A secret of 192 random bits (resolution 17)."""
+        ...
+
     def pairing_code(self) -> str:
         """6 decimal digits, not necessarily fresh ones (node-protocol 5.7)."""
         ...

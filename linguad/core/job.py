@@ -28,6 +28,15 @@ DIRECT = "direct"
 NO_TEXT_ASSIGNED, ASR_EMPTY = "NO_TEXT_ASSIGNED", "ASR_EMPTY"
 
 
+class Context(Struct, frozen=True):
+    """What was said before in the same group of utterances, for a better translation (4.7)."""
+
+    group_id: str
+    part_index: int
+    """The place the utterance will have in the group."""
+    text: str
+
+
 class JobRequest(Struct, frozen=True, kw_only=True):
     """One utterance and the language it is wanted in; everything a node needs to be told but the sound."""
 
@@ -61,6 +70,10 @@ class JobRequest(Struct, frozen=True, kw_only=True):
     """When whoever asked stops waiting, monotonic s; an attempt leaves time for another (resolution 24)."""
     room_id: str = ""
     """Room it was spoken in; the result is for those who are there when it comes (resolution 16)."""
+    utterance_trace: str = ""
+    """Names the utterance, whatever it is translated to, inside linguad."""
+    context: Context | None = None
+    """What was said before."""
     for_speaker: bool = True
     """Whether the speaker is told what comes of it; in a room that is one of the languages only."""
 

@@ -165,13 +165,17 @@ class Node:
 
     def fits(self, key: Key) -> bool:
         """Whether the node can do such jobs at all: services running and languages (node-protocol 5.2)."""
+        return (
+            self.fits_but_for_languages(key)
+            and self.languages.serve(key.src, key.tgt, key.needs)
+            and (not key.two_way or self.languages.serve(key.tgt, key.src, key.needs))
+        )
+
+    def fits_but_for_languages(self, key: Key) -> bool:
+        """Whether the node could do such jobs if it knew the languages."""
         if not self.online or key.needs & ~self.services.running or key.features & ~self.features:
             return False
-        if key.node != self.id if key.node else not self.accepts_public:
-            return False
-        return self.languages.serve(key.src, key.tgt, key.needs) and (
-            not key.two_way or self.languages.serve(key.tgt, key.src, key.needs)
-        )
+        return key.node == self.id if key.node else self.accepts_public
 
     def _describe(self, message: NodeRegister | NodeHeartbeat) -> None:
         reported = message.language_capabilities

@@ -33,4 +33,8 @@ class LetGo(Struct, frozen=True):
     """The client has ended the session; it goes on without a connection, for others wait for its results."""
 
 
-Output = Send | Submit | Tell | Renumber | LetGo | Ended
+class Check(Struct, frozen=True):
+    """The languages that are to be served have changed: see whether nodes are there."""
+
+
+Output = Send | Submit | Tell | Renumber | Check | LetGo | Ended

@@ -192,7 +192,9 @@ class Placement:
         if chosen is not Chosen.HEDGE and not job.deferrable:
             job.hedge_at = self._hedging.earn(now, deadline)
         self.watch(job)
-        actions.append(Assign(job, attempt, assign_message(job, attempt, self._fleet.node_at(row))))
+        together = self._rules.affinity_of(job.request.tenant) != "spread"
+        message = assign_message(job, attempt, self._fleet.node_at(row), with_context=together)
+        actions.append(Assign(job, attempt, message))
         actions.append(Progress(job, "DISPATCHED"))
         return attempt
 

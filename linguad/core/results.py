@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from linguad.core.groups import Place
 from linguad.core.job import Job, JobRequest, MissingReason, Outcome
+from linguad.core.room_jobs import language_heard
 from linguad.errors import ErrorCode
 from linguad.wire.common import ExtraResult, ServiceTimings
 from linguad.wire.node import JobResult
 from linguad.wire.session import (
     AsrPartial,
+    LanguageDetected,
     MissingResult,
     NetworkTimings,
     TimeBreakdown,
@@ -26,9 +29,13 @@ def translation_result(
     epoch_ms: int,
     *,
     created_ms: int,
+    place: Place | None = None,
     late: bool = False,
 ) -> TranslationResult:
-    """A node's result as the client gets it; `epoch_ms` is wall time of `now`, `created_ms` of the job."""
+    """A node's result as the client gets it; `epoch_ms` is wall time of `now`, `created_ms` of the job.
+
+    `place` is that of the utterance in its group.
+    """
     request = job.request
     breakdown = _time_breakdown(job, outcome, result, now)
     processing_ms = None if result.processing_time_ms is None else round(result.processing_time_ms)
@@ -51,6 +58,9 @@ def translation_result(
         tts_audio=result.tts_audio or "",
         tts_format=result.tts_format or "pcm16",
         trace_id=request.trace_id,
+        utterance_trace_id=request.utterance_trace or None,
+        group_id=place.group_id if place else None,
+        part_index=place.part_index if place else None,
         extra=extra,
         service_timings=timings,
         network_timings=NetworkTimings(
@@ -67,6 +77,18 @@ def translation_result(
         segments_meta=result.segments_meta,
         processing_time_ms=processing_ms,
         late=late,
+    )
+
+
+def language_detected(job: Job, result: JobResult) -> LanguageDetected | None:
+    """The language that was heard, as mobile clients are told it; None if the node does not say."""
+    extra = result.extra
+    if extra is None or not (language := language_heard(extra)):
+        return None
+    likely = (extra.language_probabilities or {}).get(language, 1.0)
+    confidence = likely if extra.language_probability is None else extra.language_probability
+    return LanguageDetected(
+        session_id=job.request.session_id, lang=language, confidence=min(1.0, max(0.0, confidence))
     )
 
 
@@ -111,6 +133,21 @@ def empty_result(session_id: str, index: int, trace_id: str, epoch_ms: int) -> T
     )
 
 
+def utterance_event(
+    session_id: str, index: int, event: str, trace_id: str, details: dict[str, object] | None = None
+) -> UiEvent:
+    """A step in the life of an utterance that is no job, or not yet."""
+    return UiEvent(
+        trace_id=trace_id,
+        session_id=session_id,
+        job_id="",
+        utterance_index=index,
+        event=event,
+        status="ok",
+        details=details,
+    )
+
+
 def progress_event(job: Job, event: str, now: float) -> UiEvent:
     """A step in the life of a job."""
     return UiEvent(
@@ -129,9 +166,11 @@ def failure_event(job: Job, outcome: Outcome, error: ErrorCode, language: str, n
     return _error_event(job.request, error, language, job.id, _elapsed_ms(job, now), outcome.details)
 
 
-def refusal_event(request: JobRequest, error: ErrorCode, language: str) -> UiEvent:
-    """An utterance that was refused before it became a job."""
-    return _error_event(request, error, language, "", 0, None)
+def refusal_event(
+    request: JobRequest, error: ErrorCode, language: str, details: dict[str, object] | None = None
+) -> UiEvent:
+    """An utterance that was refused before it became a job, or would be."""
+    return _error_event(request, error, language, "", 0, details)
 
 
 def _error_event(

@@ -8,7 +8,8 @@ from msgspec import Struct, field
 
 from linguad.core.bucket import Bucket
 from linguad.wire.language import AUTO, normalize
-from linguad.wire.session import RoomMember, RoomMembers, ServerMessage
+from linguad.wire.room import RoomMember, RoomMembers
+from linguad.wire.session import ServerMessage
 
 
 class Tell(Struct, frozen=True):

@@ -6,8 +6,11 @@ from msgspec.structs import replace
 
 from linguad.core.job import JobRequest
 from linguad.core.rooms import Plan
-from linguad.wire.common import ExtraResult
+from linguad.wire.common import ExtraResult, PipelineConfig
 from linguad.wire.language import AUTO, normalize
+
+RECOGNITION_ONLY = PipelineConfig(use_nmt=False, use_tts=False)
+"""For speech that all who listen understand."""
 
 
 def language_heard(extra: ExtraResult | None) -> str:
@@ -28,26 +31,33 @@ def source_in_room(request: JobRequest, heard: str) -> str:
 
 
 def room_requests(request: JobRequest, plan: Plan, src_lang: str) -> list[JobRequest]:
-    """The jobs of an utterance; none if nobody needs a translation.
+    """The jobs of an utterance; where nobody needs a translation they read what was said."""
+    if plan.own:
+        return [replace(request, room_id=plan.room_id)]
+    if not plan.languages:
+        target = request.tgt_lang if normalize(src_lang) == AUTO else src_lang
+        heard = request_in_room(request, src_lang, target)
+        return [replace(heard, pipeline=RECOGNITION_ONLY, room_id=plan.room_id)]
+    return [
+        replace(request_in_room(request, src_lang, language), room_id=plan.room_id, for_speaker=number == 0)
+        for number, language in enumerate(plan.languages)
+    ]
+
+
+def request_in_room(request: JobRequest, src_lang: str, tgt_lang: str) -> JobRequest:
+    """The same request for this target.
 
     A pair of languages is left out: by it a node would choose the target itself.
     """
-    if plan.own:
-        return [replace(request, room_id=plan.room_id)]
-    return [
-        replace(
-            request,
-            src_lang=src_lang,
-            tgt_lang=language,
-            mode="one_way" if request.mode else None,
-            lang_a=None,
-            lang_b=None,
-            auto_langs=request.auto_langs if normalize(src_lang) == AUTO else None,
-            room_id=plan.room_id,
-            for_speaker=number == 0,
-        )
-        for number, language in enumerate(plan.languages)
-    ]
+    return replace(
+        request,
+        src_lang=src_lang,
+        tgt_lang=tgt_lang,
+        mode="one_way" if request.mode else None,
+        lang_a=None,
+        lang_b=None,
+        auto_langs=request.auto_langs if normalize(src_lang) == AUTO else None,
+    )
 
 
 def language_of_result(request: JobRequest) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from linguad.core.room import Member, Room, Tell
-from linguad.wire.session import (
+from linguad.wire.room import (
     RemoteSpeakingEnd,
     RemoteSpeakingStart,
     WebrtcAnswer,

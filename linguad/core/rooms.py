@@ -26,7 +26,7 @@ from linguad.core.tries import WrongTries
 from linguad.errors import ErrorCode
 from linguad.wire.language import AUTO, normalize
 from linguad.wire.moment import rfc3339
-from linguad.wire.session import (
+from linguad.wire.room import (
     RemoteSpeakingEnd,
     RemoteSpeakingStart,
     RoomCreate,
@@ -36,8 +36,8 @@ from linguad.wire.session import (
     RoomJoin,
     RoomLeave,
     RoomRawVoicePreference,
-    TranslationResult,
 )
+from linguad.wire.session import TranslationResult
 
 RoomRequest = (
     RoomCreate

@@ -1,4 +1,4 @@
-"""Limits of nodes and jobs, as the core wants them: seconds and counts (node-protocol 6.5, 9)."""
+"""Limits of nodes, jobs and sessions, as the core wants them: seconds, counts, bytes (their specs 9)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import Literal
 
 from msgspec import Struct
 
+from linguad.core.groups import GroupRules
+from linguad.core.rooms import RoomRules
 from linguad.core.services import MarkRules
+from linguad.core.utterance import CutRules
 from linguad.wire.override import Override
 
 Affinity = Literal["session", "turn", "spread"]
@@ -80,3 +83,27 @@ class JobRules(Struct, frozen=True, kw_only=True):
         """Time a node gets for this much audio (node-protocol 6.5)."""
         wanted = ceil(self.timeout_base_s + audio_s * self.timeout_factor)
         return float(min(self.timeout_max_s, max(self.timeout_min_s, wanted)))
+
+
+class SessionRules(Struct, frozen=True, kw_only=True):
+    """Timing and limits of sessions (session-protocol 9)."""
+
+    cut: CutRules = CutRules()
+    rooms: RoomRules = RoomRules()
+    gap_s: float = 3.0
+    max_undelivered: int = 128
+    max_open: int = 64
+    detach_grace_s: float = 30.0
+    gateway_detach_grace_s: float = 600.0
+    reorder_wait_s: float = 0.3
+    idempotency_s: float = 300.0
+    hint_language: str = "en"
+    burst_ms: int = 1000
+    """Mobile clients: whole utterances shorter than this are pieces of one; 0 takes them as they are."""
+    kept_results: int = 256
+    """Results that a client did not acknowledge, kept for a resume."""
+    kept_bytes: int = 8 << 20
+    """Bytes of these."""
+    binary_frames: bool = False
+    """Offer binary audio to clients that do not ask for it."""
+    groups: GroupRules = GroupRules()

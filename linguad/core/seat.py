@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from linguad.core.job import JobRequest
-from linguad.core.room import Guest
-from linguad.core.room_jobs import language_heard, language_of_result, room_requests, source_in_room
+from linguad.core.requests import Requests
+from linguad.core.room import Guest, Tell
+from linguad.core.room_jobs import (
+    language_heard,
+    language_of_result,
+    request_in_room,
+    room_requests,
+    source_in_room,
+)
 from linguad.core.rooms import RoomOutput, RoomRequest, Rooms
 from linguad.wire.common import ExtraResult
 from linguad.wire.session import TranslationResult
@@ -13,30 +20,43 @@ from linguad.wire.session import TranslationResult
 class Seat:
     """Mutable: the language it was heard to speak last, and that of its last turn."""
 
-    def __init__(self, rooms: Rooms, common: JobRequest, origin: str, is_gateway: bool) -> None:
-        """`common` is what all requests of the session share; for `origin` its wrong codes are counted."""
+    def __init__(self, rooms: Rooms, requests: Requests, origin: str, is_gateway: bool) -> None:
+        """`requests` knows what those of the session share; for `origin` its wrong codes are counted."""
         self._rooms = rooms
-        self._common = common
+        self._requests = requests
         self._origin = origin
         self._is_gateway = is_gateway
         self._heard = ""
         self._turn = "", ""
 
     @property
+    def _common(self) -> JobRequest:
+        return self._requests.shared
+
+    @property
     def _id(self) -> str:
         return self._common.session_id
+
+    @property
+    def _speaks(self) -> str:
+        return source_in_room(self._common, self._heard)
 
     @property
     def _hears(self) -> str:
         common = self._common
         return (common.lang_a and common.lang_b) or common.tgt_lang
 
+    @property
+    def trace_id(self) -> str:
+        """That of the session."""
+        return self._common.trace_id
+
     def handle(self, message: RoomRequest, next_index: int, now: float) -> list[RoomOutput]:
         """A request of the client; `next_index` is the lowest utterance index that it has not seen."""
         guest = Guest(
             session_id=self._id,
             origin=self._origin,
-            speaks=source_in_room(self._common, self._heard),
+            speaks=self._speaks,
             hears=self._hears,
             next_index=next_index,
             is_gateway=self._is_gateway,
@@ -52,12 +72,25 @@ class Seat:
         language = language_heard(extra)
         if language and language != self._heard:
             self._heard = language
-            self._rooms.change_languages(
-                self._id, speaks=source_in_room(self._common, language), hears=self._hears
-            )
+            self._rooms.change_languages(self._id, speaks=self._speaks, hears=self._hears)
+
+    def changed(self, preferred_lang: str | None) -> list[Tell]:
+        """The client speaks or hears another language from now on; what was heard before tells nothing."""
+        self._heard = ""
+        return self._rooms.change_languages(
+            self._id, speaks=self._speaks, hears=self._hears, preferred_lang=preferred_lang
+        )
+
+    def needed(self) -> list[JobRequest]:
+        """A request for each pair of languages that is to be served, so that all who talk are understood."""
+        if self._rooms.of(self._id) is None:
+            return [self._common]
+        return [
+            request_in_room(self._common, source, target) for source, target in self._rooms.pairs(self._id)
+        ]
 
     def requests(self, request: JobRequest) -> list[JobRequest]:
-        """The jobs an utterance needs: one outside rooms, none if all who are there understand it.
+        """The jobs an utterance needs: one outside rooms, and where all understand it.
 
         A turn keeps its source, because slices of one turn belong together at their node.
         """
@@ -90,6 +123,14 @@ class Seat:
         """Whether it is in a room with somebody else."""
         room = self._rooms.of(self._id)
         return room is not None and len(room.members) > 1
+
+    def away(self, now: float) -> list[Tell]:
+        """The connection is lost, and the seat kept."""
+        return self._rooms.away(self._id, now)
+
+    def back(self) -> list[Tell]:
+        """There is a connection again."""
+        return self._rooms.back(self._id)
 
     def leave(self) -> list[RoomOutput]:
         """The session is in no room from now on."""

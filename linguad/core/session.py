@@ -1,4 +1,4 @@
-"""One client's session: audio to job requests, outcomes of jobs to messages (session-protocol 3-5).
+"""One client's session: what its messages, its jobs and the clock bring about (session-protocol 2 to 5).
 
 Every call returns the outputs in order; the shell sends the messages and submits the requests.
 """
@@ -8,74 +8,52 @@ from __future__ import annotations
 from binascii import Error as Base64Error
 from binascii import a2b_base64
 
-from msgspec import Struct
 from msgspec.structs import replace
 
-from linguad.core.arrivals import Arrivals
+from linguad.core.answers import Answers
 from linguad.core.clock import Clock
-from linguad.core.fanout import Fanout
 from linguad.core.ids import Ids
-from linguad.core.job import DIRECT, Job, JobRequest, MissingReason, Outcome
-from linguad.core.ordering import Released, ResultOrder
-from linguad.core.outputs import Ended, LetGo, Output, Send, Submit
-from linguad.core.results import (
-    asr_partial,
-    empty_result,
-    failure_event,
-    missing_result,
-    progress_event,
-    refusal_event,
-    translation_result,
-)
-from linguad.core.rooms import RoomRules, Rooms
+from linguad.core.intake import Begun, Input, Intake, Rejected, Spoken, Unusable
+from linguad.core.job import DIRECT, Job, JobRequest, Outcome
+from linguad.core.outputs import Check, Ended, LetGo, Output, Send
+from linguad.core.requests import Requests
+from linguad.core.results import asr_partial, progress_event, refusal_event, utterance_event
+from linguad.core.resume import Recovery
+from linguad.core.rooms import Rooms
+from linguad.core.rules import SessionRules
 from linguad.core.seat import Seat
-from linguad.core.utterance import Audio, Cut, CutReason, CutRules, UtteranceCutter
-from linguad.core.whole import audio_of
 from linguad.errors import ErrorCode, WireError
-from linguad.wire.common import PipelineConfig
 from linguad.wire.session import (
+    AudioAck,
     AudioChunk,
     ClientHeartbeat,
     ClientMessage,
     ErrorMessage,
+    MissingResult,
+    ResultAck,
     ServerHeartbeat,
+    ServerMessage,
     SessionClose,
     SessionCloseAck,
     SessionInit,
     SessionInitAck,
+    SessionUpdate,
+    SessionUpdateAck,
+    TranslationResult,
     TtsPlayEnded,
     TtsStarted,
     Utterance,
 )
 
-MAX_CUT_RUNS = 64
-"""Runs of indexes that streamed speech used; beyond it the oldest two count as one, with what is between."""
-
 GATEWAY_PLATFORM = "api-gateway"
 """Platform of the earlier API gateway, whose connections come and go during one session (1.11)."""
 
-
-class SessionRules(Struct, frozen=True, kw_only=True):
-    """Timing and limits of sessions, s and counts (session-protocol 9)."""
-
-    cut: CutRules = CutRules()
-    rooms: RoomRules = RoomRules()
-    gap_s: float = 3.0
-    max_undelivered: int = 128
-    max_open: int = 64
-    detach_grace_s: float = 30.0
-    gateway_detach_grace_s: float = 600.0
-    reorder_wait_s: float = 0.3
-    idempotency_s: float = 300.0
-    hint_language: str = "en"
+MOBILE_PLATFORMS = frozenset({"ios", "android"})
+"""Platforms of the mobile clients, which know fewer messages and only play PCM16 (1.8, 1.10)."""
 
 
-class Ending(Struct, frozen=True):
-    """What an index came to; without a job when there was nothing to translate."""
-
-    outcome: Outcome
-    trace_id: str
-    job: Job | None = None
+LANGUAGES_AVAILABLE = "LANGUAGES_AVAILABLE"
+"""Our addition to the names of `ui_event`: nodes for a pair of languages are there now."""
 
 
 class Session:
@@ -103,54 +81,45 @@ class Session:
         """What the client says it is: `web`, `ios`, `android`, `api-gateway`, ..."""
         self.trace_id = init.trace_id or ids.uuid()
         self.detached_at: float | None = None
-        self.hint_language = init.locale if init.locale in ("en", "zh") else rules.hint_language
         self._rules = rules
-        self._ids = ids
         self._clock = clock
-        self._request = JobRequest(
-            session_id=session_id,
-            lane=session_id,
-            utterance_index=0,
-            reason=CutReason.MANUAL,
-            src_lang=init.src_lang,
-            tgt_lang=init.tgt_lang,
-            dialect=init.dialect,
-            features=init.features,
-            pipeline=PipelineConfig(),
-            mode=init.mode,
-            lang_a=init.lang_a,
-            lang_b=init.lang_b,
-            auto_langs=init.auto_langs,
-            enable_streaming_asr=init.enable_streaming_asr is not False,
-            partial_update_interval_ms=init.partial_update_interval_ms or 1000,
-            trace_id=self.trace_id,
-            tenant=tenant,
-            node_id=node_id,
-            turn_id="",
-            last_audio_at=0.0,
-            cut_at=0.0,
-        )
-        """What all requests of this session have in common."""
-        self._cutter = UtteranceCutter(rules.cut, ids.uuid)
+        self._requests = Requests(session_id, init, ids, self.trace_id, tenant, node_id)
+        mobile = self.platform in MOBILE_PLATFORMS
+        self._intake = Intake(rules, self._requests, ids, bursts=mobile)
         rooms = Rooms(rules.rooms, ids, clock) if rooms is None else rooms
-        self._seat = Seat(rooms, self._request, origin, self.is_gateway)
-        self._arrivals = Arrivals(rules.reorder_wait_s, rules.idempotency_s)
-        self._fanout = Fanout()
-        self._next_index = 0
-        self._cut_runs: list[range] = []
-        self._open: dict[tuple[int, str], JobRequest] = {}
-        self._closed = False
-        self._orders: dict[str, ResultOrder[Ending]] = {}
+        self._seat = Seat(rooms, self._requests, origin, self.is_gateway)
+        self._hint_language = init.locale if init.locale in ("en", "zh") else rules.hint_language
+        self._answers = Answers(
+            session_id,
+            rules,
+            self._seat,
+            clock,
+            hint_language=self._hint_language,
+            one_each=self.is_gateway,
+            tells_language=mobile,
+        )
+        self.binary = not self.is_gateway and bool(init.use_binary_frame or rules.binary_frames)
+        """Whether its client may send audio in binary frames."""
+        self._token: str | None = None
+        self.recovery: Recovery | None = None
+        """What is kept for a client that can resume; None for all others."""
+        if init.resume is not None and not self.is_gateway:
+            self._token = ids.resume_token()
+            self.recovery = Recovery(self._token, rules.kept_results, rules.kept_bytes)
+        self.closed = False
+        """Whether its client has ended it; it may go on for others."""
+        self.repeated_chunks = 0
+        """Chunks that had come before a resume already."""
 
     @property
     def node_id(self) -> str:
         """The node it is paired with, "" if it is not."""
-        return self._request.node_id
+        return self._requests.shared.node_id
 
     @property
     def request(self) -> JobRequest:
         """What all requests of this session have in common."""
-        return self._request
+        return self._requests.shared
 
     @property
     def is_gateway(self) -> bool:
@@ -158,24 +127,29 @@ class Session:
         return self.platform == GATEWAY_PLATFORM
 
     @property
+    def next_index(self) -> int:
+        """Lowest index that no utterance has."""
+        return self._intake.next_index
+
+    @property
     def buffered_bytes(self) -> int:
-        """Bytes of audio that no job has yet."""
-        return self._cutter.buffered_bytes + self._arrivals.held_bytes
+        """Bytes of audio that no job has yet, and of results kept for a resume."""
+        return self._intake.buffered_bytes + (self.recovery.kept_bytes if self.recovery else 0)
 
     @property
     def malformed_chunks(self) -> int:
         """Chunks whose tail had to be dropped."""
-        return self._cutter.malformed
+        return self._intake.cutter.malformed
 
     @property
     def overlong_chunks(self) -> int:
         """Chunks with more audio than one may carry; the rest was dropped."""
-        return self._cutter.overlong
+        return self._intake.cutter.overlong
 
     @property
     def dropped_silence_ms(self) -> int:
         """Silence that came in pieces too short to be utterances and led to nothing."""
-        return self._cutter.silence_ms
+        return self._intake.cutter.silence_ms
 
     def hello(self) -> SessionInitAck:
         """The acknowledgement that opens the session, first frame of its connection (1.4)."""
@@ -183,14 +157,34 @@ class Session:
             session_id=self.id,
             message="session created",
             trace_id=self.trace_id,
-            protocol_version="1.0",
-            use_binary_frame=False,
+            protocol_version="2.0" if self.binary else "1.0",
+            use_binary_frame=self.binary,
             negotiated_codec="opus",
             negotiated_audio_format="opus",
             negotiated_sample_rate=16000,
             negotiated_channel_count=1,
             assigned_node_id=self.node_id or None,
+            resume_token=self._token,
+            resume_within_ms=round(self._grace_s * 1000) if self.recovery else None,
         )
+
+    def hello_again(self) -> SessionInitAck:
+        """The acknowledgement for a client that came back; what it missed follows."""
+        assert self.recovery is not None, "only these are resumed"
+        return replace(
+            self.hello(),
+            message="session resumed",
+            recovered=True,
+            delivery=self.recovery.delivery,
+            audio_seq=self.recovery.audio.received,
+            last_utterance_index=self.next_index - 1 if self.next_index else None,
+        )
+
+    def outgoing(self, message: ServerMessage) -> ServerMessage:
+        """A message as this session's client gets it; results are numbered and kept, if it can resume."""
+        if self.recovery is None or not isinstance(message, TranslationResult | MissingResult):
+            return message
+        return message if message.delivery is not None else self.recovery.number(message)
 
     def handle(self, message: ClientMessage, now: float) -> list[Output]:
         """One message of the client, to the end of its effects."""
@@ -201,35 +195,52 @@ class Session:
             case AudioChunk():
                 return self._audio_chunk(message, now)
             case Utterance():
+                self._answers.groups.spoke()
                 self._seat.spoke(now)
-                return self._take_all(self._arrivals.arrive(message, now), now)
+                return self._take_in(self._intake.utterance(message, now), now)
             case ClientHeartbeat():
                 return [Send(ServerHeartbeat(session_id=self.id, timestamp=self._clock.epoch_ms(now)))]
             case SessionClose():
                 return self._close(now)
             case TtsStarted():
-                return self._cut(self._cutter.playback(now), now)
+                known = self._answers.groups.play_started(message.group_id, now)
+                return self._played("TTS_PLAY_STARTED", known) + self._take_in(
+                    self._intake.playback(now), now
+                )
             case TtsPlayEnded():
+                known = self._answers.groups.play_ended(message.group_id, now)
+                return self._played("TTS_PLAY_ENDED", known)
+            case SessionUpdate():
+                return self._update(message)
+            case ResultAck():
+                if self.recovery is not None:
+                    self.recovery.acknowledge(message.delivery)
                 return []
             case SessionInit():
                 return self.error(ErrorCode.INVALID_MESSAGE, "the session has begun")
             case _:
-                return [*self._seat.handle(message, self._next_index, now)]
+                return [*self._seat.handle(message, self.next_index, now)]
+
+    def audio(
+        self, payload: bytes, *, seq: int, final: bool, client_ms: int | None, now: float
+    ) -> list[Output]:
+        """Some streamed audio, Plan A or PCM16 at 16 kHz; `final` completes the utterance."""
+        if self.recovery is not None and not self.recovery.audio.is_new(seq):
+            self.repeated_chunks += 1
+            return []
+        if payload:
+            self._answers.groups.spoke()
+            self._seat.spoke(now)
+        inputs = self._intake.chunk(payload, seq=seq, final=final, client_ms=client_ms, now=now)
+        if self.recovery is not None:
+            self.recovery.audio.chunk(seq, self._intake.cutter.taken_bytes)
+        return self._take_in(inputs, now) + self._settle()
 
     def resolve(self, job: Job, outcome: Outcome, now: float) -> list[Output]:
         """A job ended; what may leave now leaves."""
-        index, tgt_lang = job.request.utterance_index, job.request.tgt_lang
-        self._open.pop((index, tgt_lang), None)
-        outputs: list[Output] = []
         if outcome.error is not None or self.is_gateway:
-            self._arrivals.forget(index, tgt_lang)
-        if outcome.error is not None:
-            event = failure_event(job, outcome, outcome.error, self.hint_language, now)
-            outputs.append(Send(event, optional=self._order(tgt_lang).is_open(index)))
-        if outcome.result is not None:
-            self._seat.heard(outcome.result.extra)
-        ending = Ending(outcome, job.request.trace_id, job)
-        outputs += self._resolve(tgt_lang, index, ending, now)
+            self._intake.forget(job.request)
+        outputs = self._answers.resolve(job, outcome, self.next_index, now) + self._settle()
         return outputs if self._is_needed else [*outputs, Ended()]
 
     def progress(self, job: Job, event: str, now: float) -> list[Output]:
@@ -249,227 +260,173 @@ class Session:
 
     def finish(self, now: float) -> list[Output]:
         """Cut what is buffered, because the server is about to stop."""
-        return self._cut(self._cutter.close(now), now)
+        return self._take_in(self._intake.finish(now), now)
+
+    def abandon(self, now: float) -> list[Output]:
+        """The server stops now: say which utterances have no outcome."""
+        return self._answers.abandon(self.next_index, now)
 
     def detach(self, now: float) -> list[Output]:
-        """The socket is gone: cut what is buffered, leave the room, keep the session for its grace (1.6)."""
-        self.detached_at = now
-        return [*self.finish(now), *self._seat.leave()]
+        """The socket is gone: the session stays for its grace (1.6, resolution 15).
 
-    def attach(self) -> None:
+        What is buffered is cut and the room left, unless the client can resume.
+        """
+        self.detached_at = now
+        if self.recovery is None:
+            self._answers.groups.close()
+            return [*self.finish(now), *self._seat.leave()]
+        self._intake.cutter.pause()
+        return [*self._seat.away(now)]
+
+    def attach(self, now: float) -> None:
         """Another connection speaks for the session from now on."""
         self.detached_at = None
+        if self.recovery is not None:
+            self._intake.cutter.proceed(now)
+
+    def resumed(self, delivery: int) -> list[Output]:
+        """What a client that came back has missed since result `delivery`."""
+        assert self.recovery is not None, "only these are resumed"
+        self.recovery.acknowledge(delivery)
+        missed = [Send(result) for result in self.recovery.after(delivery)]
+        return [*missed, *self._seat.back(), Check()]
+
+    def expire(self, now: float) -> list[Output]:
+        """Nobody comes back: others get what they wait for, the rest is dropped."""
+        if self.recovery is None or self.closed:
+            return [Ended()]
+        return self._wind_up(now, [])
+
+    def needed(self) -> list[JobRequest]:
+        """A request for each pair of languages that nodes should serve for it; none of gateways."""
+        return [] if self.is_gateway else self._seat.needed()
+
+    def served(self, details: dict[str, object], *, now_served: bool) -> Send:
+        """Tell whether nodes are there for a pair of languages it needs; `details` say which."""
+        if now_served:
+            return Send(
+                utterance_event(self.id, self.next_index, LANGUAGES_AVAILABLE, self.trace_id, details)
+            )
+        request = replace(self.request, utterance_index=self.next_index)
+        event = refusal_event(request, ErrorCode.NO_AVAILABLE_NODE, self._hint_language, details)
+        return Send(event)
 
     def due(self) -> float | None:
         """When `tick` has something to do, monotonic s."""
-        times = [self._cutter.due(), self._arrivals.due(), *(order.due() for order in self._orders.values())]
+        times = [self._intake.due(), self._answers.due()]
         if self.detached_at is not None:
             times.append(self.detached_at + self._grace_s)
         return min((time for time in times if time is not None), default=None)
 
     def tick(self, now: float) -> list[Output]:
         """Do what became due: cut on silence, skip gaps, take held utterances, end after the grace."""
-        outputs = self._cut(self._cutter.tick(now), now)
-        outputs += self._take_all(self._arrivals.tick(now), now)
-        for tgt_lang, order in self._orders.items():
-            outputs += self._released(tgt_lang, order.tick(now), now)
+        outputs = self._take_in(self._intake.tick(now), now)
+        outputs += self._answers.tick(self.next_index, now)
+        outputs += self._settle()
         if self.detached_at is not None and now >= self.detached_at + self._grace_s:
-            outputs.append(Ended())
+            outputs += self.expire(now)
         return outputs
 
     def number_from(self, index: int) -> None:
         """The next utterance has this index or a higher one: its client saw lower ones in a room."""
-        self._next_index = max(self._next_index, index)
+        self._intake.number_from(index)
 
     @property
     def _is_needed(self) -> bool:
         """Whether the client goes on, or others wait for what it said."""
-        return not self._closed or any(map(self._seat.others_wait_for, self._open.values()))
+        return not self.closed or any(map(self._seat.others_wait_for, self._answers.open_requests))
 
     @property
     def _grace_s(self) -> float:
         return self._rules.gateway_detach_grace_s if self.is_gateway else self._rules.detach_grace_s
 
     def _audio_chunk(self, chunk: AudioChunk, now: float) -> list[Output]:
+        outputs: list[Output] = []
         try:
             payload = a2b_base64(chunk.payload or "", strict_mode=True)
         except (Base64Error, ValueError):
             outputs = self.error(ErrorCode.INVALID_MESSAGE, "member payload is not base64")
             payload = b""
-        else:
-            outputs = []
-        if payload:
-            self._seat.spoke(now)
-        overlong = self._cutter.overlong
-        cuts = self._cutter.chunk(
-            payload, seq=chunk.seq, final=chunk.is_final, client_ms=chunk.client_timestamp_ms, now=now
+        client_ms = chunk.client_timestamp_ms
+        return outputs + self.audio(
+            payload, seq=chunk.seq, final=chunk.is_final, client_ms=client_ms, now=now
         )
-        if self._cutter.overlong > overlong:
-            outputs += self.error(ErrorCode.INVALID_MESSAGE, "member payload is too much audio at once")
-        return outputs + self._cut(cuts, now)
 
-    def _cut(self, cuts: list[Cut], now: float) -> list[Output]:
+    def _update(self, message: SessionUpdate) -> list[Output]:
+        running = self._intake.cutter.turn_id
+        self._requests.update(message, running)
+        shared = self._requests.shared
+        ack = SessionUpdateAck(
+            session_id=self.id,
+            src_lang=shared.src_lang,
+            tgt_lang=shared.tgt_lang,
+            after_running=running is not None,
+            lang_a=shared.lang_a,
+            lang_b=shared.lang_b,
+        )
+        return [Send(ack), *self._seat.changed(message.preferred_lang), Check()]
+
+    def _take_in(self, inputs: list[Input], now: float) -> list[Output]:
         outputs: list[Output] = []
-        for cut in cuts:
-            index = self._next_index
-            self._next_index += 1
-            self._used_by_cut(index)
-            self._arrivals.skip(index)
-            request = replace(
-                self._request,
-                utterance_index=index,
-                reason=cut.reason,
-                turn_id=cut.turn_id,
-                padding_ms=cut.padding_ms,
-                last_audio_at=cut.last_audio_at,
-                cut_at=cut.cut_at,
-                last_client_ms=cut.last_client_ms,
-            )
-            outputs += self._submit(request, cut.audio, now)
+        for taken in inputs:
+            match taken:
+                case Begun():
+                    outputs.append(self._event("INPUT_STARTED", taken.index))
+                case Spoken():
+                    outputs += self._spoken(taken, now)
+                case Unusable():
+                    outputs += self._unusable(taken, now)
+                case Rejected():
+                    outputs += self._refusal(taken.error)
         return outputs
 
-    def _used_by_cut(self, index: int) -> None:
-        runs = self._cut_runs
-        if runs and runs[-1].stop == index:
-            runs[-1] = range(runs[-1].start, index + 1)
-            return
-        runs.append(range(index, index + 1))
-        if len(runs) > MAX_CUT_RUNS:
-            runs[:2] = [range(runs[0].start, runs[1].stop)]
+    def _spoken(self, spoken: Spoken, now: float) -> list[Output]:
+        request, outputs = spoken.request, list[Output]()
+        if spoken.start is not None:
+            outputs.append(self._event("INPUT_ENDED", request.utterance_index))
+            if self.recovery is not None:
+                self.recovery.audio.cut(request.utterance_index, spoken.start)
+        submitted = self._answers.expect(request, spoken.audio)
+        if submitted is not None:
+            return outputs + submitted
+        self._intake.forget(request)
+        return outputs + self._answers.refuse(request, now)
 
-    def _submit(self, request: JobRequest, audio: Audio, now: float) -> list[Output]:
-        """Have it translated, or refuse it at once while too much of this session is not answered yet.
-
-        What is refused takes no place in the order of results, so that nothing gathers behind it.
-        """
-        index = request.utterance_index
-        requests = self._seat.requests(request)
-        if not requests:
-            return [self._missing(index, MissingReason.CANCELLED, now)]
-        if len(self._open) + len(requests) > self._rules.max_open:
-            self._arrivals.forget(index, request.tgt_lang)
-            event = refusal_event(request, ErrorCode.NODE_OVERLOADED, self.hint_language)
-            return [Send(event, optional=True), self._missing(index, MissingReason.OVERLOADED, now)]
-        outputs: list[Output] = []
-        for wanted in requests:
-            self._open[index, wanted.tgt_lang] = wanted
-            self._expect_result(index, wanted.tgt_lang)
-            outputs.append(Submit(self._fanout.place(wanted), audio))
-        return outputs
-
-    def _missing(self, index: int, reason: MissingReason, now: float, trace_id: str | None = None) -> Send:
-        trace_id = trace_id or self.trace_id
+    def _unusable(self, unusable: Unusable, now: float) -> list[Output]:
+        request = unusable.request
         if self.is_gateway:
-            return Send(empty_result(self.id, index, trace_id, self._clock.epoch_ms(now)))
-        return Send(missing_result(self.id, index, reason, trace_id, self._clock.epoch_ms(now)))
+            self._intake.forget(request)
+        outputs = self._refusal(unusable.error) if unusable.error is not None else []
+        return outputs + self._answers.without_job(request, unusable.reason, now)
 
-    def _expect_result(self, index: int, tgt_lang: str) -> None:
-        self._order(tgt_lang).open(index)
+    def _refusal(self, error: WireError) -> list[Output]:
+        return self.error(error.code, str(error))
 
-    def _resolve(self, tgt_lang: str, index: int, ending: Ending, now: float) -> list[Output]:
-        order = self._order(tgt_lang)
-        outputs = self._released(tgt_lang, order.resolve(index, ending, now), now)
-        if not order.open_slots:
-            del self._orders[tgt_lang]
-        return outputs
+    def _played(self, event: str, known: bool) -> list[Output]:
+        """The client plays its last result; ids of groups that are over mean nothing (2.2.7)."""
+        return [self._event(event, self._answers.last_index)] if known else []
 
-    def _order(self, tgt_lang: str) -> ResultOrder[Ending]:
-        """The delivery stream of a language; it exists while it has open slots."""
-        order = self._orders.get(tgt_lang)
-        if order is None:
-            order = ResultOrder(self._rules.gap_s, self._rules.max_undelivered)
-            self._orders[tgt_lang] = order
-        return order
+    def _event(self, event: str, index: int) -> Send:
+        return Send(utterance_event(self.id, index, event, self.trace_id), optional=True)
 
-    def _take_all(self, messages: list[Utterance], now: float) -> list[Output]:
-        return [output for message in messages for output in self._take(message, now)]
-
-    def _take(self, message: Utterance, now: float) -> list[Output]:
-        """A whole utterance whose turn has come."""
-        index, tgt_lang, base = message.utterance_index, message.tgt_lang, self._request
-        if any(index in run for run in self._cut_runs):
-            return self.error(
-                ErrorCode.INVALID_MESSAGE, "member utterance_index is one that streamed speech has used"
-            )
-        if self._arrivals.is_repeated(index, tgt_lang, now):
+    def _settle(self) -> list[Output]:
+        """Tell a client that can resume which audio it may forget."""
+        if self.recovery is None:
             return []
-        trace_id = message.trace_id or self.trace_id
-        self._next_index = max(self._next_index, index + 1)
-        try:
-            audio = audio_of(message, self._rules.cut.max_chunk_s)
-        except WireError as error:
-            failed = Outcome(missing=MissingReason.JOB_FAILED, received_at=now)
-            self._expect_result(index, tgt_lang)
-            outputs = self.error(error.code, str(error))
-            return outputs + self._resolve(tgt_lang, index, Ending(failed, trace_id), now)
-        self._arrivals.remember(index, tgt_lang, now)
-        if audio.duration_ms == 0:
-            silence = Outcome(missing=MissingReason.SILENCE, received_at=now)
-            if self.is_gateway:
-                self._arrivals.forget(index, tgt_lang)
-            self._expect_result(index, tgt_lang)
-            return self._resolve(tgt_lang, index, Ending(silence, trace_id), now)
-        streaming = message.enable_streaming_asr
-        request = replace(
-            base,
-            utterance_index=index,
-            src_lang=message.src_lang,
-            tgt_lang=tgt_lang,
-            dialect=message.dialect,
-            features=message.features or base.features,
-            pipeline=message.pipeline or base.pipeline,
-            mode=message.mode or base.mode,
-            lang_a=message.lang_a or base.lang_a,
-            lang_b=message.lang_b or base.lang_b,
-            auto_langs=message.auto_langs or base.auto_langs,
-            enable_streaming_asr=base.enable_streaming_asr if streaming is None else streaming,
-            partial_update_interval_ms=message.partial_update_interval_ms or base.partial_update_interval_ms,
-            trace_id=trace_id,
-            turn_id=self._ids.uuid(),
-            last_audio_at=now,
-            cut_at=now,
-        )
-        return self._submit(request, audio, now)
+        mark = self.recovery.audio.settle(self._answers.unfinished, self._intake.cut_bytes)
+        if mark is None:
+            return []
+        return [Send(AudioAck(session_id=self.id, seq=mark.seq, audio_bytes=mark.size), optional=True)]
 
     def _close(self, now: float) -> list[Output]:
-        """The client ends the session: what is finished is sent (2.2.5).
+        """The client ends the session: what is finished is sent (2.2.5)."""
+        return self._wind_up(now, [Send(SessionCloseAck(session_id=self.id))])
 
-        The rest is dropped, unless others in its room wait for it (resolution 16).
-        """
+    def _wind_up(self, now: float, goodbye: list[Output]) -> list[Output]:
+        """The session ends; what has no result is dropped, unless others wait for it (resolution 16)."""
         outputs = self.finish(now) if self._seat.has_company else []
-        for tgt_lang, order in self._orders.items():
-            outputs += self._released(tgt_lang, order.drain(), now)
-        outputs += [*self._seat.leave(), Send(SessionCloseAck(session_id=self.id))]
-        self._closed, self.detached_at = True, now
+        outputs += self._answers.drain(self.next_index, now)
+        outputs += [*self._seat.leave(), *goodbye]
+        self._answers.groups.close()
+        self.closed, self.detached_at = True, now
         return [*outputs, LetGo() if self._is_needed else Ended()]
-
-    def _released(self, tgt_lang: str, released: list[Released[Ending]], now: float) -> list[Output]:
-        outputs: list[Output] = []
-        for slot in released:
-            if slot.item is None and self.is_gateway:
-                # it waits for one result, and that is still to come
-                continue
-            if slot.item is None:
-                waiting = self._open.get((slot.index, tgt_lang))
-                if waiting is not None and not waiting.for_speaker:
-                    continue
-                reason = MissingReason.OVERFLOW if slot.evicted else MissingReason.GAP_TIMEOUT
-                outputs.append(self._missing(slot.index, reason, now))
-                continue
-            job, outcome = slot.item.job, slot.item.outcome
-            if job is not None and outcome.result is not None:
-                epoch_ms, created_ms = self._clock.epoch_ms(now), self._clock.epoch_ms(job.created_at)
-                message = translation_result(
-                    job, outcome, outcome.result, now, epoch_ms, created_ms=created_ms, late=slot.late
-                )
-                request = job.request
-                outputs += (
-                    self._seat.deliver(request, message, self._next_index, now)
-                    if request.room_id
-                    else [Send(message)]
-                )
-            elif job is not None and not job.request.for_speaker:
-                continue
-            elif outcome.missing is not None and (not slot.late or self.is_gateway):
-                outputs.append(self._missing(slot.index, outcome.missing, now, slot.item.trace_id))
-        return outputs

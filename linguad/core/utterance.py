@@ -128,6 +128,9 @@ class UtteranceCutter:
         self._ending: Ending | None = None
         self._held = Held()
         self._bucket = Bucket(rules.burst_cuts, rules.cuts_per_second)
+        self._waits = False
+        self.taken_bytes = 0
+        """Bytes of audio that could be used, all in all."""
         self.malformed = 0
         """Chunks whose tail was not whole records and was dropped."""
         self.overlong = 0
@@ -144,6 +147,29 @@ class UtteranceCutter:
     def buffered_bytes(self) -> int:
         """Bytes of audio that are not cut yet."""
         return self._held.bytes + self._bytes
+
+    @property
+    def collects(self) -> bool:
+        """Whether the running utterance has begun."""
+        return bool(self._parts)
+
+    @property
+    def turn_id(self) -> str | None:
+        """The turn that is being spoken."""
+        return self._turn_id
+
+    def takes(self, audio_format: str) -> bool:
+        """Whether its audio is of this format; if there was none yet, it is from now on."""
+        self._format = self._format or audio_format
+        return self._format == audio_format
+
+    def pause(self) -> None:
+        """The connection is lost, so that silence means nothing; only a decided cut is still made."""
+        self._waits = True
+
+    def proceed(self, now: float) -> None:
+        """The client is back: its pause begins now."""
+        self._waits, self._last_at = False, now
 
     def chunk(self, payload: bytes, *, seq: int, final: bool, client_ms: int | None, now: float) -> list[Cut]:
         """Take a chunk (Plan A, or PCM16 at 16 kHz mono; may be empty) and return what it completed."""
@@ -166,6 +192,8 @@ class UtteranceCutter:
         """When `tick` has something to do, monotonic s; None while no audio waits."""
         if self._ending is not None:
             return self._ending.due
+        if self._waits:
+            return None
         due = None
         if self.buffered_bytes and self._rules.pause_s > 0:
             due = self._last_at + self._rules.pause_s
@@ -238,6 +266,7 @@ class UtteranceCutter:
         if not self._format:
             self._format = sound.format_of(payload)
         end, overlong = sound.usable(self._format, payload, int(self._rules.max_chunk_s * 1000))
+        self.taken_bytes += end
         if end < len(payload) and not overlong:
             self.malformed += 1
         if not end:

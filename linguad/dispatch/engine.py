@@ -23,6 +23,7 @@ from linguad.core.actions import (
     ServiceMissing,
     StoodStill,
 )
+from linguad.core.coverage import Coverage, Served, Unserved
 from linguad.core.dispatch import Dispatch
 from linguad.core.job import AttemptEnd, Job, JobRequest, MissingReason, Outcome
 from linguad.core.node import Node
@@ -64,6 +65,10 @@ class SessionPort(Protocol):
         """What was recognised so far."""
         ...
 
+    def nodes_changed(self) -> None:
+        """Nodes may have come or gone."""
+        ...
+
 
 class Engine:
     """Every call goes to the core at once and its actions are performed before the call returns."""
@@ -71,6 +76,7 @@ class Engine:
     def __init__(self, dispatch: Dispatch, budget: Budget, now: Callable[[], float]) -> None:
         """`now` is the clock, monotonic s."""
         self.dispatch = dispatch
+        self._coverage = Coverage(dispatch.fleet)
         self._budget = budget
         self._now = now
         self._changed: Callable[[], object] = _nothing
@@ -99,6 +105,7 @@ class Engine:
         for node in self.dispatch.fleet.scan(now):
             self._nodes.close(node.id, CloseReason.HEARTBEAT_TIMEOUT)
         self.tick(now)
+        self._sessions.nodes_changed()
 
     def submit(self, request: JobRequest, audio: Audio) -> None:
         """Have an utterance translated; the outcome comes to the session port."""
@@ -110,7 +117,18 @@ class Engine:
 
     def unsupported_features(self, request: JobRequest) -> list[str]:
         """The features such jobs ask for, if they are required and no node has them."""
-        return self.dispatch.unsupported_features(request)
+        return self._coverage.unsupported_features(self.dispatch.key_of(request))
+
+    def unserved(self, request: JobRequest) -> Unserved | None:
+        """What no ready node, busy or not, can do of such a job, with what is nearest; None if one can.
+
+        The answer is that of this moment; alternatives may be some seconds old. Cheap: for every session.
+        """
+        return self._coverage.problem(request, self.dispatch.key_of(request), self._now())
+
+    def languages(self) -> list[Served]:
+        """The pairs that ready nodes serve anybody, speech into speech, sorted; a second old, or a few."""
+        return self._coverage.pairs(self._now())
 
     def session_ended(self, session_id: str) -> None:
         """Cancel what a session still has running."""
@@ -217,6 +235,7 @@ class Engine:
             "job_finished",
             session=job.request.session_id,
             trace=job.request.trace_id,
+            utterance_trace=job.request.utterance_trace or None,
             job=job.id,
             index=job.request.utterance_index,
             outcome=outcome.missing or "completed",

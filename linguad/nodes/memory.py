@@ -23,6 +23,7 @@ from linguad.core.key import Key
 from linguad.core.memory import MAX_REMEMBERED, NOTHING, Remembered
 from linguad.core.services import Services
 from linguad.core.speed import FASTEST, SLOWEST
+from linguad.files import replace_file
 from linguad.wire.override import Override
 
 SAVE_SECONDS = 30.0
@@ -170,19 +171,7 @@ def _write(path: Path, nodes: Iterable[tuple[str, KeptNode]], written: bytes) ->
     digest = hashlib.sha256(data).digest()
     if digest == written or (not written and not lines and not path.exists()):
         return digest
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fresh = path.with_name(path.name + ".new")
-    with open(fresh, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-        os.fchmod(file.fileno(), 0o600)
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(fresh, path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    replace_file(path, data)
     return digest
 
 

@@ -6,33 +6,37 @@ from collections.abc import Callable
 from typing import Protocol
 
 import trio
-from msgspec import Struct
 
 from linguad import log, metrics
 from linguad.core.clock import Clock
 from linguad.core.deadlines import Deadlines
 from linguad.core.ids import Ids
-from linguad.core.job import DIRECT, Job, JobRequest, Outcome
-from linguad.core.outputs import Ended, LetGo, Output, Send, Submit
+from linguad.core.job import Job, JobRequest, Outcome
+from linguad.core.outputs import Check, Ended, LetGo, Output, Send, Submit
 from linguad.core.room import Tell
 from linguad.core.rooms import Renumber, RoomOutput, Rooms
-from linguad.core.session import Session, SessionRules
-from linguad.core.throttle import ErrorThrottle
+from linguad.core.rules import SessionRules
+from linguad.core.session import Session
 from linguad.core.utterance import Audio
 from linguad.errors import CloseReason, ErrorCode, WireError
-from linguad.net.outbox import Budget, Later
+from linguad.net.outbox import Budget
 from linguad.net.peer import TrustedProxies
 from linguad.net.supervise import Alarm
 from linguad.net.websocket import Link
-from linguad.sessions.limit import SessionLimit, origin_of
+from linguad.sessions.availability import Availability, FleetPort
+from linguad.sessions.connection import Connection
+from linguad.sessions.last import LastSessions
+from linguad.sessions.limit import SessionLimit
+from linguad.sessions.reception import NodeDesk, Reception
+from linguad.sessions.registry import Entry, Registry
 from linguad.sessions.speech import Speech, plays_only_pcm16
-from linguad.wire import codec
+from linguad.wire import binary, codec
+from linguad.wire.room import RoomCreateAck, RoomMembers
 from linguad.wire.session import (
     AudioChunk,
-    Backpressure,
     ClientMessage,
     ErrorMessage,
-    RoomCreateAck,
+    GoAway,
     ServerMessage,
     SessionInit,
     TranslationResult,
@@ -42,56 +46,21 @@ from linguad.wire.session import (
 MAX_INIT_CHARS = 16 * 1024
 """Longest `session_init`; its texts are kept as long as the session, and real ones have 500 characters."""
 
-WRONG_PAIRING_CODE = (
-    "the pairing code is wrong, was used or has expired, or too many wrong ones came from your address; "
-    "let the node show a new one, and wait a minute after many tries"
-)
-
-PAUSE_SECONDS = 2.0
-"""How long clients are told to hold their audio, and how often at most (session-protocol 2.4.12)."""
+STOPPING = "the server is about to stop; connect again, and resume"
 
 logger = log.get(__name__)
 
 
-class JobPort(Protocol):
+class JobPort(FleetPort, NodeDesk, Protocol):
     """Where utterances go."""
 
     def submit(self, request: JobRequest, audio: Audio) -> None:
         """Have an utterance translated."""
         ...
 
-    def unsupported_features(self, request: JobRequest) -> list[str]:
-        """The features such jobs ask for, if they are required and no node has them."""
-        ...
-
     def session_ended(self, session_id: str) -> None:
         """Cancel what a session still has running."""
         ...
-
-    def redeem(self, pairing_code: str, origin: str) -> str:
-        """The node that a code stands for; "" if none."""
-        ...
-
-
-class Connection(Struct, eq=False):
-    """A client's socket and the session it speaks for, if it has one."""
-
-    link: Link
-    throttle: ErrorThrottle
-    session: Session | None = None
-    paused_until: float = 0.0
-
-
-class Entry(Struct, eq=False):
-    """A session, its connection while it has one, and what is counted for it."""
-
-    session: Session
-    connection: Connection | None
-    address: str
-    held_bytes: int = 0
-    """Its part of the budget: audio that no job has yet."""
-    performing: list[Output] | None = None
-    """What is being done for it; more may be added meanwhile."""
 
 
 class Sessions:
@@ -107,26 +76,38 @@ class Sessions:
         budget: Budget,
         limit: SessionLimit,
         trusted: TrustedProxies,
+        last: LastSessions,
         now: Callable[[], float],
     ) -> None:
-        """`now` is the clock, monotonic s."""
+        """`last` knows the sessions of the process that ran before; `now` is the clock, monotonic s."""
         self._jobs = jobs
-        self._rules = rules
-        self._ids = ids
         self._clock = clock
         self._error_throttle_s = error_throttle_s
         self._budget = budget
-        self._limit = limit
-        self._trusted = trusted
+        self._last = last
         self._now = now
-        self._sessions: dict[str, Entry] = {}
+        self._sessions = Registry(budget, limit)
         self.rooms = Rooms(rules.rooms, ids, clock)
-        self._attached = 0
+        self._reception = Reception(
+            self._sessions,
+            jobs,
+            lambda init, tenant, node_id, origin: Session(
+                ids.session(), init, rules, ids, clock, tenant, node_id, rooms=self.rooms, origin=origin
+            ),
+            self._perform,
+            limit,
+            trusted,
+            last,
+            now,
+        )
+        self._availability = Availability(jobs)
         self._deadlines: Deadlines[str] = Deadlines()
         self._alarm = Alarm(self.due, self.tick)
         self._speech = Speech()
-        metrics.SESSIONS.labels("attached").set_function(lambda: self._attached)
-        metrics.SESSIONS.labels("detached").set_function(lambda: len(self._sessions) - self._attached)
+        metrics.SESSIONS.labels("attached").set_function(lambda: self._sessions.attached)
+        metrics.SESSIONS.labels("detached").set_function(
+            lambda: len(self._sessions) - self._sessions.attached
+        )
         metrics.ROOMS.labels("rooms").set_function(lambda: len(self.rooms))
         metrics.ROOMS.labels("members").set_function(lambda: self.rooms.members)
 
@@ -135,7 +116,7 @@ class Sessions:
 
     def paired_with(self, node_id: str) -> list[str]:
         """Ids of the sessions that only this node serves."""
-        return [entry.session.id for entry in self._sessions.values() if entry.session.node_id == node_id]
+        return [entry.session.id for entry in self._sessions if entry.session.node_id == node_id]
 
     async def serve(self) -> None:
         """Keep the deadlines of all sessions and convert their speech, for ever."""
@@ -150,19 +131,39 @@ class Sessions:
             async for frame in link:
                 if isinstance(frame, str):
                     self.take(connection, frame)
+                else:
+                    self.take_binary(connection, frame)
         finally:
             self.lost(connection)
 
     def connected(self, link: Link) -> Connection:
         """A client connected; gateways break on pings, so it gets none before it says who it is."""
         link.may_ping = False
-        return Connection(link, ErrorThrottle(self._error_throttle_s))
+        return Connection(link, self._error_throttle_s, self._now)
 
-    def finish(self) -> None:
-        """Cut what every session has buffered: the server is about to stop."""
+    def finish(self, left_s: float) -> None:
+        """The server stops in so long: cut what is buffered, and tell clients that can resume elsewhere."""
         now = self._now()
-        for entry in list(self._sessions.values()):
-            self._perform(entry.session, entry.session.finish(now))
+        for entry in self._sessions:
+            session = entry.session
+            outputs = session.finish(now)
+            if session.recovery is not None:
+                left_ms = round(left_s * 1000)
+                outputs.append(Send(GoAway(session_id=session.id, time_left_ms=left_ms, message=STOPPING)))
+            self._perform(entry, outputs)
+
+    async def stop(self) -> None:
+        """The server stops now: say which utterances have no result, and remember who may ask for more."""
+        now = self._now()
+        for entry in self._sessions:
+            self._perform(entry, entry.session.abandon(now))
+        await self._last.save([entry.session for entry in self._sessions], self._clock.epoch_ms(now) / 1000)
+
+    def nodes_changed(self) -> None:
+        """Nodes may have come or gone: sessions whose languages are affected learn it."""
+        for session_id in self._availability.changed():
+            if (entry := self._sessions.get(session_id)) is not None:
+                self._perform(entry, [Check()])
 
     def resolve(self, job: Job, outcome: Outcome) -> None:
         """A job ended; its session gets the outcome, if it still exists."""
@@ -182,169 +183,109 @@ class Sessions:
     def _tell(self, job: Job, news: Callable[[Session], list[Output]]) -> None:
         entry = self._sessions.get(job.request.session_id)
         if entry is not None:
-            self._perform(entry.session, news(entry.session))
+            self._perform(entry, news(entry.session))
 
     def take(self, connection: Connection, frame: str) -> None:
         """One frame of a client; no await, so its effects are complete before the next is read."""
         try:
             message = codec.client_messages.decode(frame)
         except WireError as error:
-            self._refuse(connection, error.code, str(error), error.field)
+            connection.refuse(error.code, str(error), error.field)
             return
         metrics.MESSAGES.labels("session", type(message).__struct_config__.tag).inc()
         if isinstance(message, SessionInit):
             self._open(connection, message, len(frame))
             return
-        session = connection.session or self._adopted(connection, message)
+        session = connection.session or self._reception.adopted(connection, message)
         if session is None:
             self._without_session(connection, message)
-        else:
-            now = self._now()
-            if self._budget.over and isinstance(message, AudioChunk | Utterance):
-                self._pause(connection, session, now)
-            self._perform(session, session.handle(message, now))
+            return
+        now = self._now()
+        # a gateway would take it for the answer to its call
+        if self._budget.over and isinstance(message, AudioChunk | Utterance) and not session.is_gateway:
+            connection.pause()
+        self._perform(self._sessions[session.id], session.handle(message, now))
 
-    def _pause(self, connection: Connection, session: Session, now: float) -> None:
-        """Ask for less; gateways would take it for the answer to their call."""
-        if now >= connection.paused_until and not session.is_gateway:
-            connection.paused_until = now + PAUSE_SECONDS
-            message = Backpressure(
-                action="PAUSE",
-                resume_after_ms=int(PAUSE_SECONDS * 1000),
-                message="the server is short of memory",
-            )
-            self._send(connection, message, optional=True)
+    def take_binary(self, connection: Connection, frame: bytes) -> None:
+        """A binary frame; without effect if its session did not agree to them (session-protocol 1.7.3)."""
+        session, now = connection.session, self._now()
+        if session is None or not session.binary:
+            return
+        metrics.MESSAGES.labels("session", "binary").inc()
+        try:
+            audio = binary.decode(frame, self._clock.epoch_ms(now))
+            if audio is None:
+                return
+            if audio.session_id != session.id:
+                raise WireError(
+                    ErrorCode.INVALID_SESSION, "session_id is not this connection's session", "session_id"
+                )
+        except WireError as error:
+            connection.refuse(error.code, str(error), error.field)
+            return
+        if self._budget.over:
+            connection.pause()
+        outputs = session.audio(
+            audio.audio,
+            seq=audio.seq,
+            final=audio.is_final,
+            client_ms=audio.client_timestamp_ms,
+            now=now,
+        )
+        self._perform(self._sessions[session.id], outputs)
 
     def _open(self, connection: Connection, message: SessionInit, size: int) -> None:
-        """A session begins; a second one on the same socket ends the first (session-protocol 1.4)."""
+        """A client says hello; a second time on the same socket it ends its first session (1.4)."""
         if size > MAX_INIT_CHARS:
-            self._refuse(
-                connection,
-                ErrorCode.INVALID_MESSAGE,
-                f"session_init is longer than {MAX_INIT_CHARS} characters",
-            )
+            problem = f"session_init is longer than {MAX_INIT_CHARS} characters"
+            connection.refuse(ErrorCode.INVALID_MESSAGE, problem)
             return
-        if connection.session is not None:
-            self._end(connection.session)
-        address = connection.link.peer.address
-        if refusal := self._limit.refusal(address):
-            self._refuse(connection, ErrorCode.NODE_OVERLOADED, refusal)
-            connection.link.close(CloseReason.TOO_MANY_SESSIONS)
-            return
-        trusted = address in self._trusted
-        tenant = (message.tenant_id if trusted else None) or DIRECT
-        code = (message.pairing_code or "").strip()
-        node_id = self._jobs.redeem(code, origin_of(address)) if code else ""
-        session = Session(
-            self._ids.session(),
-            message,
-            self._rules,
-            self._ids,
-            self._clock,
-            tenant,
-            node_id,
-            rooms=self.rooms,
-            origin=origin_of(address),
-        )
-        connection.session = session
-        self._sessions[session.id] = Entry(session, connection, address)
-        self._limit.add(address)
-        self._attached += 1
-        connection.link.may_ping = not session.is_gateway
-        connection.link.send(codec.encode(session.hello()))
-        if code and not node_id:
-            self._refuse(connection, ErrorCode.INVALID_PAIRING_CODE, WRONG_PAIRING_CODE, "pairing_code")
-        if missing := self._jobs.unsupported_features(session.request):
-            problem = f"no node has what this session asks for: {', '.join(missing)}"
-            self._refuse(connection, ErrorCode.UNSUPPORTED_FEATURE, problem, "features")
-        logger.info(
-            "session_opened",
-            session=session.id,
-            trace=session.trace_id,
-            link=connection.link.id,
-            platform=message.platform,
-            client_version=message.client_version,
-            src=message.src_lang,
-            tgt=message.tgt_lang,
-            paired_with=node_id or None,
-        )
-
-    def _adopted(self, connection: Connection, message: ClientMessage) -> Session | None:
-        """The session that a connection without one speaks for by naming it (session-protocol 1.11).
-
-        Only the earlier API gateway may, which opens a connection for each utterance; the newest one counts.
-        """
-        entry = self._sessions.get(getattr(message, "session_id", ""))
-        if entry is None or not entry.session.is_gateway:
-            return None
-        session, before = entry.session, entry.connection
-        if before is None:
-            self._attached += 1
-        else:
-            before.session = None
-        entry.connection, connection.session = connection, session
-        session.attach()
-        logger.info("session_adopted", session=session.id, link=connection.link.id)
-        return session
+        before = connection.session
+        if before is not None and (message.resume is None or message.resume.session_id != before.id):
+            self._end(self._sessions[before.id])
+        self._reception.welcome(connection, message)
 
     def _without_session(self, connection: Connection, message: ClientMessage) -> None:
         """A message before `session_init`; naming an unknown session ends the socket (resolution 18)."""
         if hasattr(message, "session_id"):
-            self._refuse(
-                connection, ErrorCode.INVALID_SESSION, "no such session here; send session_init first"
-            )
+            problem = "no such session here; send session_init first"
+            connection.refuse(ErrorCode.INVALID_SESSION, problem)
             connection.link.close(CloseReason.INVALID_SESSION)
         else:
-            self._refuse(connection, ErrorCode.INVALID_SESSION, "send session_init first")
+            connection.refuse(ErrorCode.INVALID_SESSION, "send session_init first")
 
-    def _refuse(self, connection: Connection, code: ErrorCode, sentence: str, field: str = "") -> None:
-        trace_id = connection.session.trace_id if connection.session else None
-        self._send(connection, ErrorMessage(code=code, message=sentence, trace_id=trace_id), about=field)
-
-    def _send(
-        self, connection: Connection, message: ServerMessage, optional: bool = False, about: str = ""
-    ) -> None:
-        if isinstance(message, ErrorMessage):
-            if not connection.throttle.allows(message.code, about or message.message, self._now()):
-                metrics.ERRORS_SWALLOWED.labels(message.code).inc()
-                return
-            logger.info("client_error", link=connection.link.id, code=message.code, reason=message.message)
-        connection.link.send(self._frame(connection.session, message), optional)
-
-    def _frame(self, receiver: Session | None, message: ServerMessage) -> str | Later:
-        if isinstance(message, TranslationResult) and receiver is not None:
-            in_room = self.rooms.of(receiver.id) is not None
-            if plays_only_pcm16(receiver.platform, in_room):
-                return self._speech.playable(message)
-        return codec.encode(message)
-
-    def _perform(self, session: Session, outputs: list[Output]) -> None:
+    def _perform(self, entry: Entry, outputs: list[Output]) -> None:
         """Do everything in order; what a submission brings at once comes after what was decided before."""
-        entry = self._sessions[session.id]
-        self._count(entry, session.buffered_bytes)
+        session = entry.session
         if entry.performing is not None:
             entry.performing += outputs
             return
         entry.performing = outputs
         try:
             for output in outputs:
-                match output:
-                    case Send():
-                        if entry.connection is not None:
-                            self._send(entry.connection, output.message, output.optional)
-                    case Submit():
-                        self._jobs.submit(output.request, output.audio)
-                    case Tell() | Renumber():
-                        self._perform_room(output)
-                    case LetGo():
-                        self._let_go(entry)
-                    case Ended():
-                        self._end(session)
+                self._do(entry, output)
         finally:
             entry.performing = None
         if session.id in self._sessions:
+            self._sessions.count(entry, session.buffered_bytes)
             self._deadlines.set(session.id, session.due())
             self._alarm.moved()
+
+    def _do(self, entry: Entry, output: Output) -> None:
+        match output:
+            case Send():
+                self._tell_client(entry, output.message, output.optional)
+            case Submit():
+                self._jobs.submit(output.request, output.audio)
+            case Tell() | Renumber():
+                self._perform_room(output)
+            case Check():
+                for event in self._availability.check(entry.session):
+                    self._tell_client(entry, event.message, event.optional)
+            case LetGo():
+                self._sessions.detach(entry)
+            case Ended():
+                self._end(entry)
 
     def _perform_room(self, output: RoomOutput) -> None:
         """What concerns another session; there may be none any more."""
@@ -356,19 +297,24 @@ class Sessions:
             return
         if isinstance(output.message, RoomCreateAck):
             logger.info("room_entered", session=output.session_id, room=output.message.room_id)
-        if entry.connection is not None:
-            self._send(entry.connection, output.message, output.optional)
+        self._tell_client(entry, output.message, output.optional)
+        if isinstance(output.message, RoomMembers):
+            self._perform(entry, [Check()])
 
-    def _let_go(self, entry: Entry) -> None:
-        """No connection speaks for the session any more."""
-        if entry.connection is not None:
-            entry.connection.session = None
-            entry.connection = None
-            self._attached -= 1
+    def _tell_client(self, entry: Entry, message: ServerMessage, optional: bool) -> None:
+        """Send it, if there is a connection; a client that can resume gets results later."""
+        message, connection = entry.session.outgoing(message), entry.connection
+        if connection is None:
+            return
+        if isinstance(message, ErrorMessage):
+            connection.complain(message)
+        elif isinstance(message, TranslationResult) and self._plays_only_pcm16(entry.session):
+            connection.link.send(self._speech.playable(message), optional)
+        else:
+            connection.send(message, optional)
 
-    def _count(self, entry: Entry, held_bytes: int) -> None:
-        self._budget.take(held_bytes - entry.held_bytes)
-        entry.held_bytes = held_bytes
+    def _plays_only_pcm16(self, session: Session) -> bool:
+        return plays_only_pcm16(session.platform, self.rooms.of(session.id) is not None)
 
     def due(self) -> float | None:
         """When `tick` has something to do, monotonic s."""
@@ -378,9 +324,9 @@ class Sessions:
     def tick(self, now: float) -> None:
         """Do what became due; a bug in one session ends that session, not the timer of all."""
         while (session_id := self._deadlines.pop(now)) is not None:
-            session = self._sessions[session_id].session
+            entry = self._sessions[session_id]
             try:
-                self._perform(session, session.tick(now))
+                self._perform(entry, entry.session.tick(now))
             except Exception as error:
                 metrics.LINK_CRASHES.labels("session").inc()
                 logger.error("session_crashed", session=session_id, exc_info=error)
@@ -394,25 +340,24 @@ class Sessions:
             return
         if entry.connection is not None:
             entry.connection.link.close(CloseReason.INTERNAL_ERROR)
-        self._end(entry.session)
+        self._end(entry)
 
     def lost(self, connection: Connection) -> None:
         """The socket is gone; the session stays for its grace."""
         session = connection.session
         if session is None:
             return
-        self._sessions[session.id].connection = None
-        self._attached -= 1
+        entry = self._sessions[session.id]
+        self._sessions.detach(entry)
         logger.info("session_detached", session=session.id, link=connection.link.id)
-        self._perform(session, session.detach(self._now()))
+        self._perform(entry, session.detach(self._now()))
 
-    def _end(self, session: Session) -> None:
+    def _end(self, entry: Entry) -> None:
         """Forget a session and cancel its jobs."""
-        entry = self._sessions.pop(session.id)
-        self._count(entry, 0)
-        self._limit.remove(entry.address)
+        session = entry.session
+        self._sessions.remove(entry)
         self._deadlines.set(session.id, None)
-        self._let_go(entry)
+        self._availability.forget(session.id)
         for output in self.rooms.ended(session.id):
             self._perform_room(output)
         self._jobs.session_ended(session.id)

@@ -9,7 +9,7 @@ from typing import Any, get_args
 import msgspec
 from msgspec import inspect as types
 
-from linguad.wire import common, node, session
+from linguad.wire import common, node, room, session
 
 _HEAD = """\
 # Protocol
@@ -60,7 +60,7 @@ def page() -> str:
 
 
 def _objects() -> Iterable[type[msgspec.Struct]]:
-    for module in (common, session, node):
+    for module in (common, session, room, node):
         for value in vars(module).values():
             if not (inspect.isclass(value) and issubclass(value, msgspec.Struct)):
                 continue

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from msgspec import Meta, Raw, field
+from msgspec import Meta
 
 from linguad.wire.common import (
     FEW,
-    MANY,
     Count,
     ExtraResult,
     FeatureFlags,
@@ -19,6 +18,21 @@ from linguad.wire.common import (
     ServiceTimings,
     Short,
     Wire,
+)
+from linguad.wire.room import (
+    RemoteSpeakingEnd,
+    RemoteSpeakingStart,
+    RoomCreate,
+    RoomCreateAck,
+    RoomError,
+    RoomExpired,
+    RoomJoin,
+    RoomLeave,
+    RoomMembers,
+    RoomRawVoicePreference,
+    WebrtcAnswer,
+    WebrtcIce,
+    WebrtcOffer,
 )
 
 
@@ -152,79 +166,6 @@ class ResultAck(Wire, frozen=True, tag="result_ack"):
 
     session_id: Short
     delivery: Count
-
-
-class RoomCreate(Wire, frozen=True, tag="room_create"):
-    """Open a room and be its first member (session-protocol 2.2.8)."""
-
-    client_ts: Int
-    display_name: Short | None = None
-    preferred_lang: Short | None = None
-
-
-class RoomJoin(Wire, frozen=True, tag="room_join"):
-    """Enter a room by its code."""
-
-    room_code: Short
-    display_name: Short | None = None
-    preferred_lang: Short | None = None
-
-
-class RoomLeave(Wire, frozen=True, tag="room_leave"):
-    """Leave a room; there is no reply."""
-
-    room_code: Short
-
-
-class RoomRawVoicePreference(Wire, frozen=True, tag="room_raw_voice_preference"):
-    """Whether the sender wants the raw voice of another member."""
-
-    room_code: Short
-    target_session_id: Short
-    receive_raw_voice: bool
-
-
-class WebrtcOffer(Wire, frozen=True, tag="webrtc_offer"):
-    """Signalling, relayed untouched but for `to` (session-protocol 2.2.9)."""
-
-    room_code: Short
-    to: Short
-    sdp: Raw
-
-
-class WebrtcAnswer(Wire, frozen=True, tag="webrtc_answer"):
-    """Signalling, relayed untouched but for `to`."""
-
-    room_code: Short
-    to: Short
-    sdp: Raw
-
-
-class WebrtcIce(Wire, frozen=True, tag="webrtc_ice"):
-    """Signalling, relayed untouched but for `to`."""
-
-    room_code: Short
-    to: Short
-    candidate: Raw
-
-
-class RemoteSpeakingStart(Wire, frozen=True, tag="remote_speaking_start"):
-    """A member began to speak; the server says itself `from` whom it relays this to the others.
-
-    Documented for the earlier clients (session-protocol 2.3); `ts_ms` is the sender's epoch.
-    """
-
-    room_code: Short
-    ts_ms: Int
-    from_: Short | None = field(default=None, name="from")
-
-
-class RemoteSpeakingEnd(Wire, frozen=True, tag="remote_speaking_end"):
-    """A member stopped speaking; like `remote_speaking_start`."""
-
-    room_code: Short
-    ts_ms: Int
-    from_: Short | None = field(default=None, name="from")
 
 
 ClientMessage = (
@@ -403,45 +344,6 @@ class UiEvent(Wire, frozen=True, tag="ui_event"):
     details: Any = None
 
 
-class RoomCreateAck(Wire, frozen=True, tag="room_create_ack"):
-    """You are in this room (also sent to joiners, session-protocol 6.3)."""
-
-    room_code: Short
-    room_id: Short | None = None
-
-
-class RoomMember(Wire, frozen=True):
-    """A member of a room; `joined_at` is RFC 3339."""
-
-    participant_id: Short
-    session_id: Short
-    raw_voice_preferences: Annotated[dict[Short, bool], MANY]
-    joined_at: Short
-    display_name: Short | None = None
-    preferred_lang: Short | None = None
-
-
-class RoomMembers(Wire, frozen=True, tag="room_members"):
-    """All members of a room, in the order they joined."""
-
-    room_code: Short
-    members: Annotated[list[RoomMember], MANY]
-
-
-class RoomError(Wire, frozen=True, tag="room_error"):
-    """A room request failed."""
-
-    code: Short
-    message: str | None = None
-
-
-class RoomExpired(Wire, frozen=True, tag="room_expired"):
-    """Nobody spoke for too long; the room is gone."""
-
-    room_code: Short
-    message: str
-
-
 class Backpressure(Wire, frozen=True, tag="backpressure"):
     """Hold your audio for a while; only `PAUSE` is safe with old clients (session-protocol 2.4.12)."""
 
@@ -464,12 +366,12 @@ class SessionUpdateAck(Wire, frozen=True, tag="session_update_ack"):
 class AudioAck(Wire, frozen=True, tag="audio_ack"):
     """Our addition, for resume: audio up to this `seq` has its results and will never be asked for again.
 
-    `audio_ms` is how much audio of the session that is.
+    That is `audio_bytes` of what the session was sent, before base64.
     """
 
     session_id: Short
     seq: Int
-    audio_ms: Int
+    audio_bytes: Int
 
 
 class GoAway(Wire, frozen=True, tag="go_away"):

@@ -55,6 +55,12 @@ class CountingIds:
     def uuid(self) -> str:
         return f"id-{self._next('uuid')}"
 
+    def trace(self) -> str:
+        return f"{self._next('trace'):032x}"
+
+    def resume_token(self) -> str:
+        return f"token-{self._next('token')}"
+
     def pairing_code(self) -> str:
         return f"{self._next('pairing'):06d}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -176,6 +177,8 @@ class TestLanguages:
         found = Languages(offer)
         assert len(found.asr) == MAX_LANGUAGES
         assert not found.serve("*", "y1", SPEAK)
+        assert list(found.pairs(SPEAK)) == []
+        assert len(list(islice(found.pairs(WRITE), 10_000))) == 10_000
 
 
 codes = st.lists(st.sampled_from(["en", "zh", "ja", "de"]), max_size=4)
@@ -242,7 +245,18 @@ def test_any_offer_serves_what_the_table_says(offer: NodeLanguageCapabilities) -
             assert {src: found.serve(src, tgt, needs) for src in known} == answers
             assert found.serve("*", tgt, needs) == any(answers.values())
             usable |= any(answers.values())
+        listed = set(found.pairs(needs))
+        assert listed == {(src, tgt) for src in known for tgt in known if found.serve(src, tgt, needs)}
+        assert len(listed) <= found.most_pairs
     assert found.any == usable
+    assert set(found.pairs(HEAR)) == {(src, "*") for src in known if found.serve(src, "*", HEAR)}
+
+
+@given(offers, offers)
+def test_digests_are_alike_only_for_equal_reports(
+    one: NodeLanguageCapabilities, other: NodeLanguageCapabilities
+) -> None:
+    assert (Languages(one).digest == Languages(other).digest) == (one == other)
 
 
 class TestServices:

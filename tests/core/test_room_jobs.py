@@ -56,8 +56,11 @@ def test_languages_to_choose_from_stay_where_the_source_is_unknown() -> None:
     assert (job.src_lang, job.auto_langs, job.mode) == ("auto", ["en", "ko"], None)
 
 
-def test_nobody_needs_a_job() -> None:
-    assert room_requests(TWO_WAY, Plan("room-1", [], own=False), "en") == []
+def test_who_needs_no_translation_reads_what_was_said() -> None:
+    (job,) = room_requests(TWO_WAY, Plan("room-1", [], own=False), "en")
+    assert (job.src_lang, job.tgt_lang, job.lang_a, job.room_id) == ("en", "en", None, "room-1")
+    assert (job.pipeline.use_asr, job.pipeline.use_nmt, job.pipeline.use_tts) == (True, False, False)
+    assert job.for_speaker
 
 
 def test_speaker_alone_gets_what_it_gets_outside_rooms() -> None:

@@ -22,6 +22,7 @@ from linguad.errors import ErrorCode
 from linguad.ids import RandomIds
 from linguad.wire import session as wire
 from linguad.wire.moment import rfc3339
+from linguad.wire.room import RoomMember
 
 EPOCH_S = 1_769_932_800.0
 
@@ -135,7 +136,7 @@ def test_creator_is_told_the_code_before_the_members(house: House) -> None:
     assert isinstance(ack, Tell)
     assert ack.message == wire.RoomCreateAck(room_code="100001", room_id="id-1")
     assert isinstance(listing, Tell)
-    member = wire.RoomMember(
+    member = RoomMember(
         participant_id="a",
         session_id="a",
         raw_voice_preferences={},

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 from core.support import CountingIds, request
 from msgspec.structs import replace
 
 from linguad.core.clock import Clock
+from linguad.core.requests import Requests
+from linguad.core.room_jobs import RECOGNITION_ONLY
 from linguad.core.rooms import RoomRules, Rooms
 from linguad.core.seat import Seat
 from linguad.wire.common import ExtraResult
-from linguad.wire.session import RoomCreate, RoomJoin
+from linguad.wire.room import RoomCreate, RoomJoin
 
 PAIR = {"src": "auto", "tgt": "ko", "mode": "two_way_auto", "lang_a": "en", "lang_b": "ko"}
 """Members of the requests of a session between two languages."""
@@ -24,7 +27,8 @@ class Table:
         self.rooms = Rooms(RoomRules(), CountingIds(), Clock())
 
     def seat(self, name: str, **members: Any) -> Seat:
-        return Seat(self.rooms, request(session=name, **members), "192.0.2.1", is_gateway=False)
+        shared = cast(Requests, SimpleNamespace(shared=request(session=name, **members)))
+        return Seat(self.rooms, shared, "192.0.2.1", is_gateway=False)
 
     def together(self, *seats: Seat) -> None:
         first, *others = seats
@@ -62,12 +66,13 @@ def test_source_is_what_was_heard_last_and_changes_between_turns_only() -> None:
     assert table.rooms.pairs("b") == [("es", "ko"), ("ko", "es")]
 
 
-def test_what_was_heard_may_need_no_translation() -> None:
+def test_what_was_heard_may_only_need_to_be_read() -> None:
     table = Table()
     a, b = table.seat("a", **PAIR), table.seat("b", src="es", tgt="es")
     table.together(a, b)
     a.heard(ExtraResult(detected_src_lang="es"))
-    assert directions(a, "a", **PAIR) == []
+    (job,) = a.requests(request(session="a", **PAIR))
+    assert (job.src_lang, job.tgt_lang, job.pipeline) == ("es", "es", RECOGNITION_ONLY)
 
 
 def test_others_wait_for_a_job_as_long_as_they_are_there() -> None:

@@ -13,11 +13,14 @@ from msgspec.structs import replace
 
 from linguad.core.arrivals import MAX_HELD_UTTERANCES
 from linguad.core.clock import Clock
+from linguad.core.intake import MAX_CUT_RUNS
 from linguad.core.job import Attempt, Chosen, Job, MissingReason, Outcome
 from linguad.core.key import Key
 from linguad.core.lanes import Lane
+from linguad.core.outputs import Ended, Output, Send, Submit
+from linguad.core.rules import SessionRules
 from linguad.core.services import Services
-from linguad.core.session import MAX_CUT_RUNS, Ended, Output, Send, Session, SessionRules, Submit
+from linguad.core.session import Session
 from linguad.core.utterance import CutReason, CutRules
 from linguad.errors import ErrorCode
 from linguad.wire import session as wire
@@ -409,7 +412,7 @@ class TestUtteranceMessages:
         for index in range(0, 400, 2):
             assert submitted(talk.utterance(index)) == [index]
             talk.chunk(plan_a(5), final=True)
-        assert len(talk.session._cut_runs) == MAX_CUT_RUNS
+        assert len(talk.session._intake._cut_runs) == MAX_CUT_RUNS
         assert words(talk.utterance(1)) == words(talk.utterance(399)) == ["error INVALID_MESSAGE"]
 
     def test_without_sound_twice_is_answered_once(self) -> None:
@@ -475,7 +478,7 @@ class TestOrder:
         assert words(talk.resolve(2)) == []
         assert words(talk.resolve(0)) == ["0:hola"]
         assert words(talk.resolve(1)) == ["1:hola", "2:hola"]
-        assert talk.session._orders == {}
+        assert talk.session._answers._orders == {}
 
     def test_a_lost_one(self) -> None:
         talk = self.three()
@@ -599,8 +602,8 @@ class TestLimits:
     def test_so_many_may_be_open(self) -> None:
         talk = self.full()
         outputs = talk.chunk(plan_a(5), final=True)
-        assert words(outputs) == ["2:ERROR", "2:node_overloaded"]
-        event, told = outputs
+        assert words(outputs) == ["2:INPUT_STARTED", "2:INPUT_ENDED", "2:ERROR", "2:node_overloaded"]
+        *_, event, told = outputs
         assert isinstance(event, Send)
         assert isinstance(event.message, wire.UiEvent)
         assert (event.message.error_code, event.message.job_id) == ("NODE_OVERLOADED", "")
@@ -623,7 +626,8 @@ class TestLimits:
 
     def test_one_chunk_that_is_too_long(self) -> None:
         talk = Talk(SessionRules(cut=replace(EVERY_PIECE, max_chunk_s=1.0)))
-        assert words(talk.chunk(plan_a(51), final=True)) == ["error INVALID_MESSAGE"]
+        heard = words(talk.chunk(plan_a(51), final=True))
+        assert heard == ["0:INPUT_STARTED", "0:INPUT_ENDED", "error INVALID_MESSAGE"]
         (job,) = talk.jobs.values()
         assert job.audio is not None
         assert job.audio.seconds == 1.0

@@ -72,7 +72,7 @@ async def test_nodes_of_other_languages_are_no_help(autojump_clock: MockClock) -
         client = await world.stranger()
         await client.open(tgt_lang="fr")
         await client.speak()
-        event = await client.until("ui_event")
+        event = await client.until("ui_event", event="ERROR")
         assert event["error_code"] == "NO_AVAILABLE_NODE"
         assert event["details"] == {"src": "en", "tgt": "fr", "reason": "lang_pair_unsupported"}
         refused = REGISTRY.get_sample_value("linguad_jobs_refused_total", {"reason": "lang_pair_unsupported"})

@@ -135,7 +135,7 @@ async def test_what_follows_does_not_overtake() -> None:
     async with network() as (world, node):
         client = await world.client(platform="android")
         for index in range(4):
-            await client.utterance(index)
+            await client.utterance(index, plan_a(60))
         jobs = [await node.job() for _ in range(4)]
         await node.answer(jobs[0], tts_audio=speech(20.0), tts_format="opus")
         await node.answer(jobs[1], text_asr="", text_translated="", tts_audio="")

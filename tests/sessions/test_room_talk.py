@@ -197,14 +197,18 @@ async def test_second_session_of_a_socket_leaves_the_room_of_the_first(autojump_
         assert members(await b.until("room_members")) == [b.session_id]
 
 
-async def test_nothing_is_translated_among_people_of_one_language(autojump_clock: MockClock) -> None:
+async def test_people_of_one_language_read_what_was_said(autojump_clock: MockClock) -> None:
     async with daemon_in_memory() as world:
         node = await polyglot(world)
         _, [a, b] = await meeting(world, "en", "en")
         await a.speak()
-        assert (await a.until("missing_result"))["reason"] == "cancelled"
-        assert await node.heard("job_assign") == []
-        assert await b.heard("missing_result") == []
+        job = await node.job()
+        assert (job["src_lang"], job["tgt_lang"]) == ("en", "en")
+        assert job["pipeline"] | {"use_asr": True, "use_nmt": False, "use_tts": False} == job["pipeline"]
+        await node.answer(job, text_translated=None, tts_audio=None)
+        for reader in (a, b):
+            result = await reader.result()
+            assert (result["text_asr"], result["text_translated"], result["tts_audio"]) == ("heard 0", "", "")
 
 
 async def test_two_way_session_is_translated_from_what_was_heard_last(autojump_clock: MockClock) -> None:

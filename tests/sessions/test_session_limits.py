@@ -14,7 +14,7 @@ from harness import Client, base64, daemon_in_memory, plan_a, session_init
 from prometheus_client import REGISTRY
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from linguad.core.session import Output
+from linguad.core.outputs import Output
 from linguad.net.peer import TrustedProxies
 from linguad.sessions.limit import SessionLimit
 

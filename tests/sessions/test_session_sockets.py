@@ -56,6 +56,7 @@ async def test_conversation_of_a_web_client(autojump_clock: MockClock) -> None:
         await client.chunk(final=True)
         job = await node.job()
         ids = {"session_id": client.session_id, "job_id": job["job_id"], "utterance_index": 0}
+        assert [(await client.hear())["event"] for _ in range(2)] == ["INPUT_STARTED", "INPUT_ENDED"]
         dispatched = await client.hear()
         assert dispatched == {
             "type": "ui_event",
@@ -104,11 +105,16 @@ async def test_conversation_of_a_web_client(autojump_clock: MockClock) -> None:
         assert result["time_breakdown"]["send_ms"] == pytest.approx(880)
         assert result["time_breakdown"]["attempts"] == 1
         assert "late" not in result
-        playing = {"session_id": client.session_id, "trace_id": result["trace_id"], "group_id": "g"}
+        playing = {
+            "session_id": client.session_id,
+            "trace_id": result["trace_id"],
+            "group_id": result["group_id"],
+        }
         await client.say({"type": "tts_started", **playing, "ts_start_ms": 1})
         await client.say({"type": "tts_play_ended", **playing, "ts_end_ms": 2})
         await trio.sleep(0.5)
-        assert await client.heard() == []
+        events = [(heard["event"], heard["utterance_index"]) for heard in await client.heard()]
+        assert events == [("TTS_PLAY_STARTED", 0), ("TTS_PLAY_ENDED", 0)]
         await client.heartbeat()
         await client.speak()
         job = await node.job()
@@ -172,6 +178,7 @@ async def test_close_sends_what_is_finished_then_the_acknowledgement(autojump_cl
         await client.say(
             {"type": "session_close", "session_id": client.session_id, "reason": "client_disconnect"}
         )
+        assert (await client.hear())["event"] == "INPUT_STARTED"
         assert (await client.hear())["utterance_index"] == 1
         assert await client.hear() == {"type": "session_close_ack", "session_id": client.session_id}
         cancelled = {(await node.until("job_cancel"))["job_id"] for _ in range(2)}
@@ -311,7 +318,7 @@ async def test_payload_that_is_no_base64_is_one_error(autojump_clock: MockClock)
         await client.chunk(plan_a())
         for payload in ("!!", base64(plan_a())[:-1], "a b="):
             await client.chunk(payload=payload)
-        [error] = await client.heard()
+        [error] = await client.heard("error")
         assert (error["code"], error["message"]) == ("INVALID_MESSAGE", "member payload is not base64")
         await client.chunk(final=True)
         assert (await node.job())["audio"] == base64(plan_a())

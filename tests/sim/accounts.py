@@ -89,6 +89,10 @@ class Accounts:
         """Passed on."""
         self._sessions.partial(job, text, is_final)
 
+    def nodes_changed(self) -> None:
+        """Passed on."""
+        self._sessions.nodes_changed()
+
     def _open(self, job: Job) -> Account:
         request = job.request
         account = Account(job, request.session_id, request.utterance_index, [], [], self._now())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from random import Random
 
 from msgspec import Struct
@@ -9,8 +10,7 @@ from msgspec import Struct
 from linguad.core.clock import Clock
 from linguad.core.dispatch import Dispatch
 from linguad.core.fleet import Fleet
-from linguad.core.rules import JobRules, NodeRules
-from linguad.core.session import SessionRules
+from linguad.core.rules import JobRules, NodeRules, SessionRules
 from linguad.core.utterance import CutRules
 from linguad.dispatch.engine import Engine
 from linguad.errors import CloseReason
@@ -19,6 +19,7 @@ from linguad.net.peer import TrustedProxies
 from linguad.nodes.serve import Connection as NodeConnection
 from linguad.nodes.serve import Nodes
 from linguad.pools import NodeTable
+from linguad.sessions.last import LastSessions
 from linguad.sessions.limit import SessionLimit
 from linguad.sessions.serve import Sessions
 from linguad.wire.override import Override
@@ -94,6 +95,7 @@ class Server:
             self.session_bytes,
             SessionLimit(),
             TrustedProxies(),
+            LastSessions(Path("/nowhere")),
             now,
         )
         self.nodes = Nodes(self.engine, REGISTER_TIMEOUT_S, self.clock)

@@ -79,6 +79,12 @@ class Names:
     def uuid(self) -> str:
         return f"id-{next(self._number)}"
 
+    def trace(self) -> str:
+        return f"{next(self._number):032x}"
+
+    def resume_token(self) -> str:
+        return f"token-{next(self._number)}"
+
     def pairing_code(self) -> str:
         return f"{next(self._number) % 1_000_000:06d}"
 

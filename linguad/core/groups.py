@@ -1,0 +1,163 @@
+"""Utterances that belong together, and what was said before as context for the next (session-protocol 4.7).
+
+A result often comes later than the window is long, and a sentence may last longer. So what counts is when an
+utterance began, not when its result came, and the end of every utterance keeps its group open as the end of
+playback does: a conversation that goes on is one group.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from unicodedata import combining
+
+from msgspec import Struct, field
+
+from linguad.core.clock import Clock
+from linguad.core.job import Context
+
+PLAYING_S = 120.0
+"""Playback whose end is never told counts as over after this (session-protocol 3.8)."""
+
+MAX_NUMBERED = 256
+"""Utterances of one group whose place is remembered, for results that come late or twice."""
+
+
+class GroupRules(Struct, frozen=True, kw_only=True):
+    """When utterances belong together, s, and how much of them is given as context."""
+
+    window_s: float = 2.0
+    max_parts: int = 8
+    max_context_chars: int = 800
+
+
+class Place(Struct, frozen=True):
+    """Where an utterance stands: its group, and how many entered the group before it."""
+
+    group_id: str
+    part_index: int
+
+
+class Part(Struct, order=True):
+    """What was heard in one utterance, and its translations by language."""
+
+    utterance_index: int
+    source: str = ""
+    translations: dict[str, str] = field(default_factory=dict)
+
+
+class Group(Struct):
+    """Utterances with one id."""
+
+    id: str
+    window_from: float
+    """When the last of it was spoken or played, monotonic s."""
+    parts: list[Part] = field(default_factory=list)
+    places: dict[int, int] = field(default_factory=dict)
+    entered: int = 0
+
+
+class Groups:
+    """Mutable state of one session: the group that is open, and whether its speech is being played."""
+
+    def __init__(self, session_id: str, clock: Clock, rules: GroupRules) -> None:
+        self._session_id = session_id
+        self._clock = clock
+        self._rules = rules
+        self._group: Group | None = None
+        self._playing_since: float | None = None
+        self._last_ms = 0
+
+    def heard(
+        self,
+        index: int,
+        tgt_lang: str,
+        source: str,
+        translation: str,
+        now: float,
+        spoken: tuple[float, float],
+    ) -> Place | None:
+        """A result came; the place of its utterance, None without source text.
+
+        `spoken` is when the utterance began and ended, monotonic s. Late, repeated and further results of the
+        same utterance have the same place.
+        """
+        if not source.strip():
+            return None
+        group = self._group
+        if group is None or (index not in group.places and not self._is_open(group, spoken[0])):
+            group = self._begin(now)
+        place = group.places.get(index)
+        if place is None:
+            place = group.places[index] = group.entered
+            group.entered += 1
+            insort(group.parts, Part(index))
+            del group.parts[: -self._rules.max_parts]
+            if len(group.places) > MAX_NUMBERED:
+                del group.places[next(iter(group.places))]
+        for part in group.parts:
+            if part.utterance_index == index:
+                longest = self._rules.max_context_chars
+                part.source = _tail(source.strip(), longest)
+                if translation.strip():
+                    part.translations[tgt_lang] = _tail(translation.strip(), longest)
+        group.window_from = max(group.window_from, spoken[1])
+        return Place(group.id, place)
+
+    def context(self, tgt_lang: str, began_at: float) -> Context | None:
+        """What was said before an utterance that began then, if it belongs to the group that is open."""
+        group, longest = self._group, self._rules.max_context_chars
+        if group is None or not group.parts or not longest or not self._is_open(group, began_at):
+            return None
+        text = ""
+        for part in reversed(group.parts):
+            lines = f"User: {part.source}"
+            if tgt_lang in part.translations:
+                lines += f"\nTarget: {part.translations[tgt_lang]}"
+            if text and len(lines) + 1 + len(text) > longest:
+                break
+            text = f"{lines}\n{text}" if text else lines
+        return Context(group.id, group.entered, _tail(text, longest))
+
+    def play_started(self, group_id: str, now: float) -> bool:
+        """The client began to play speech; False if it is of no group that is open."""
+        if self._group is None or group_id != self._group.id:
+            return False
+        self._playing_since = now
+        return True
+
+    def play_ended(self, group_id: str, now: float) -> bool:
+        """The client finished playing; the window begins anew."""
+        if self._group is None or group_id != self._group.id:
+            return False
+        self._playing_since = None
+        self._group.window_from = max(self._group.window_from, now)
+        return True
+
+    def spoke(self) -> None:
+        """The client sent sound, so it does not play any more."""
+        self._playing_since = None
+
+    def close(self) -> None:
+        """What comes next belongs to another group."""
+        self._group = self._playing_since = None
+
+    def _is_open(self, group: Group, began_at: float) -> bool:
+        playing = self._playing_since is not None and began_at <= self._playing_since + PLAYING_S
+        return playing or began_at <= group.window_from + self._rules.window_s
+
+    def _begin(self, now: float) -> Group:
+        """A group with a new id, which counts up where two begin in the same ms."""
+        self._last_ms = max(self._clock.epoch_ms(now), self._last_ms + 1)
+        self._group = Group(f"group_{self._session_id}_{self._last_ms}", now)
+        self._playing_since = None
+        return self._group
+
+
+def _tail(text: str, longest: int) -> str:
+    """The end of a text, not beginning with a mark that belongs to the character before."""
+    if len(text) <= longest:
+        return text
+    start = len(text) - longest
+    while start < len(text) and combining(text[start]):
+        start += 1
+    return text[start:].lstrip()

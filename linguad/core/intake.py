@@ -1,0 +1,202 @@
+"""A session's speech on its way in: chunks and whole utterances to numbered requests (session-protocol 3, 4).
+
+Streamed speech is numbered here, whole utterances by their client; both share one row of numbers (3.3).
+"""
+
+from __future__ import annotations
+
+from binascii import Error as Base64Error
+from binascii import a2b_base64
+
+from msgspec import Struct
+
+from linguad.core.arrivals import Arrivals
+from linguad.core.ids import Ids
+from linguad.core.job import JobRequest, MissingReason
+from linguad.core.requests import Requests
+from linguad.core.rules import SessionRules
+from linguad.core.sound import SAMPLE_RATE
+from linguad.core.utterance import Audio, Cut, UtteranceCutter
+from linguad.core.whole import audio_of
+from linguad.errors import ErrorCode, WireError
+from linguad.wire.session import Utterance
+
+MAX_CUT_RUNS = 64
+"""Runs of indexes that streamed speech used; beyond it the oldest two count as one, with what is between."""
+
+
+class Begun(Struct, frozen=True):
+    """The first streamed sound of an utterance is there; each begins once, before it is spoken."""
+
+    index: int
+
+
+class Spoken(Struct, frozen=True):
+    """An utterance is complete: what is asked for, and its sound."""
+
+    request: JobRequest
+    audio: Audio
+    start: int | None = None
+    """Of streamed speech: bytes of the session's audio that are older, at least."""
+
+
+class Unusable(Struct, frozen=True):
+    """A whole utterance that leads to no job, and why its index has no result."""
+
+    request: JobRequest
+    reason: MissingReason
+    error: WireError | None = None
+
+
+class Rejected(Struct, frozen=True):
+    """Nothing comes of what the client sent."""
+
+    error: WireError
+
+
+Input = Begun | Spoken | Unusable | Rejected
+
+
+class Intake:
+    """Mutable state: audio that is not cut yet, whole utterances that wait, and the next index."""
+
+    def __init__(self, rules: SessionRules, requests: Requests, ids: Ids, *, bursts: bool) -> None:
+        """With `bursts` the client sends speech as rows of tiny utterances, as mobile ones do (1.10)."""
+        self._rules = rules
+        self._requests = requests
+        self._burst_ms = rules.burst_ms if bursts else 0
+        self._cutter = UtteranceCutter(rules.cut, ids.uuid)
+        self._arrivals = Arrivals(rules.reorder_wait_s, rules.idempotency_s)
+        self.next_index = 0
+        """Lowest index that no utterance has."""
+        self._cut_runs: list[range] = []
+        self._begun = -1
+        self.cut_bytes = 0
+        """Bytes of streamed audio that are cut, or dropped as silence; the rest is buffered."""
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Bytes of audio that no job has yet."""
+        return self._cutter.buffered_bytes + self._arrivals.held_bytes
+
+    @property
+    def cutter(self) -> UtteranceCutter:
+        """What was streamed and is not cut, with its counters."""
+        return self._cutter
+
+    def number_from(self, index: int) -> None:
+        """The next utterance has this index or a higher one: its client saw lower ones."""
+        self.next_index = max(self.next_index, index)
+
+    def forget(self, request: JobRequest) -> None:
+        """This utterance may be sent again.
+
+        In a room it was asked for in other languages than its client knows.
+        """
+        self._arrivals.forget(request.utterance_index, None if request.room_id else request.tgt_lang)
+
+    def chunk(
+        self, payload: bytes, *, seq: int, final: bool, client_ms: int | None, now: float
+    ) -> list[Input]:
+        """Some streamed audio, perhaps the last of its utterance."""
+        overlong = self._cutter.overlong
+        cuts = self._cutter.chunk(payload, seq=seq, final=final, client_ms=client_ms, now=now)
+        inputs = self._spoken(cuts)
+        if self._cutter.overlong > overlong:
+            inputs.append(_rejected("payload", "is too much audio at once"))
+        if self._cutter.collects:
+            inputs += self._begin(self.next_index)
+        return inputs
+
+    def utterance(self, message: Utterance, now: float) -> list[Input]:
+        """A whole utterance; those of a burst are taken for chunks."""
+        if (payload := self._part_of_burst(message)) is not None:
+            if not self._cutter.collects:
+                self.number_from(message.utterance_index)
+            seq, final = message.utterance_index, message.manual_cut
+            return self.chunk(payload, seq=seq, final=final, client_ms=None, now=now)
+        return self._take_all(self._arrivals.arrive(message, now), now)
+
+    def playback(self, now: float) -> list[Input]:
+        """The client plays speech and is mute meanwhile (3.8)."""
+        return self._spoken(self._cutter.playback(now))
+
+    def finish(self, now: float) -> list[Input]:
+        """There is no more to come: cut what is buffered."""
+        return self._spoken(self._cutter.close(now))
+
+    def due(self) -> float | None:
+        """When `tick` has something to do, monotonic s."""
+        times = self._cutter.due(), self._arrivals.due()
+        return min((time for time in times if time is not None), default=None)
+
+    def tick(self, now: float) -> list[Input]:
+        """Cut on silence; take utterances that waited long enough for a lower index."""
+        return self._spoken(self._cutter.tick(now)) + self._take_all(self._arrivals.tick(now), now)
+
+    def _spoken(self, cuts: list[Cut]) -> list[Input]:
+        inputs: list[Input] = []
+        for cut in cuts:
+            index = self.next_index
+            self.next_index += 1
+            self._used_by_cut(index)
+            self._arrivals.skip(index)
+            request = self._requests.of_cut(cut, index)
+            inputs += [*self._begin(index), Spoken(request, cut.audio, self.cut_bytes)]
+        self.cut_bytes = self._cutter.taken_bytes - self._cutter.buffered_bytes
+        return inputs
+
+    def _begin(self, index: int) -> list[Input]:
+        """Say once for each index, in order, that it began."""
+        if index <= self._begun:
+            return []
+        self._begun = index
+        return [Begun(index)]
+
+    def _used_by_cut(self, index: int) -> None:
+        runs = self._cut_runs
+        if runs and runs[-1].stop == index:
+            runs[-1] = range(runs[-1].start, index + 1)
+            return
+        runs.append(range(index, index + 1))
+        if len(runs) > MAX_CUT_RUNS:
+            runs[:2] = [range(runs[0].start, runs[1].stop)]
+
+    def _take_all(self, messages: list[Utterance], now: float) -> list[Input]:
+        return [taken for message in messages for taken in self._take(message, now)]
+
+    def _take(self, message: Utterance, now: float) -> list[Input]:
+        """A whole utterance whose turn has come."""
+        index, tgt_lang = message.utterance_index, message.tgt_lang
+        if any(index in run for run in self._cut_runs):
+            return [_rejected("utterance_index", "is one that streamed speech has used")]
+        if self._arrivals.is_repeated(index, tgt_lang, now):
+            return []
+        self.number_from(index + 1)
+        request = self._requests.of_utterance(message, now)
+        try:
+            audio = audio_of(message, self._rules.cut.max_chunk_s)
+        except WireError as error:
+            return [Unusable(request, MissingReason.JOB_FAILED, error)]
+        self._arrivals.remember(index, tgt_lang, now)
+        if audio.duration_ms == 0:
+            return [Unusable(request, MissingReason.SILENCE)]
+        return [Spoken(request, audio)]
+
+    def _part_of_burst(self, message: Utterance) -> bytes | None:
+        """The sound of a whole utterance that is only a piece of one, in the languages of the session."""
+        shared = self._requests.shared
+        if not self._burst_ms or message.sample_rate != SAMPLE_RATE:
+            return None
+        if (message.src_lang, message.tgt_lang) != (shared.src_lang, shared.tgt_lang):
+            return None
+        try:
+            audio = audio_of(message, self._burst_ms / 1000)
+            payload = a2b_base64(message.audio, strict_mode=True)
+        except (WireError, Base64Error, ValueError):
+            return None
+        return payload if audio.duration_ms and self._cutter.takes(audio.format) else None
+
+
+def _rejected(field: str, problem: str) -> Rejected:
+    return Rejected(WireError(ErrorCode.INVALID_MESSAGE, f"member {field} {problem}", field))

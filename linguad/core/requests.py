@@ -1,0 +1,128 @@
+"""What the jobs of one session ask for: what they share, what each utterance adds (session-protocol 4.1)."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from linguad.core.ids import Ids
+from linguad.core.job import JobRequest
+from linguad.core.utterance import Cut, CutReason
+from linguad.wire.common import PipelineConfig
+from linguad.wire.session import SessionInit, SessionUpdate, Utterance
+
+ONE_WAY, TWO_WAY = "one_way", "two_way_auto"
+
+
+class Requests:
+    """Mutable state: what all requests share now, and after the turn that is being spoken."""
+
+    def __init__(
+        self, session_id: str, init: SessionInit, ids: Ids, trace_id: str, tenant: str, node_id: str
+    ) -> None:
+        """`node_id` is that of a paired session; no other node gets its jobs (resolution 22)."""
+        self._ids = ids
+        self.shared = JobRequest(
+            session_id=session_id,
+            lane=session_id,
+            utterance_index=0,
+            reason=CutReason.MANUAL,
+            src_lang=init.src_lang,
+            tgt_lang=init.tgt_lang,
+            dialect=init.dialect,
+            features=init.features,
+            pipeline=PipelineConfig(),
+            mode=init.mode,
+            lang_a=init.lang_a,
+            lang_b=init.lang_b,
+            auto_langs=init.auto_langs,
+            enable_streaming_asr=init.enable_streaming_asr is not False,
+            partial_update_interval_ms=init.partial_update_interval_ms or 1000,
+            trace_id=trace_id,
+            tenant=tenant,
+            node_id=node_id,
+            turn_id="",
+            last_audio_at=0.0,
+            cut_at=0.0,
+        )
+        """What is asked for from the next turn on."""
+        self._old: JobRequest | None = None
+        self._old_turn: str | None = None
+
+    def update(self, update: SessionUpdate, running_turn: str | None) -> None:
+        """The client wants something else; what is being spoken keeps what it began with."""
+        if self._old is None or self._old_turn != running_turn:
+            self._old, self._old_turn = self.shared, running_turn
+        self.shared = _updated(self.shared, update)
+
+    def of_cut(self, cut: Cut, index: int) -> JobRequest:
+        """The request for a piece of streamed speech."""
+        if self._old is not None and cut.turn_id != self._old_turn:
+            self._old = self._old_turn = None
+        return replace(
+            self._old or self.shared,
+            utterance_index=index,
+            utterance_trace=self._ids.trace(),
+            reason=cut.reason,
+            turn_id=cut.turn_id,
+            padding_ms=cut.padding_ms,
+            last_audio_at=cut.last_audio_at,
+            cut_at=cut.cut_at,
+            last_client_ms=cut.last_client_ms,
+        )
+
+    def of_utterance(self, message: Utterance, now: float) -> JobRequest:
+        """The request for a whole utterance; what it says itself counts."""
+        shared, streaming = self.shared, message.enable_streaming_asr
+        interval_ms = message.partial_update_interval_ms
+        return replace(
+            shared,
+            utterance_index=message.utterance_index,
+            utterance_trace=self._ids.trace(),
+            src_lang=message.src_lang,
+            tgt_lang=message.tgt_lang,
+            dialect=message.dialect,
+            features=message.features or shared.features,
+            pipeline=message.pipeline or shared.pipeline,
+            mode=message.mode or shared.mode,
+            lang_a=message.lang_a or shared.lang_a,
+            lang_b=message.lang_b or shared.lang_b,
+            auto_langs=message.auto_langs or shared.auto_langs,
+            enable_streaming_asr=shared.enable_streaming_asr if streaming is None else streaming,
+            partial_update_interval_ms=interval_ms or shared.partial_update_interval_ms,
+            trace_id=message.trace_id or shared.trace_id,
+            turn_id=self._ids.uuid(),
+            last_audio_at=now,
+            cut_at=now,
+        )
+
+
+def _updated(shared: JobRequest, update: SessionUpdate) -> JobRequest:
+    """The shared part with other languages.
+
+    A pair means two-way mode: without a source of its own, that is `auto` then. A source or target alone ends
+    it, for a node would go on to choose from the pair.
+    """
+    lang_a, lang_b = update.lang_a, update.lang_b
+    dialect, features = update.dialect or shared.dialect, update.features or shared.features
+    shared = replace(shared, dialect=dialect, features=features)
+    if lang_a and lang_b:
+        return replace(
+            shared,
+            src_lang=update.src_lang or "auto",
+            tgt_lang=update.tgt_lang or lang_b,
+            mode=update.mode or TWO_WAY,
+            lang_a=lang_a,
+            lang_b=lang_b,
+            auto_langs=update.auto_langs or [lang_a, lang_b],
+        )
+    if update.src_lang or update.tgt_lang:
+        return replace(
+            shared,
+            src_lang=update.src_lang or shared.src_lang,
+            tgt_lang=update.tgt_lang or shared.tgt_lang,
+            mode=update.mode or ONE_WAY,
+            lang_a=None,
+            lang_b=None,
+            auto_langs=update.auto_langs,
+        )
+    return replace(shared, mode=update.mode or shared.mode, auto_langs=update.auto_langs or shared.auto_langs)

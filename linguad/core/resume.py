@@ -1,0 +1,130 @@
+"""What a session keeps so that its client can go on after a lost connection (resolutions 15, 17).
+
+Results are numbered and kept until the client acknowledges them; audio counts as settled when all utterances
+it belongs to have their outcome, so that a client knows what it may forget, and what to send again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Container
+from hashlib import sha256
+from hmac import compare_digest
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from linguad.wire.session import MissingResult, TranslationResult
+
+Result = TranslationResult | MissingResult
+
+MAX_CHUNKS = 4096
+"""Chunks that are told apart while their audio is not settled: 17 minutes of speech."""
+
+
+class Recovery:
+    """Mutable state of one session that can be resumed; only the hash of its token is kept."""
+
+    def __init__(self, token: str, max_results: int, max_bytes: int) -> None:
+        self._token_hash = _hash(token)
+        self._max_results = max_results
+        self._max_bytes = max_bytes
+        self._kept: deque[Result] = deque()
+        self.kept_bytes = 0
+        self.delivery = 0
+        """Number of the last result."""
+        self.audio = AudioProgress()
+
+    def opens(self, token: str) -> bool:
+        """Whether this is the token of the session."""
+        return compare_digest(self._token_hash, _hash(token))
+
+    @property
+    def token_hash(self) -> str:
+        """The hash of its token, hexadecimal."""
+        return self._token_hash
+
+    def number(self, result: Result) -> Result:
+        """The result with its number; it is kept, and the oldest ones go if there are too many."""
+        self.delivery += 1
+        numbered = replace(result, delivery=self.delivery)
+        self._kept.append(numbered)
+        self.kept_bytes += _size(numbered)
+        while self._kept and (len(self._kept) > self._max_results or self.kept_bytes > self._max_bytes):
+            self._drop()
+        return numbered
+
+    def acknowledge(self, delivery: int) -> None:
+        """The client has all results up to this number."""
+        while self._kept and (self._kept[0].delivery or 0) <= delivery:
+            self._drop()
+
+    def can_follow(self, delivery: int) -> bool:
+        """Whether everything after this number is there."""
+        missed = self.delivery - delivery
+        return 0 <= missed <= len(self._kept)
+
+    def after(self, delivery: int) -> list[Result]:
+        """The results after this number, as far as they are kept."""
+        return [result for result in self._kept if (result.delivery or 0) > delivery]
+
+    def _drop(self) -> None:
+        self.kept_bytes -= _size(self._kept.popleft())
+
+
+class AudioMark(Struct, frozen=True):
+    """A place in the audio of a session: the last chunk before it, and the bytes up to it."""
+
+    seq: int
+    size: int
+
+
+class AudioProgress:
+    """Mutable state: chunks that are not settled, and cut utterances that have no outcome yet.
+
+    Sizes are bytes of usable audio since the session began.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        """The `seq` of the last chunk."""
+        self._chunks: deque[AudioMark] = deque()
+        self._open: dict[int, int] = {}
+        self._settled = AudioMark(-1, 0)
+
+    def is_new(self, seq: int) -> bool:
+        """Whether a chunk of this number did not come before."""
+        return self.received is None or seq > self.received
+
+    def chunk(self, seq: int, end: int) -> None:
+        """A chunk came; the audio is `end` bytes long with it."""
+        self.received = seq
+        self._chunks.append(AudioMark(seq, end))
+        if len(self._chunks) > MAX_CHUNKS:
+            self._chunks.popleft()
+
+    def cut(self, index: int, start: int) -> None:
+        """An utterance begins at this byte, or behind it."""
+        self._open[index] = start
+
+    def settle(self, unfinished: Container[int], cut_bytes: int) -> AudioMark | None:
+        """The last chunk that is settled, if it is another one than before.
+
+        `unfinished` utterances have results still to come, and audio behind `cut_bytes` is in none yet.
+        """
+        self._open = {index: start for index, start in self._open.items() if index in unfinished}
+        end = min(self._open.values(), default=cut_bytes)
+        before = self._settled
+        while self._chunks and self._chunks[0].size <= end:
+            self._settled = self._chunks.popleft()
+        return self._settled if self._settled is not before else None
+
+
+def _hash(token: str) -> str:
+    return sha256(token.encode()).hexdigest()
+
+
+def _size(result: Result) -> int:
+    if isinstance(result, MissingResult):
+        return 0
+    return len(result.tts_audio) + len(result.text_asr) + len(result.text_translated)

@@ -1,0 +1,59 @@
+"""A client's socket: what it is told, and the session it speaks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from linguad import log, metrics
+from linguad.core.session import Session
+from linguad.core.throttle import ErrorThrottle
+from linguad.errors import ErrorCode
+from linguad.net.websocket import Link
+from linguad.wire import codec
+from linguad.wire.session import Backpressure, ErrorMessage, ServerMessage
+
+PAUSE_SECONDS = 2.0
+"""How long clients are told to hold their audio, and how often at most (session-protocol 2.4.12)."""
+
+logger = log.get(__name__)
+
+
+class Connection:
+    """Mutable: the session it speaks for, if it has one, and what it was told lately."""
+
+    def __init__(self, link: Link, error_throttle_s: float, now: Callable[[], float]) -> None:
+        """`now` is the clock, monotonic s."""
+        self._now = now
+        self.link = link
+        self.session: Session | None = None
+        self._throttle = ErrorThrottle(error_throttle_s)
+        self._paused_until = 0.0
+
+    def send(self, message: ServerMessage, optional: bool = False) -> None:
+        """Send a message; an optional one may be dropped if the client reads slowly."""
+        self.link.send(codec.encode(message), optional)
+
+    def refuse(self, code: ErrorCode, sentence: str, field: str = "") -> None:
+        """Say what was wrong with what it sent."""
+        trace_id = self.session.trace_id if self.session else None
+        self.complain(ErrorMessage(code=code, message=sentence, trace_id=trace_id), field)
+
+    def complain(self, error: ErrorMessage, field: str = "") -> None:
+        """Send an error, unless one about the same was sent just before (session-protocol 2.1)."""
+        if not self._throttle.allows(error.code, field or error.message, self._now()):
+            metrics.ERRORS_SWALLOWED.labels(error.code).inc()
+            return
+        logger.info("client_error", link=self.link.id, code=error.code, reason=error.message)
+        self.send(error)
+
+    def pause(self) -> None:
+        """Ask for less, because memory is short; not more often than a client goes on by itself."""
+        now = self._now()
+        if now >= self._paused_until:
+            self._paused_until = now + PAUSE_SECONDS
+            message = Backpressure(
+                action="PAUSE",
+                resume_after_ms=int(PAUSE_SECONDS * 1000),
+                message="the server is short of memory",
+            )
+            self.send(message, optional=True)
