@@ -127,8 +127,7 @@ class Daemon:
         token = admin_token(server.admin_token, self.config.state_dir())
         add_node_routes(app, self, token)
         add_explain_routes(app, self, token)
-        await self.node_memory.load()
-        await self._last_sessions.load(time.time())
+        await self.load_memory()
         http = HttpApp("ops", app, proxies, (SESSION_PATH, NODE_PATH))
         front = Front(
             "scheduler",
@@ -161,6 +160,11 @@ class Daemon:
             await self.node_memory.save()
             services.cancel_scope.cancel()
         logger.info("stopped")
+
+    async def load_memory(self) -> None:
+        """Read what the process before left in the state directory."""
+        await self.node_memory.load()
+        await self._last_sessions.load(time.time())
 
     def facts(self) -> dict[str, object]:
         """What `/ready` tells beside readiness."""

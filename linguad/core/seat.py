@@ -14,6 +14,7 @@ from linguad.core.room_jobs import (
 )
 from linguad.core.rooms import RoomOutput, RoomRequest, Rooms
 from linguad.wire.common import ExtraResult
+from linguad.wire.language import AUTO, normalize
 from linguad.wire.session import TranslationResult
 
 
@@ -83,11 +84,13 @@ class Seat:
 
     def needed(self) -> list[JobRequest]:
         """A request for each pair of languages that is to be served, so that all who talk are understood."""
+        common = self._common
+        pairs = self._rooms.pairs(self._id)
         if self._rooms.of(self._id) is None:
-            return [self._common]
-        return [
-            request_in_room(self._common, source, target) for source, target in self._rooms.pairs(self._id)
-        ]
+            if not (common.lang_a and common.lang_b and normalize(common.src_lang) == AUTO):
+                return [common]
+            pairs = [(common.lang_a, common.lang_b), (common.lang_b, common.lang_a)]
+        return [request_in_room(common, source, target) for source, target in pairs]
 
     def requests(self, request: JobRequest) -> list[JobRequest]:
         """The jobs an utterance needs: one outside rooms, and where all understand it.
