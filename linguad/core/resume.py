@@ -59,6 +59,11 @@ class Recovery:
         while self._kept and (self._kept[0].delivery or 0) <= delivery:
             self._drop()
 
+    def spare(self, max_bytes: int) -> None:
+        """Memory is short: keep no more than this, even if the client could not resume then."""
+        while self.kept_bytes > max_bytes:
+            self._drop()
+
     def can_follow(self, delivery: int) -> bool:
         """Whether everything after this number is there."""
         missed = self.delivery - delivery

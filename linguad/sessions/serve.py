@@ -46,6 +46,9 @@ from linguad.wire.session import (
 MAX_INIT_CHARS = 16 * 1024
 """Longest `session_init`; its texts are kept as long as the session, and real ones have 500 characters."""
 
+KEPT_WHEN_SHORT = 256 * 1024
+"""Bytes of results kept for a client that can resume while memory is short."""
+
 STOPPING = "the server is about to stop; connect again, and resume"
 
 logger = log.get(__name__)
@@ -267,6 +270,8 @@ class Sessions:
         finally:
             entry.performing = None
         if session.id in self._sessions:
+            if session.recovery is not None and self._budget.over:
+                session.recovery.spare(KEPT_WHEN_SHORT)
             self._sessions.count(entry, session.buffered_bytes)
             self._deadlines.set(session.id, session.due())
             self._alarm.moved()
