@@ -100,7 +100,7 @@ async def test_speech_is_converted_once_for_a_whole_room() -> None:
 async def test_mobile_client_gets_pcm16_everywhere(platform: str) -> None:
     async with network() as (world, node):
         client = await world.client(platform=platform)
-        await client.utterance(0)
+        await client.speak()
         await node.answer(await node.job(), tts_audio=speech(), tts_format="opus")
         heard = await client.result()
         assert heard["tts_format"] == "pcm16"
@@ -154,12 +154,12 @@ async def test_text_arrives_although_its_speech_is_noise(sound: str) -> None:
     before = undecodable() or 0.0
     async with network() as (world, node):
         client = await world.client(platform="ios")
-        await client.utterance(0)
+        await client.speak()
         await node.answer(await node.job(), tts_audio=sound, tts_format="opus")
         heard = await client.result()
         assert (heard["text_translated"], heard["tts_audio"]) == ("oído 0", "")
         assert undecodable() == before + 1
-        await client.utterance(1)
+        await client.speak()
         await node.answer(await node.job(), tts_audio=speech(), tts_format="opus")
         assert is_tone(await client.result(), 1.0)
 
