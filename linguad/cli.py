@@ -19,6 +19,7 @@ COMMANDS = {
     "node": "run the reference node: speech recognition, translation and speech on this machine's CPU",
     "translate": "send a sound file through a session and get its translation",
     "explain": "tell why an utterance was translated where it was, or not at all",
+    "languages": "list the pairs of languages that can be had now",
     "pair": "make a code with which a session is served by one node alone",
 }
 """Every command with its help; the module of the same name in `linguad.commands` does the work."""

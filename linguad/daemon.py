@@ -44,6 +44,7 @@ from linguad.nodes.memory import NodeMemory
 from linguad.nodes.serve import Nodes
 from linguad.ops.app import create_ops_app
 from linguad.ops.explain import add_explain_routes
+from linguad.ops.languages import add_language_routes
 from linguad.ops.nodes import add_node_routes
 from linguad.pools import COMPILED, NodeTable
 from linguad.sessions.last import LastSessions
@@ -127,6 +128,7 @@ class Daemon:
         token = admin_token(server.admin_token, self.config.state_dir())
         add_node_routes(app, self, token)
         add_explain_routes(app, self, token)
+        add_language_routes(app, self.engine)
         await self.load_memory()
         http = HttpApp("ops", app, proxies, (SESSION_PATH, NODE_PATH))
         front = Front(

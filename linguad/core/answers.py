@@ -12,6 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from linguad.core.clock import Clock
+from linguad.core.deadlines import earliest
 from linguad.core.fanout import Fanout
 from linguad.core.groups import Groups, Place
 from linguad.core.job import Job, JobRequest, MissingReason, Outcome
@@ -131,8 +132,10 @@ class Answers:
 
     def due(self) -> float | None:
         """When `tick` has something to do, monotonic s."""
-        times = (order.due() for order in self._orders.values())
-        return min((time for time in times if time is not None), default=None)
+        due = None
+        for order in self._orders.values():
+            due = earliest(due, order.due())
+        return due
 
     def tick(self, next_index: int, now: float) -> list[Output]:
         """Wait no longer for what is missing."""

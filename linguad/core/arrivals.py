@@ -60,7 +60,9 @@ class Arrivals:
 
     def due(self) -> float | None:
         """When `tick` has something to do, monotonic s."""
-        return min((held.until for held in self._held.values()), default=None)
+        if not self._held:
+            return None
+        return min(held.until for held in self._held.values())
 
     def tick(self, now: float) -> list[Utterance]:
         """What has waited long enough, in order."""

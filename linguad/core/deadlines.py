@@ -10,6 +10,13 @@ from typing import Generic, TypeVar
 K = TypeVar("K", bound=Hashable)
 
 
+def earliest(one: float | None, other: float | None) -> float | None:
+    """The earlier of two times; None is never."""
+    if one is None:
+        return other
+    return one if other is None or one <= other else other
+
+
 class Deadlines(Generic[K]):
     """One deadline per key, monotonic s.
 

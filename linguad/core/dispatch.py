@@ -23,7 +23,7 @@ from linguad.core.actions import (
 )
 from linguad.core.amnesty import Amnesty
 from linguad.core.attempts import Attempts
-from linguad.core.deadlines import Deadlines
+from linguad.core.deadlines import Deadlines, earliest
 from linguad.core.explain import Refusals, explain, find
 from linguad.core.failure import judge, missing_service, wire_code
 from linguad.core.fleet import Fleet
@@ -239,8 +239,7 @@ class Dispatch:
 
     def due(self) -> float | None:
         """When `tick` has something to do, monotonic s."""
-        times = self._deadlines.due(), self._attempts.due(), self.fleet.due()
-        return min((time for time in times if time is not None), default=None)
+        return earliest(self._deadlines.due(), earliest(self._attempts.due(), self.fleet.due()))
 
     def tick(self, now: float) -> list[Action]:
         """End what waited or ran too long; forget jobs that were over long enough ago."""

@@ -11,6 +11,7 @@ from binascii import a2b_base64
 from msgspec import Struct
 
 from linguad.core.arrivals import Arrivals
+from linguad.core.deadlines import earliest
 from linguad.core.ids import Ids
 from linguad.core.job import JobRequest, MissingReason
 from linguad.core.requests import Requests
@@ -127,8 +128,7 @@ class Intake:
 
     def due(self) -> float | None:
         """When `tick` has something to do, monotonic s."""
-        times = self._cutter.due(), self._arrivals.due()
-        return min((time for time in times if time is not None), default=None)
+        return earliest(self._cutter.due(), self._arrivals.due())
 
     def tick(self, now: float) -> list[Input]:
         """Cut on silence; take utterances that waited long enough for a lower index."""

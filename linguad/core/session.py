@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from linguad.core.answers import Answers
 from linguad.core.clock import Clock
+from linguad.core.deadlines import earliest
 from linguad.core.ids import Ids
 from linguad.core.intake import Begun, Input, Intake, Rejected, Spoken, Unusable
 from linguad.core.job import DIRECT, Job, JobRequest, Outcome
@@ -313,10 +314,8 @@ class Session:
 
     def due(self) -> float | None:
         """When `tick` has something to do, monotonic s."""
-        times = [self._intake.due(), self._answers.due()]
-        if self.detached_at is not None:
-            times.append(self.detached_at + self._grace_s)
-        return min((time for time in times if time is not None), default=None)
+        due = earliest(self._intake.due(), self._answers.due())
+        return due if self.detached_at is None else earliest(due, self.detached_at + self._grace_s)
 
     def tick(self, now: float) -> list[Output]:
         """Do what became due: cut on silence, skip gaps, take held utterances, end after the grace."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import islice
 from operator import mul
 from struct import unpack
+from typing import NamedTuple
 
 from linguad.wire import opus
 
@@ -20,17 +19,6 @@ _SNIFFED_BYTES = 64 * 1024
 """So much of a first payload tells its format: no PCM passes for records over that length."""
 
 
-def record_ends(payload: bytes) -> Iterator[int]:
-    """Where each whole Plan A record ends, up to the first malformed one, as far as it is asked."""
-    position, size = 0, len(payload)
-    while position + 2 <= size:
-        length = payload[position] | payload[position + 1] << 8
-        position += 2 + length
-        if not 0 < length <= opus.MAX_PACKET_BYTES or position > size:
-            return
-        yield position
-
-
 def format_of(payload: bytes) -> str:
     """The format that a first payload tells of all that follow (1.7.2)."""
     if len(payload) <= _SNIFFED_BYTES:
@@ -39,14 +27,23 @@ def format_of(payload: bytes) -> str:
     return OPUS if good >= _SNIFFED_BYTES - opus.MAX_LEGAL_PACKET_BYTES - 2 else PCM16
 
 
-def usable(audio_format: str, payload: bytes, max_ms: int) -> tuple[int, bool]:
-    """Bytes at the start of a payload that can be used, and whether there is more than `max_ms` of audio."""
+class Usable(NamedTuple):
+    """What can be used of a payload: so many bytes from its start, and the Plan A records in them."""
+
+    size: int
+    packets: int
+    overlong: bool
+    """Whether it has more audio than it may; the rest is not used."""
+
+
+def usable(audio_format: str, payload: bytes, max_ms: int) -> Usable:
+    """How much of a payload is good audio, and no more than `max_ms`."""
     if audio_format == OPUS:
-        ends = list(islice(record_ends(payload), max_ms // opus.PACKET_MS))
-        good = ends[-1] if ends else 0
-        return good, len(ends) == max_ms // opus.PACKET_MS and good < len(payload)
+        most = max_ms // opus.PACKET_MS
+        packets, good = opus.walk(payload, most=most)
+        return Usable(good, packets, packets == most and good < len(payload))
     good = min(len(payload) & ~1, max_ms * BYTES_PER_MS)
-    return good, len(payload) - good > 1
+    return Usable(good, 0, len(payload) - good > 1)
 
 
 def milliseconds(audio_format: str, packets: int, size: int) -> int:

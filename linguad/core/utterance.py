@@ -265,7 +265,8 @@ class UtteranceCutter:
     def _append(self, payload: bytes, client_ms: int | None, now: float) -> list[Cut]:
         if not self._format:
             self._format = sound.format_of(payload)
-        end, overlong = sound.usable(self._format, payload, int(self._rules.max_chunk_s * 1000))
+        usable = sound.usable(self._format, payload, int(self._rules.max_chunk_s * 1000))
+        end, _, overlong = usable
         self.taken_bytes += end
         if end < len(payload) and not overlong:
             self.malformed += 1
@@ -274,6 +275,10 @@ class UtteranceCutter:
         if self._ending is not None and self._ending.tail_of is None:
             self._ending = None
         cuts: list[Cut] = []
+        if not overlong and self._stays_below_limits(usable):
+            self._packets += usable.packets
+            self._add(payload[:end], client_ms, now)
+            return cuts
         start, limit = self._until_limit(payload, 0, end)
         self._add(payload[:start], client_ms, now)
         while limit is not None and len(cuts) < MAX_CUTS_OF_CHUNK:
@@ -294,6 +299,13 @@ class UtteranceCutter:
         self._last_at = now
         if client_ms is not None:
             self._last_client_ms = client_ms
+
+    def _stays_below_limits(self, usable: sound.Usable) -> bool:
+        """Whether no limit is reached with this, as for nearly every chunk."""
+        size = self.buffered_bytes + usable.size
+        packets = self._held.packets + self._packets + usable.packets
+        max_ms, max_bytes = self._rules.max_duration_ms or _NO_LIMIT, self._rules.max_bytes or _NO_LIMIT
+        return size <= max_bytes and sound.milliseconds(self._format, packets, size) < max_ms
 
     def _until_limit(self, payload: bytes, start: int, stop: int) -> tuple[int, CutReason | None]:
         """How far the payload may be collected: the offset, and the limit that is reached if more follows."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from binascii import Error as Base64Error
 from binascii import a2b_base64
-from itertools import islice
 
-from linguad.core.sound import OPUS, PCM16, record_ends
+from linguad.core.sound import OPUS, PCM16
 from linguad.core.utterance import Audio
 from linguad.errors import ErrorCode, WireError
 from linguad.wire import opus
@@ -32,7 +31,7 @@ def audio_of(message: Utterance, max_s: float) -> Audio:
         raise _bad("audio", "is not base64") from None
     max_ms = int(max_s * 1000)
     if message.audio_format == OPUS:
-        packets = sum(1 for _ in islice(record_ends(data), max_ms // opus.PACKET_MS + 1))
+        packets = opus.walk(data, most=max_ms // opus.PACKET_MS + 1).packets
         duration_ms = packets * opus.PACKET_MS
     else:
         duration_ms = len(data) // 2 * 1000 // message.sample_rate

@@ -17,20 +17,18 @@ from linguad.core.node import Node
 from linguad.core.pairing import LiveCode
 from linguad.core.services import CORE_SERVICES
 from linguad.ops.node_page import page, pairing, summary
+from linguad.ops.query import MAX_VALUE_CHARS, Wrong, answer_wrong, check, language
 from linguad.web.admin import admin_only
 from linguad.web.app import error_body
-from linguad.wire.language import AUTO, normalize
 from linguad.wire.override import ALLOWED, Override
 
 FILTERS = {
     "src": "a language the node hears, such as en",
     "tgt": "a language the node speaks, such as es",
     "status": ", ".join(status.value for status in Status),
-    "q": "part of an id or of a note, at most 128 characters",
+    "q": f"part of an id or of a note, at most {MAX_VALUE_CHARS} characters",
 }
 """What the list can be narrowed down by, and what each may be."""
-
-MAX_FILTER_CHARS = 128
 
 logger = log.get(__name__)
 
@@ -68,16 +66,10 @@ class Directory(Protocol):
         ...
 
 
-class Wrong(Exception):
-    """Something in the request is not allowed; the text names it and what is."""
-
-
 def add_node_routes(app: QuartTrio, directory: Directory, token: str) -> None:
     """Serve the nodes on an app."""
 
-    @app.errorhandler(Wrong)
-    async def on_wrong(wrong: Wrong) -> Response:
-        return error_body("invalid_value", str(wrong), 400)
+    answer_wrong(app)
 
     @app.get("/api/v1/nodes")
     @admin_only(token)
@@ -134,15 +126,11 @@ def _unknown() -> Response:
 
 def _filter(asked: Mapping[str, str]) -> Callable[[Node], bool]:
     """What the query of the list asks for."""
-    for name, value in asked.items():
-        if name not in FILTERS:
-            raise Wrong(f"{name[:64]}: there is no such filter; there are {', '.join(FILTERS)}.")
-        if not value or len(value) > MAX_FILTER_CHARS:
-            raise Wrong(f"{name}: allowed is {FILTERS[name]}; leave it out to ask for any.")
+    check(asked, FILTERS)
     status, part = asked.get("status"), asked.get("q", "").casefold()
     if status is not None and status not in [known.value for known in Status]:
         raise Wrong(f"status: allowed is one of {FILTERS['status']}.")
-    src, tgt = _language("src", asked), _language("tgt", asked)
+    src, tgt = (language(name, asked, FILTERS) for name in ("src", "tgt"))
 
     def wanted(node: Node) -> bool:
         return (
@@ -152,15 +140,6 @@ def _filter(asked: Mapping[str, str]) -> Callable[[Node], bool]:
         )
 
     return wanted
-
-
-def _language(name: str, asked: Mapping[str, str]) -> str | None:
-    if name not in asked:
-        return None
-    code = normalize(asked[name])
-    if code == AUTO or not code.replace("-", "").replace("_", "").isalnum():
-        raise Wrong(f"{name}: allowed is {FILTERS[name]}.")
-    return code
 
 
 def _speaks(node: Node, src: str | None, tgt: str | None) -> bool:

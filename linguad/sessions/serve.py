@@ -9,7 +9,7 @@ import trio
 
 from linguad import log, metrics
 from linguad.core.clock import Clock
-from linguad.core.deadlines import Deadlines
+from linguad.core.deadlines import Deadlines, earliest
 from linguad.core.ids import Ids
 from linguad.core.job import Job, JobRequest, Outcome
 from linguad.core.outputs import Check, Ended, LetGo, Output, Send, Submit
@@ -323,8 +323,7 @@ class Sessions:
 
     def due(self) -> float | None:
         """When `tick` has something to do, monotonic s."""
-        times = self._deadlines.due(), self.rooms.due()
-        return min((time for time in times if time is not None), default=None)
+        return earliest(self._deadlines.due(), self.rooms.due())
 
     def tick(self, now: float) -> None:
         """Do what became due; a bug in one session ends that session, not the timer of all."""

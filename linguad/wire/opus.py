@@ -26,10 +26,10 @@ class Walk(NamedTuple):
     good_bytes: int
 
 
-def walk(payload: bytes | bytearray | memoryview, limit: int = MAX_PACKET_BYTES) -> Walk:
-    """Count the records of a payload; an impossible length ends the walk, the prefix stays good."""
+def walk(payload: bytes | bytearray | memoryview, limit: int = MAX_PACKET_BYTES, most: int = 2**62) -> Walk:
+    """Count the records of a payload, at most so many; an impossible length ends the walk there."""
     position, packets, end = 0, 0, len(payload)
-    while position + 2 <= end:
+    while position + 2 <= end and packets < most:
         length = payload[position] | payload[position + 1] << 8
         after = position + 2 + length
         if not 0 < length <= limit or after > end:
