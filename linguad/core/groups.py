@@ -7,7 +7,6 @@ playback does: a conversation that goes on is one group.
 
 from __future__ import annotations
 
-from bisect import insort
 from unicodedata import combining
 
 from msgspec import Struct, field
@@ -37,10 +36,9 @@ class Place(Struct, frozen=True):
     part_index: int
 
 
-class Part(Struct, order=True):
-    """What was heard in one utterance, and its translations by language."""
+class Part(Struct):
+    """The lines of one utterance: what was heard, and its translations by language."""
 
-    utterance_index: int
     source: str = ""
     translations: dict[str, str] = field(default_factory=dict)
 
@@ -51,7 +49,8 @@ class Group(Struct):
     id: str
     window_from: float
     """When the last of it was spoken or played, monotonic s."""
-    parts: list[Part] = field(default_factory=list)
+    parts: dict[int, Part] = field(default_factory=dict)
+    """By utterance index; the highest ones."""
     places: dict[int, int] = field(default_factory=dict)
     entered: int = 0
 
@@ -90,16 +89,16 @@ class Groups:
         if place is None:
             place = group.places[index] = group.entered
             group.entered += 1
-            insort(group.parts, Part(index))
-            del group.parts[: -self._rules.max_parts]
+            group.parts[index] = Part()
+            if len(group.parts) > self._rules.max_parts:
+                del group.parts[min(group.parts)]
             if len(group.places) > MAX_NUMBERED:
                 del group.places[next(iter(group.places))]
-        for part in group.parts:
-            if part.utterance_index == index:
-                longest = self._rules.max_context_chars
-                part.source = _tail(source.strip(), longest)
-                if translation.strip():
-                    part.translations[tgt_lang] = _tail(translation.strip(), longest)
+        if (part := group.parts.get(index)) is not None:
+            longest = self._rules.max_context_chars
+            part.source = "User: " + _tail(" ".join(source.split()), longest)
+            if translation := " ".join(translation.split()):
+                part.translations[tgt_lang] = "Target: " + _tail(translation, longest)
         group.window_from = max(group.window_from, spoken[1])
         return Place(group.id, place)
 
@@ -108,15 +107,16 @@ class Groups:
         group, longest = self._group, self._rules.max_context_chars
         if group is None or not group.parts or not longest or not self._is_open(group, began_at):
             return None
-        text = ""
-        for part in reversed(group.parts):
-            lines = f"User: {part.source}"
-            if tgt_lang in part.translations:
-                lines += f"\nTarget: {part.translations[tgt_lang]}"
-            if text and len(lines) + 1 + len(text) > longest:
+        lines: list[str] = []
+        for index in sorted(group.parts, reverse=True):
+            part = group.parts[index]
+            translation = part.translations.get(tgt_lang, "")
+            longest -= len(part.source) + bool(translation) + len(translation) + bool(lines)
+            if lines and longest < 0:
                 break
-            text = f"{lines}\n{text}" if text else lines
-        return Context(group.id, group.entered, _tail(text, longest))
+            lines += [translation, part.source] if translation else [part.source]
+        text = "\n".join(reversed(lines))
+        return Context(group.id, group.entered, _tail(text, self._rules.max_context_chars))
 
     def play_started(self, group_id: str, now: float) -> bool:
         """The client began to play speech; False if it is of no group that is open."""

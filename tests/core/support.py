@@ -145,7 +145,7 @@ def heartbeat(node_id: str, **members: Any) -> NodeHeartbeat:
 def answer(attempt: Attempt, kind: str = "complete", **members: Any) -> JobResult:
     """What the node of an attempt says: `complete`, `heard` (untranslated), `empty`, `no_text`, `failed`."""
     said: dict[str, dict[str, Any]] = {
-        "complete": {"text_asr": "hello", "text_translated": "hola", "tts_audio": "AAAA"},
+        "complete": {"text_asr": "hello", "text_translated": "hola", "tts_audio": "AAA="},
         "heard": {"text_asr": "hello", "text_translated": "", "tts_audio": ""},
         "empty": {"extra": ExtraResult(reason="ASR_EMPTY")},
         "no_text": {"extra": ExtraResult(reason="NO_TEXT_ASSIGNED")},

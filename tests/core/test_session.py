@@ -534,7 +534,7 @@ class TestWords:
         message = output.message
         assert isinstance(message, wire.TranslationResult)
         assert (message.session_id, message.utterance_index, message.job_id) == ("s-1", 0, "job-1")
-        assert (message.text_asr, message.text_translated, message.tts_audio) == ("hello", "hola", "AAAA")
+        assert (message.text_asr, message.text_translated, message.tts_audio) == ("hello", "hola", "AAA=")
         assert (message.tts_format, message.trace_id, message.quality_score) == ("pcm16", "t-1", 0.5)
         assert (message.processing_time_ms, message.late) == (700, False)
         assert message.service_timings is not None
