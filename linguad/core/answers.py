@@ -6,8 +6,6 @@ result or with the reason why there is none.
 
 from __future__ import annotations
 
-from collections import Counter
-
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -66,8 +64,8 @@ class Answers:
         self._fanout = Fanout()
         self._open: dict[tuple[int, str], JobRequest] = {}
         self._orders: dict[str, ResultOrder[Ending]] = {}
-        self.unfinished: Counter[int] = Counter()
-        """Results still to leave, by index."""
+        self.unfinished: dict[int, set[str]] = {}
+        """By index the languages whose result is still to leave."""
         self.groups = Groups(session_id, clock, rules.groups)
         self.last_index = 0
         """That of the last result with a text."""
@@ -92,8 +90,7 @@ class Answers:
             if context is not None:
                 wanted = replace(wanted, context=context)
             self._open[index, tgt_lang] = wanted
-            self.unfinished[index] += 1
-            self._order(tgt_lang).open(index)
+            self._await(index, tgt_lang)
             outputs.append(Submit(self._fanout.place(wanted), audio))
         return outputs
 
@@ -106,8 +103,7 @@ class Answers:
     def without_job(self, request: JobRequest, reason: MissingReason, now: float) -> list[Output]:
         """An utterance that leads to no job has its turn all the same."""
         index, tgt_lang = request.utterance_index, request.tgt_lang
-        self.unfinished[index] += 1
-        self._order(tgt_lang).open(index)
+        self._await(index, tgt_lang)
         outcome = Outcome(missing=reason, received_at=now)
         return self._resolve(tgt_lang, index, Ending(outcome, request.trace_id), 0, now)
 
@@ -154,8 +150,10 @@ class Answers:
     def abandon(self, next_index: int, now: float) -> list[Output]:
         """The server stops before these had their outcome: say so."""
         outputs = self.drain(next_index, now)
-        for index in sorted({index for index, _ in self._open}):
-            outputs.append(self._missing(index, MissingReason.CANCELLED, now, ""))
+        heard_of = (request for request in self._open.values() if request.for_speaker)
+        for request in sorted(heard_of, key=lambda request: request.utterance_index):
+            index, trace_id = request.utterance_index, request.trace_id
+            outputs.append(self._missing(index, MissingReason.CANCELLED, now, trace_id))
         return outputs
 
     def _resolve(
@@ -183,7 +181,7 @@ class Answers:
             if slot.item is None:
                 outputs += self._skipped(tgt_lang, slot.index, now, evicted=slot.evicted)
                 continue
-            self._finished(slot.index)
+            self._finished(slot.index, tgt_lang)
             job, outcome = slot.item.job, slot.item.outcome
             if job is not None and outcome.result is not None:
                 outputs += self._text(slot.item, job, next_index, now, late=slot.late)
@@ -201,10 +199,15 @@ class Answers:
         reason = MissingReason.OVERFLOW if evicted else MissingReason.GAP_TIMEOUT
         return [self._missing(index, reason, now, waiting.trace_id if waiting else "")]
 
-    def _finished(self, index: int) -> None:
-        self.unfinished[index] -= 1
-        if self.unfinished[index] <= 0:
-            del self.unfinished[index]
+    def _await(self, index: int, tgt_lang: str) -> None:
+        self.unfinished.setdefault(index, set()).add(tgt_lang)
+        self._order(tgt_lang).open(index)
+
+    def _finished(self, index: int, tgt_lang: str) -> None:
+        if (languages := self.unfinished.get(index)) is not None:
+            languages.discard(tgt_lang)
+            if not languages:
+                del self.unfinished[index]
 
     def _text(self, ending: Ending, job: Job, next_index: int, now: float, *, late: bool) -> list[Output]:
         """A result with text, for all it is for."""

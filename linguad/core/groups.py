@@ -3,11 +3,15 @@
 A result often comes later than the window is long, and a sentence may last longer. So what counts is when an
 utterance began, not when its result came, and the end of every utterance keeps its group open as the end of
 playback does: a conversation that goes on is one group.
+
+A group that is over is known for a while, without its texts: results that come late find the place they were
+spoken in, and are no context of what came after.
 """
 
 from __future__ import annotations
 
-from unicodedata import combining
+from collections import deque
+from unicodedata import category
 
 from msgspec import Struct, field
 
@@ -19,6 +23,9 @@ PLAYING_S = 120.0
 
 MAX_NUMBERED = 256
 """Utterances of one group whose place is remembered, for results that come late or twice."""
+
+MAX_FORMER = 8
+"""Groups that are over and still known, for the same reason."""
 
 
 class GroupRules(Struct, frozen=True, kw_only=True):
@@ -47,12 +54,16 @@ class Group(Struct):
     """Utterances with one id."""
 
     id: str
+    began_at: float
+    """When the first of it was spoken, monotonic s."""
     window_from: float
     """When the last of it was spoken or played, monotonic s."""
     parts: dict[int, Part] = field(default_factory=dict)
-    """By utterance index; the highest ones."""
+    """By utterance index; the highest ones, while the group is open."""
     places: dict[int, int] = field(default_factory=dict)
     entered: int = 0
+    closed: bool = False
+    """Whether only repeats are still of this group, whenever the rest was spoken."""
 
 
 class Groups:
@@ -63,6 +74,7 @@ class Groups:
         self._clock = clock
         self._rules = rules
         self._group: Group | None = None
+        self._former = deque[Group](maxlen=MAX_FORMER)
         self._playing_since: float | None = None
         self._last_ms = 0
 
@@ -82,14 +94,14 @@ class Groups:
         """
         if not source.strip():
             return None
-        group = self._group
-        if group is None or (index not in group.places and not self._is_open(group, spoken[0])):
-            group = self._begin(now)
+        group = self._group_of(index, spoken) or self._begin(now, spoken)
         place = group.places.get(index)
         if place is None:
             place = group.places[index] = group.entered
             group.entered += 1
-            group.parts[index] = Part()
+            group.began_at = min(group.began_at, spoken[0])
+            if group is self._group:
+                group.parts[index] = Part()
             if len(group.parts) > self._rules.max_parts:
                 del group.parts[min(group.parts)]
             if len(group.places) > MAX_NUMBERED:
@@ -139,18 +151,50 @@ class Groups:
 
     def close(self) -> None:
         """What comes next belongs to another group."""
-        self._group = self._playing_since = None
+        if self._group is not None:
+            self._group.closed = True
+            self._retire(self._group)
+
+    def _group_of(self, index: int, spoken: tuple[float, float]) -> Group | None:
+        """The group that has this utterance, else the last one in whose window it was spoken."""
+        began_at, ended_at = spoken
+        fitting = None
+        for group in (self._group, *reversed(self._former)):
+            if group is None or ended_at < group.began_at - self._rules.window_s:
+                continue
+            if self._is_open(group, began_at):
+                if index in group.places:
+                    return group
+                if fitting is None and not group.closed:
+                    fitting = group
+        return fitting
 
     def _is_open(self, group: Group, began_at: float) -> bool:
-        playing = self._playing_since is not None and began_at <= self._playing_since + PLAYING_S
+        since = self._playing_since if group is self._group else None
+        playing = since is not None and began_at <= since + PLAYING_S
         return playing or began_at <= group.window_from + self._rules.window_s
 
-    def _begin(self, now: float) -> Group:
-        """A group with a new id, which counts up where two begin in the same ms."""
+    def _begin(self, now: float, spoken: tuple[float, float]) -> Group:
+        """A group with a new id, which counts up where two begin in the same ms.
+
+        It is the open one from now on, unless it was spoken before that.
+        """
         self._last_ms = max(self._clock.epoch_ms(now), self._last_ms + 1)
-        self._group = Group(f"group_{self._session_id}_{self._last_ms}", now)
-        self._playing_since = None
-        return self._group
+        group = Group(f"group_{self._session_id}_{self._last_ms}", *spoken)
+        if self._group is not None and spoken[1] < self._group.began_at:
+            self._former.append(group)
+            return group
+        if self._group is not None:
+            self._retire(self._group)
+        group.window_from = max(now, spoken[1])
+        self._group = group
+        return group
+
+    def _retire(self, group: Group) -> None:
+        """The group is over; what was said in it is not needed any more."""
+        group.parts.clear()
+        self._former.append(group)
+        self._group = self._playing_since = None
 
 
 def _tail(text: str, longest: int) -> str:
@@ -158,6 +202,6 @@ def _tail(text: str, longest: int) -> str:
     if len(text) <= longest:
         return text
     start = len(text) - longest
-    while start < len(text) and combining(text[start]):
+    while start < len(text) and category(text[start]).startswith("M"):
         start += 1
     return text[start:].lstrip()

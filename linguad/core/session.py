@@ -32,6 +32,7 @@ from linguad.wire.session import (
     ErrorMessage,
     MissingResult,
     ResultAck,
+    Resume,
     ServerHeartbeat,
     ServerMessage,
     SessionClose,
@@ -168,6 +169,16 @@ class Session:
             resume_token=self._token,
             resume_within_ms=round(self._grace_s * 1000) if self.recovery else None,
         )
+
+    def opens(self, resume: Resume) -> bool:
+        """Whether this names the session and has its token, so that whoever sent it may go on with it."""
+        if self.recovery is None or self.closed or resume.session_id != self.id:
+            return False
+        return self.recovery.opens(resume.resume_token or "")
+
+    def can_follow(self, delivery: int) -> bool:
+        """Whether all results after this number are still there."""
+        return self.recovery is not None and self.recovery.can_follow(delivery)
 
     def hello_again(self) -> SessionInitAck:
         """The acknowledgement for a client that came back; what it missed follows."""

@@ -66,7 +66,7 @@ class Reception:
     def welcome(self, connection: Connection, init: SessionInit) -> None:
         """A client says hello: it goes on with the session that it names and can open, else begins one."""
         resume = init.resume or Resume()
-        if (entry := self._resumable(resume)) is not None:
+        if (entry := self._resumable(connection, resume)) is not None:
             self._resume(connection, entry, resume.delivery)
         elif refusal := self._limit.refusal(connection.link.peer.address):
             connection.refuse(ErrorCode.NODE_OVERLOADED, refusal)
@@ -126,15 +126,15 @@ class Reception:
         index = last.last_utterance_index if last.last_utterance_index >= 0 else None
         return replace(hello, recovered=False, delivery=last.delivery, last_utterance_index=index)
 
-    def _resumable(self, resume: Resume) -> Entry | None:
+    def _resumable(self, connection: Connection, resume: Resume) -> Entry | None:
         """The session that a client may go on with; one of which results are lost ends (resolution 17)."""
         entry = self._sessions.get(resume.session_id or "")
-        recovery = entry.session.recovery if entry is not None else None
-        if entry is None or recovery is None or not recovery.opens(resume.resume_token or ""):
+        if entry is None or not entry.session.opens(resume):
             return None
-        if recovery.can_follow(resume.delivery) and not entry.session.closed:
+        if entry.session.can_follow(resume.delivery):
             return entry
-        if (before := self._sessions.detach(entry)) is not None:
+        before = self._sessions.detach(entry)
+        if before is not None and before is not connection:
             before.link.close(CloseReason.SUPERSEDED)
         self._perform(entry, entry.session.expire(self._now()))
         return None

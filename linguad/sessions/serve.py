@@ -244,7 +244,7 @@ class Sessions:
             connection.refuse(ErrorCode.INVALID_MESSAGE, problem)
             return
         before = connection.session
-        if before is not None and (message.resume is None or message.resume.session_id != before.id):
+        if before is not None and not (message.resume and before.opens(message.resume)):
             self._end(self._sessions[before.id])
         self._reception.welcome(connection, message)
 
@@ -284,7 +284,7 @@ class Sessions:
                 self._jobs.submit(output.request, output.audio)
             case Tell() | Renumber():
                 self._perform_room(output)
-            case Check():
+            case Check() if entry.session.id in self._sessions:
                 for event in self._availability.check(entry.session):
                     self._tell_client(entry, event.message, event.optional)
             case LetGo():
@@ -309,6 +309,8 @@ class Sessions:
     def _tell_client(self, entry: Entry, message: ServerMessage, optional: bool) -> None:
         """Send it, if there is a connection; a client that can resume gets results later."""
         message, connection = entry.session.outgoing(message), entry.connection
+        if entry.session.recovery is not None:
+            self._sessions.count(entry, entry.session.buffered_bytes)
         if connection is None:
             return
         if isinstance(message, ErrorMessage):

@@ -257,3 +257,34 @@ async def test_bad_binary_frames_are_one_error(autojump_clock: MockClock) -> Non
         codes = {error["code"] for error in await client.heard("error")}
         assert codes == {"INVALID_MESSAGE", "INVALID_SESSION"}
         await client.heartbeat()
+
+
+async def test_hello_on_the_same_socket_goes_on_or_begins_anew(autojump_clock: MockClock) -> None:
+    async with daemon_in_memory() as world:
+        client, resume = await talker(world)
+        assert (await client.open(resume=resume))["recovered"] is True
+        assert world.daemon.facts()["sessions"] == 1
+        ack = await client.open(resume=resume | {"resume_token": "guess"})
+        assert ack["recovered"] is False
+        assert world.daemon.facts()["sessions"] == 1
+        await client.drop()
+        await trio.sleep(31)
+        assert world.daemon.facts()["sessions"] == 0
+
+
+async def test_session_that_was_closed_is_not_gone_on_with(autojump_clock: MockClock) -> None:
+    async with daemon_in_memory() as world:
+        node = await world.node()
+        (speaker, resume), listener = await talker(world), await world.client(tgt_lang="zh")
+        await listener.say({"type": "room_create", "client_ts": 1})
+        code = (await listener.until("room_create_ack"))["room_code"]
+        await speaker.say({"type": "room_join", "room_code": code})
+        await speaker.until("room_members")
+        await speaker.speak()
+        job = await node.job()
+        await speaker.say({"type": "session_close", "session_id": speaker.session_id, "reason": "bye"})
+        await speaker.until("session_close_ack")
+        _, ack = await again(world, speaker, resume)
+        assert ack["recovered"] is False
+        await node.answer(job)
+        assert (await listener.result())["session_id"] == speaker.session_id
