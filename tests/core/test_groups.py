@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
+from itertools import accumulate
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -177,44 +181,216 @@ def test_closed_group_is_not_gone_on_with() -> None:
     assert second.group_id != first.group_id
 
 
-@given(
-    st.lists(
-        st.tuples(
-            st.integers(0, 12), st.floats(0, 20), st.sampled_from(["say", "play", "end", "spoke", "close"])
-        ),
-        max_size=60,
-    )
+def test_late_result_does_not_enter_the_group_that_came_after() -> None:
+    talk = Talk()
+    first, second = talk.say(0, 0.0), talk.say(2, 10.0)
+    assert first
+    assert second
+    assert talk.say(0, 0.0, lang="fr", late_s=11.0) == first
+    assert talk.say(1, 1.5, late_s=10.0) == Place(first.group_id, 1)
+    assert talk.context(11.5) == "User: heard 2\nTarget: oído 2"
+    assert talk.say(3, 11.5) == Place(second.group_id, 1)
+
+
+def test_first_result_of_what_was_spoken_long_before_has_a_group_of_its_own() -> None:
+    talk = Talk()
+    second = talk.say(1, 10.0)
+    first = talk.say(0, 0.0, late_s=11.0)
+    assert first
+    assert second
+    assert first.group_id != second.group_id
+    assert talk.context(11.5) == "User: heard 1\nTarget: oído 1"
+    assert talk.say(2, 11.5) == Place(second.group_id, 1)
+
+
+def test_repeat_after_the_end_opens_nothing() -> None:
+    talk = Talk()
+    first = talk.say(0, 0.0)
+    talk.groups.close()
+    assert talk.say(0, 0.0) == first
+    assert talk.context(1.5) == ""
+
+
+def test_index_that_is_used_again_much_later_is_another_utterance() -> None:
+    talk = Talk()
+    first, again = talk.say(0, 0.0), talk.say(0, 60.0, text="something else")
+    assert first
+    assert again
+    assert again.group_id != first.group_id
+    assert talk.context(61.5) == "User: something else\nTarget: oído 0"
+
+
+def test_results_in_reverse_order_belong_together() -> None:
+    talk = Talk()
+    places = [talk.say(index, 3.0 * index, late_s=20.0) for index in (3, 2, 1, 0)]
+    assert [place.part_index for place in places if place] == [0, 1, 2, 3]
+    assert talk.context(10.5).startswith("User: heard 0\n")
+
+
+def test_group_is_open_from_its_creation_when_the_first_result_was_late() -> None:
+    talk = Talk()
+    first, second = talk.say(0, 0.0, late_s=19.0), talk.say(1, 21.5)
+    assert first
+    assert second == Place(first.group_id, 1)
+
+
+def test_what_was_spoken_in_two_windows_belongs_to_the_later_group() -> None:
+    talk = Talk()
+    talk.say(0, 0.0)
+    later = talk.say(2, 20.0)
+    assert later
+    long_one = talk.groups.heard(1, "es", "a long one", "", 22.0, (2.0, 19.0))
+    assert long_one == Place(later.group_id, 1)
+
+
+def test_playback_opens_no_group_that_is_over() -> None:
+    talk = Talk()
+    first, later = talk.say(0, 0.0), talk.say(2, 20.0)
+    assert first
+    assert later
+    talk.groups.play_started(later.group_id, 22.0)
+    between = talk.say(1, 10.0, late_s=12.0)
+    assert between
+    assert between.group_id not in (first.group_id, later.group_id)
+
+
+def test_playback_ends_with_its_group() -> None:
+    talk = Talk()
+    first = talk.say(0, 0.0)
+    assert first
+    talk.groups.play_started(first.group_id, 2.0)
+    talk.groups.close()
+    second, third = talk.say(1, 3.0), talk.say(2, 50.0)
+    assert second
+    assert third
+    assert third.group_id != second.group_id
+
+
+def test_length_is_counted_with_line_breaks() -> None:
+    both = "User: ab\nTarget: cd\nUser: ef"
+    for longest, text in ((len(both), both), (len(both) - 1, "User: ef")):
+        talk = Talk(max_context_chars=longest)
+        talk.groups.heard(0, "es", "ab", "cd", 1.0, (0.0, 1.0))
+        talk.groups.heard(1, "es", "ef", "", 2.0, (1.0, 2.0))
+        assert talk.context(2.5) == text
+
+
+def test_vowel_signs_stay_with_their_letters() -> None:
+    for syllable in ("कि", "กั"):
+        talk = Talk(max_context_chars=9)
+        talk.groups.heard(0, "es", syllable * 400, "", 1.0, (0.0, 1.0))
+        assert talk.context(1.5) == syllable * 4
+
+
+class Heard:
+    """What a context may say of one utterance, told from the results alone."""
+
+    def __init__(self) -> None:
+        self.source = ""
+        self.translations: dict[str, str] = {}
+
+    def lines(self, lang: str) -> list[str]:
+        found = self.translations.get(lang)
+        return [f"User: {self.source}"] + ([f"Target: {found}"] if found else [])
+
+
+def expected(members: dict[int, Heard], lang: str, max_parts: int, longest: int) -> str:
+    """Trimmed as promised: to so many parts, then without the oldest, then to the end of the last one."""
+    parts = ["\n".join(members[index].lines(lang)) for index in sorted(members)[-max_parts:]]
+    while len(parts) > 1 and len("\n".join(parts)) > longest:
+        del parts[0]
+    return "\n".join(parts)[-longest:].lstrip()
+
+
+UTTERANCES = 8
+results = st.tuples(
+    st.just("say"),
+    st.integers(0, UTTERANCES - 1),
+    st.sampled_from(["es", "fr"]),
+    st.integers(0, 90),
+    st.booleans(),
 )
-def test_whatever_happens_places_and_texts_hold(events: list[tuple[int, float, str]]) -> None:
-    talk = Talk(max_parts=3, max_context_chars=60)
-    last, places = "", dict[tuple[str, int], int]()
-    entered: dict[str, list[int]] = {}
-    for index, at, what in events:
+playback = st.tuples(st.sampled_from(["play", "end", "spoke", "close", "wait"]), st.integers(0, UTTERANCES))
+
+
+@given(
+    gaps=st.lists(st.sampled_from([0.0, 0.5, 2.0, 2.5, 9.0]), min_size=UTTERANCES, max_size=UTTERANCES),
+    max_parts=st.integers(1, 4),
+    longest=st.integers(1, 120),
+    events=st.lists(results | playback, max_size=60),
+)
+def test_whatever_comes_in_whatever_order_places_and_contexts_hold(
+    gaps: list[float], max_parts: int, longest: int, events: list[tuple[Any, ...]]
+) -> None:
+    groups = Groups("s-1", Clock(), GroupRules(max_parts=max_parts, max_context_chars=longest))
+    began = [end + index for index, end in enumerate(accumulate(gaps))]
+    places: dict[int, Place] = {}
+    members: dict[str, dict[int, Heard]] = {}
+    now = 0.0
+    for what, number, *rest in events:
         match what:
             case "say":
-                place = talk.say(index, at)
-                assert place
-                last = place.group_id
-                known = places.setdefault((place.group_id, index), place.part_index)
-                assert known == place.part_index
-                given_out = entered.setdefault(place.group_id, [])
-                if place.part_index not in given_out:
-                    assert place.part_index == len(given_out)
-                    given_out.append(place.part_index)
-                text = talk.context(at + 1)
-                assert len(text) <= 60
-                assert text.count("User: ") <= 3
-                members = [number for (group, number) in places if group == last]
-                heard = [
-                    int(line.removeprefix("User: heard ")) for line in text.splitlines() if "User" in line
-                ]
-                assert set(heard) <= set(members)
-                assert heard == sorted(heard)
-            case "play":
-                talk.groups.play_started(last, at)
-            case "end":
-                talk.groups.play_ended(last, at)
+                lang, length, translated = rest
+                now = max(now, began[number] + 1)
+                text = f"{number}" * length
+                source, translation = text, f"{lang}{text}" if translated else ""
+                place = groups.heard(
+                    number, lang, source, translation, now, (began[number], began[number] + 1)
+                )
+                assert (place is None) is (not source)
+                if place is None:
+                    continue
+                assert places.setdefault(number, place) == place, "an utterance has one place"
+                heard = members.setdefault(place.group_id, {}).setdefault(number, Heard())
+                assert place.part_index == list(members[place.group_id]).index(number), (
+                    "counted as they enter"
+                )
+                heard.source = source[-longest:]
+                if translation:
+                    heard.translations[lang] = translation[-longest:]
+            case "play" if number in places:
+                groups.play_started(places[number].group_id, now)
+            case "end" if number in places:
+                groups.play_ended(places[number].group_id, now)
             case "spoke":
-                talk.groups.spoke()
+                groups.spoke()
+            case "wait":
+                now += number
             case "close":
-                talk.groups.close()
+                groups.close()
+                assert groups.context("es", now) is None
+        for lang in ("es", "fr"):
+            if (context := groups.context(lang, now)) is not None:
+                of_group = members[context.group_id]
+                assert context.part_index == len(of_group)
+                assert context.text == expected(of_group, lang, max_parts, longest)
+                assert len(context.text) <= longest
+
+
+@given(st.lists(st.integers(0, 20).map(lambda quarters: quarters / 4), min_size=2, max_size=8))
+def test_together_exactly_if_the_pause_is_no_longer_than_the_window(gaps: list[float]) -> None:
+    groups = Groups("s-1", Clock(), GroupRules())
+    at, before, late = 0.0, None, 0.0
+    for index, gap in enumerate(gaps):
+        at += gap
+        place = groups.heard(index, "es", "text", "", at + 1, (at, at + 1))
+        assert place
+        if before is not None:
+            assert (place.group_id == before.group_id) is (at - late <= 2.0)
+        before, late = place, at + 1
+        at += 1
+
+
+def test_memory_is_bounded_however_long_the_session_and_its_texts_are() -> None:
+    """Texts of the open group only, at most 8 parts of 800 characters and a short translation each."""
+    for gap in (1.0, 10.0):
+        talk = Talk()
+        for index in range(3000):
+            talk.say(index, index * gap, text="x" * 3000)
+            talk.say(index + 3000, index * gap - 11.0, text="x" * 3000, late_s=11.0)
+        talk.groups.close()
+        closed = len(pickle.dumps(talk.groups))
+        for index in range(6000, 6100):
+            talk.say(index, 40_000.0 + index, text="x" * 3000)
+        assert closed < 8 * 1024
+        assert len(pickle.dumps(talk.groups)) < closed + 8 * 1024
