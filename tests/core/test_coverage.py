@@ -234,8 +234,9 @@ class TestNearest:
     def test_with_the_features_that_are_required(self) -> None:
         desk = Desk(require_features=True)
         wanted = FeatureFlags(emotion_detection=True)
+        desk.node("a", "en", "de")
         desk.node("able", "en", "de", features_supported=wanted)
-        desk.node("b", "en", "zh")
+        desk.node("b", "en", "zh", "ja")
         assert nearest(desk, "en", "zh", features=wanted) == ["en>de"]
 
 
@@ -261,6 +262,18 @@ class TestEffort:
         assert made.problem(asked, desk.dispatch.key_of(asked), desk.now) is not None
         desk.node("a")
         assert made.problem(asked, desk.dispatch.key_of(asked), desk.now) is None
+
+    def test_alternatives_of_a_while_ago_are_others_at_least(self) -> None:
+        desk = Desk()
+        desk.node("a", "en", "es", "de")
+        made, asked = Coverage(desk.fleet), request()
+        key = desk.dispatch.key_of(asked)
+        assert made.pairs(desk.now)
+        desk.lose("a")
+        assert made.problem(asked, key, desk.now) == Unserved("en", "es", (("en", "de"), ("de", "es")))
+        desk.node("b", "en", "zh")
+        desk.now += FRESH_S
+        assert made.problem(asked, key, desk.now) == Unserved("en", "es", (("en", "zh"),))
 
     def test_much_work_is_not_done_again_so_soon(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(coverage, "WORK_PER_S", 1)
@@ -301,6 +314,8 @@ class TestEffort:
             assert found > {("en", "zh"), ("zh", "en"), ("en", "de"), ("de", "en")}
             assert len(found) == 10
             desk.now += FRESH_S
+        desk.node("c", "en", "ja")
+        assert {("en", "ja"), ("ja", "en")} < {(one.src, one.tgt) for one in made.pairs(desk.now)}
 
     def test_what_nobody_serves_any_more_is_forgotten(self) -> None:
         """Else a node that claims something else all the time would fill the memory."""
