@@ -37,6 +37,9 @@ QUEUE_SECONDS = Histogram(
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10),
 )
 SESSIONS = Gauge("linguad_sessions", "Sessions, attached or waiting to be taken up again", ["state"])
+RESUMES = Counter(
+    "linguad_resumes_total", "Clients that asked for a lost session, by whether it goes on", ["recovered"]
+)
 ROOMS = Gauge("linguad_rooms", "Rooms, and the sessions that are in one", ["what"])
 NODES = Gauge("linguad_nodes", "Nodes by status", ["status"])
 HTTP_REQUESTS = Counter("linguad_http_requests_total", "HTTP requests by status", ["app", "status"])

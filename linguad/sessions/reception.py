@@ -7,7 +7,7 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from linguad import log
+from linguad import log, metrics
 from linguad.core.job import DIRECT, JobRequest
 from linguad.core.outputs import Check, Output
 from linguad.core.session import Session
@@ -120,6 +120,7 @@ class Reception:
         hello = session.hello()
         if resume.session_id is None:
             return hello
+        metrics.RESUMES.labels("false").inc()
         last = self._last.take(resume.session_id, resume.resume_token or "")
         if last is None:
             return replace(hello, recovered=False)
@@ -145,6 +146,7 @@ class Reception:
         before = self._sessions.attach(entry, connection)
         if before is not None and before is not connection:
             before.link.close(CloseReason.SUPERSEDED)
+        metrics.RESUMES.labels("true").inc()
         connection.link.may_ping = True
         session.attach(self._now())
         connection.send(session.hello_again())
