@@ -250,8 +250,9 @@ class Fleet:
     ) -> Key:
         """What a job asks of a node (resolution 33); two-way if only the pair of languages is known.
 
-        Of an unknown source `among` others it asks for the first that somebody serves. To tell `speakers`
-        apart needs the tone service. `features` and `node` narrow down who fits.
+        Of an unknown source `among` others it asks for the first with a free slot, else with a ready node,
+        else with any. To tell `speakers` apart needs the tone service. `features` and `node` narrow down who
+        fits.
         """
         needs = Services.needed(pipeline)
         if speakers:
@@ -270,9 +271,10 @@ class Fleet:
             both_ways = asked(*sorted((a, b)), two_way=True)
             return both_ways if self.serves(both_ways) else asked(a, b)
         possible = [asked(code, target) for code in map(normalize, among[:MAX_AMONG]) if code != AUTO]
-        served = [key for key in possible if self.serves(key)]
-        with_room = [key for key in served if self.has_room(key)]
-        return (with_room or served or possible or [asked(ANY, target)])[0]
+        for good in (self.has_room, self.has_ready, self.serves):
+            if (found := next(filter(good, possible), None)) is not None:
+                return found
+        return possible[0] if possible else asked(ANY, target)
 
     def serves(self, key: Key) -> bool:
         """Whether a registered node fits a key, whatever its state."""

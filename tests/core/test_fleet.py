@@ -158,6 +158,23 @@ class TestKeys:
         ready(made, "both", "en", "es", connection=2)
         assert made.key("auto", "es", SPEECH, "en", "es").two_way
 
+    def test_of_possible_sources_the_one_that_is_done_soonest(self) -> None:
+        """A free slot, else a node that will have one, else a node that may get well."""
+        made = fleet(max_concurrent_jobs=1)
+        possible = ["fr", "de", "ja", "zh"]
+
+        def source() -> str:
+            return made.key("auto", "es", SPEECH, among=possible).src
+
+        assert source() == "fr"
+        made.register(register("unwell", "de", "es"), 1, 0.0)
+        assert source() == "de"
+        ready(made, "busy", "ja", "es")
+        assert made.select(Key("ja", "es", CORE_SERVICES), 0, 1.0) is not None
+        assert source() == "ja"
+        ready(made, "free", "zh", "es")
+        assert source() == "zh"
+
     def test_acceptance_counts(self) -> None:
         """Resolution 37: two precise and two mixed keys, then one and one."""
         made = fleet()
