@@ -166,6 +166,18 @@ class Outbox:
         self._writing = item.size
         return item.data
 
+    def take_along(self, most: int) -> Data | None:
+        """The next message, to be written with the one taken before; None if it is not made, or too long."""
+        if not self._items:
+            return None
+        key, item = next(iter(self._items.items()))
+        if item.size > most or isinstance(item.data, Later):
+            return None
+        del self._items[key]
+        self._optional -= item.optional
+        self._writing += item.size
+        return item.data
+
     async def wait(self) -> None:
         """Wait until there is a message or `wake` is called; for the one task that writes."""
         self._filled = trio.Event()

@@ -18,14 +18,20 @@ class TimedStream(trio.abc.HalfCloseableStream):
     writer gets BrokenResourceError. The limit also holds inside a shielded scope.
     """
 
-    __slots__ = ("_listening_since", "_on_close", "_stream", "_write_seconds", "last_received", "stalled")
+    __slots__ = (
+        *("_held", "_listening_since", "_on_close", "_stream", "_write_seconds"),
+        *("last_received", "more_follows", "stalled"),
+    )
 
     def __init__(self, stream: trio.abc.HalfCloseableStream, write_seconds: float) -> None:
         self._stream = stream
         self._write_seconds = write_seconds
         self._on_close: Callable[[], object] | None = None
         self._listening_since: float | None = None
+        self._held = bytearray()
         self.last_received = trio.current_time()
+        self.more_follows = False
+        """Whether another send will certainly come at once: what is sent waits for it, both are one write."""
         self.stalled = False
 
     @property
@@ -48,6 +54,11 @@ class TimedStream(trio.abc.HalfCloseableStream):
 
         What the socket takes at once goes without a checkpoint; all callers pass one in taking a send lock.
         """
+        if self._held or self.more_follows:
+            self._held += data
+            if self.more_follows:
+                return
+            data, self._held = self._held, bytearray()
         rest = memoryview(data)[self._send_now(data) :]
         while rest:
             part, rest = rest[:SLICE_BYTES], rest[SLICE_BYTES:]

@@ -26,7 +26,7 @@ class OutboxMachine(RuleBasedStateMachine):
         self.drops = 0
         self.outbox = Outbox(MOST_MESSAGES, MOST_BYTES, self.budget, self.count_drop)
         self.queue: list[tuple[Data | Later, bool]] = []
-        self.writing: Data | Later | None = None
+        self.writing: list[Data | Later] = []
         self.promised: list[Later] = []
         self.sizes: dict[Later, int] = {}
         self.grown = 0
@@ -36,7 +36,7 @@ class OutboxMachine(RuleBasedStateMachine):
         self.drops += 1
 
     def size(self) -> int:
-        held = [data for data, _ in self.queue] + ([] if self.writing is None else [self.writing])
+        held = [data for data, _ in self.queue] + self.writing
         return sum(map(self.size_of, held))
 
     def size_of(self, data: Data | Later) -> int:
@@ -80,13 +80,23 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @rule()
     def take(self) -> None:
-        self.writing = self.queue.pop(0)[0] if self.queue else None
-        assert self.outbox.take() == self.writing
+        self.writing = [self.queue.pop(0)[0]] if self.queue else []
+        assert self.outbox.take() == (self.writing[0] if self.writing else None)
+
+    @precondition(lambda self: self.writing and not isinstance(self.writing[0], Later))
+    @rule(most=st.integers(0, 70))
+    def take_along(self, most: int) -> None:
+        data = self.queue[0][0] if self.queue else None
+        if data is None or isinstance(data, Later) or self.size_of(data) > most:
+            assert self.outbox.take_along(most) is None
+            return
+        self.writing.append(self.queue.pop(0)[0])
+        assert self.outbox.take_along(most) == data
 
     @rule()
     def clear(self) -> None:
         self.queue.clear()
-        self.writing = None
+        self.writing = []
         self.outbox.clear()
 
     @invariant()

@@ -295,6 +295,38 @@ async def test_optional_messages_give_way(autojump_clock: MockClock) -> None:
         assert it.link.statistics().dropped == 4
 
 
+async def test_messages_that_wait_leave_in_one_write(autojump_clock: MockClock) -> None:
+    writes: list[int] = []
+
+    class Counting(trio.abc.SendStream):
+        async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+            writes.append(len(data))
+            await below.send_all(data)
+
+        async def wait_send_all_might_not_block(self) -> None:
+            await below.wait_send_all_might_not_block()
+
+        async def aclose(self) -> None:
+            await below.aclose()
+
+    texts = [*map(str, range(5)), "x" * 70_000, "y", "z"]
+
+    async def say_all(link: Link) -> None:
+        writes.clear()
+        for text in texts:
+            link.send(text, optional=text == "1")
+        await trio.sleep(1)
+        assert (writes[0], writes[-1]) == (5 * 3, 2 * 3), "one write before the long one, one after it"
+
+    ours, theirs = memory_stream_pair()
+    below, ours.send_stream = ours.send_stream, Counting()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve_link, "test", ours, PEER, SETTINGS, say_all)
+        client = await wrap_client_stream(nursery, theirs, "localhost", "/ws/test")
+        assert [await client.get_message() for _ in texts] == texts
+        assert (await close_code(client))[0] == 1000
+
+
 async def test_what_follows_a_promise_waits_for_it(autojump_clock: MockClock) -> None:
     async with bench(read_for_ever) as it:
         later = Later(100, "instead")
