@@ -126,6 +126,10 @@ class Engine:
         """
         return self._coverage.problem(request, self.dispatch.key_of(request), self._now())
 
+    def is_served(self, request: JobRequest) -> bool:
+        """Whether a ready node, busy or not, can do such a job now."""
+        return self.dispatch.fleet.has_ready(self.dispatch.key_of(request))
+
     def languages(self) -> list[Served]:
         """The pairs that ready nodes serve anybody, speech into speech, sorted; a second old, or a few."""
         return self._coverage.pairs(self._now())

@@ -23,6 +23,10 @@ class FleetPort(Protocol):
         """What no ready node can do of such a job; None if one can do all of it."""
         ...
 
+    def is_served(self, request: JobRequest) -> bool:
+        """Whether one can."""
+        ...
+
 
 class Watched(Struct, eq=False):
     """One thing that sessions need, a request that stands for it, and who they are."""
@@ -64,7 +68,7 @@ class Availability:
     def changed(self) -> Iterator[str]:
         """The sessions whose needs are served now and were not, or the other way round; some twice."""
         for watched in list(self._watched.values()):
-            served = self._fleet.unserved(watched.request) is None
+            served = self._fleet.is_served(watched.request)
             if served is not watched.served:
                 watched.served = served
                 yield from sorted(watched.sessions)

@@ -166,7 +166,7 @@ async def test_node_that_registers_with_nonsense(daemon: DaemonProcess) -> None:
 async def test_language_nobody_serves(daemon: DaemonProcess) -> None:
     async with daemon.working_node(), daemon.client(tgt_lang="xx") as client:
         await client.speak()
-        assert (await client.until("ui_event"))["error_code"] == "NO_AVAILABLE_NODE"
+        assert (await client.until("ui_event", event="ERROR"))["error_code"] == "NO_AVAILABLE_NODE"
         assert (await client.until("missing_result"))["reason"] == "no_available_node"
         await client.utterance(1)
         await client.result(utterance_index=1)
