@@ -46,6 +46,16 @@ LANGUAGES = {
     "semantic_core_ready": True,
 }
 
+TWO_WAY: Json = {
+    "src_lang": "auto",
+    "tgt_lang": "en",
+    "mode": "two_way_auto",
+    "lang_a": "zh",
+    "lang_b": "en",
+    "auto_langs": ["zh", "en"],
+}
+"""Members of `session_init` by which web clients ask for a conversation in two languages."""
+
 SERVICES = [
     {"service_id": f"test-{kind}", "type": kind, "device": "gpu", "status": "running", "version": "2.0.0"}
     for kind in ("asr", "nmt", "tts")

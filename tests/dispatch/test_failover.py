@@ -38,19 +38,6 @@ async def the_end(client: Client) -> tuple[str, str]:
     return event["error_code"], missing["reason"]
 
 
-async def test_node_that_appears_within_the_wait_gets_what_waits(autojump_clock: MockClock) -> None:
-    async with daemon_in_memory() as world:
-        client = await world.client()
-        await client.speak(mark=1)
-        await trio.sleep(1)
-        await client.speak(mark=2)
-        await trio.sleep(4)
-        await world.working_node()
-        assert [(await client.result())["utterance_index"] for _ in range(2)] == [0, 1]
-        await client.speak(mark=3)
-        assert (await client.result())["utterance_index"] == 2
-
-
 async def test_without_nodes_the_client_is_told_and_may_go_on(autojump_clock: MockClock) -> None:
     async with daemon_in_memory() as world:
         client = await world.client()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import trio
-from harness import CHUNK_PACKETS, Client, Json, base64, daemon_in_memory, plan_a
+from harness import Client, Json, base64, daemon_in_memory, plan_a
 from trio.testing import MockClock
 
 from linguad.wire import opus
@@ -69,18 +69,6 @@ async def test_final_cuts_after_the_grace(autojump_clock: MockClock) -> None:
         }
 
 
-async def test_tail_that_comes_after_its_final_belongs_to_it(autojump_clock: MockClock) -> None:
-    async with daemon_in_memory() as world:
-        node, client = await world.node(), await world.client()
-        await client.speak(chunks=2, mark=1)
-        await trio.sleep(0.005)
-        await client.chunk(plan_a(mark=2))
-        assert (await node.job())["audio"] == base64(plan_a(mark=1) * 2 + plan_a(mark=2))
-        await stream(client, 1, first=3)
-        await client.chunk(final=True)
-        assert (await node.job())["audio"] == base64(plan_a(mark=3))
-
-
 async def test_chunk_after_the_grace_is_the_next_utterance(autojump_clock: MockClock) -> None:
     async with daemon_in_memory() as world:
         node, client = await world.node(), await world.client()
@@ -133,25 +121,6 @@ async def test_nothing_is_cut_where_nothing_was_said(autojump_clock: MockClock) 
         await client.drop()
         await trio.sleep(40)
         assert await node.heard("job_assign") == []
-
-
-async def test_long_speech_is_cut_into_slices_of_one_turn(autojump_clock: MockClock) -> None:
-    async with daemon_in_memory() as world:
-        nodes = [await world.node() for _ in range(3)]
-        client = await world.client()
-        chunks = 135
-        await stream(client, chunks)
-        await client.chunk(final=True)
-        await trio.sleep(1)
-        by_node = [await node.heard("job_assign") for node in nodes]
-        [jobs] = [jobs for jobs in by_node if jobs]
-        assert [flags(job) for job in jobs] == [["is_max_duration_triggered"]] * 3 + [["is_manual_cut"]]
-        assert [job["utterance_index"] for job in jobs] == [0, 1, 2, 3]
-        assert len({job["turn_id"] for job in jobs}) == 1
-        assert [job["padding_ms"] for job in jobs] == [220, 220, 220, 280]
-        heard = [b64decode(job["audio"]) for job in jobs]
-        assert [opus.walk(audio).packets for audio in heard] == [500, 500, 500, chunks * CHUNK_PACKETS - 1500]
-        assert b"".join(heard) == b"".join(plan_a(mark=number % 250) for number in range(chunks))
 
 
 async def test_one_huge_chunk_is_cut_as_well(autojump_clock: MockClock) -> None:
@@ -286,17 +255,6 @@ async def test_pcm16_is_told_by_its_first_payload(autojump_clock: MockClock) -> 
         await client.chunk(final=True)
         job = await node.job()
         assert (job["audio_format"], job["sample_rate"], job["audio"]) == ("pcm16", 16000, base64(sound))
-
-
-async def test_languages_of_a_two_way_session_reach_the_node(autojump_clock: MockClock) -> None:
-    async with daemon_in_memory() as world:
-        node, client = await world.node(), await world.stranger()
-        pair: dict[str, Any] = {"lang_a": "zh", "lang_b": "en", "auto_langs": ["zh", "en"]}
-        await client.open(src_lang="auto", tgt_lang="en", mode="two_way_auto", **pair)
-        await client.speak()
-        job = await node.job()
-        assert {name: job[name] for name in pair} == pair
-        assert (job["src_lang"], job["tgt_lang"], job["mode"]) == ("auto", "en", "two_way_auto")
 
 
 async def test_utterance_message_overrides_its_session(autojump_clock: MockClock) -> None:

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 import trio
-from harness import Client, Json, Node, World, base64, daemon_in_memory, plan_a
+from harness import Json, Node, World, base64, daemon_in_memory, plan_a
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from meetings import meeting
 from prometheus_client import REGISTRY
 
 from linguad import audio
@@ -57,17 +58,6 @@ async def network() -> AsyncIterator[tuple[World, Node]]:
     with trio.fail_after(30):
         async with daemon_in_memory() as world:
             yield world, await world.node(max_concurrent_jobs=20)
-
-
-async def meeting(world: World, *langs: str, platform: str = "web") -> tuple[str, list[Client]]:
-    """Clients in one room, each listening in a language, and its code."""
-    clients = [await world.client(src_lang=lang, platform=platform) for lang in langs]
-    await clients[0].say({"type": "room_create", "client_ts": 0, "preferred_lang": langs[0]})
-    code: str = (await clients[0].until("room_create_ack"))["room_code"]
-    for client, lang in zip(clients[1:], langs[1:], strict=True):
-        await client.say({"type": "room_join", "room_code": code, "preferred_lang": lang})
-        await client.until("room_members")
-    return code, clients
 
 
 async def test_web_client_in_a_room_gets_pcm16() -> None:

@@ -44,94 +44,6 @@ async def test_sessions_without_a_trace_get_their_own(autojump_clock: MockClock)
         assert acks[0]["session_id"] != acks[1]["session_id"]
 
 
-async def test_conversation_of_a_web_client(autojump_clock: MockClock) -> None:
-    """The transcript of session-protocol 11.1, as far as it is built."""
-    async with daemon_in_memory() as world:
-        node = await world.node()
-        client = await world.stranger()
-        ack = await client.open()
-        for _ in range(4):
-            await client.chunk(plan_a())
-            await trio.sleep(0.256)
-        await client.chunk(final=True)
-        job = await node.job()
-        ids = {"session_id": client.session_id, "job_id": job["job_id"], "utterance_index": 0}
-        assert [(await client.hear())["event"] for _ in range(2)] == ["INPUT_STARTED", "INPUT_ENDED"]
-        dispatched = await client.hear()
-        assert dispatched == {
-            "type": "ui_event",
-            "trace_id": ack["trace_id"],
-            **ids,
-            "event": "DISPATCHED",
-            "status": "ok",
-            "elapsed_ms": 0,
-        }
-        await node.say({"type": "job_ack", "node_id": node.id, **ids, "attempt_id": 1, "trace_id": "t"})
-        assert (await client.hear())["event"] == "NODE_ACCEPTED"
-        await node.say(
-            {
-                "type": "asr_partial",
-                "node_id": node.id,
-                **ids,
-                "text": "the wea",
-                "is_final": False,
-                "trace_id": "t",
-            }
-        )
-        assert await client.hear() == {
-            "type": "asr_partial",
-            **ids,
-            "text": "the wea",
-            "is_final": False,
-            "trace_id": ack["trace_id"],
-        }
-        assert (await client.hear())["event"] == "ASR_PARTIAL"
-        await trio.sleep(1)
-        await node.answer(job, tts_format="opus")
-        assert [(await client.hear())["event"] for _ in range(2)] == ["ASR_FINAL", "NMT_DONE"]
-        result = await client.hear()
-        assert {name: result[name] for name in ("type", *ids, "text_asr", "text_translated", "trace_id")} == {
-            "type": "translation_result",
-            **ids,
-            "text_asr": "heard 0",
-            "text_translated": "oído 0",
-            "trace_id": ack["trace_id"],
-        }
-        assert result["tts_audio"] == base64(plan_a(5))
-        assert result["tts_format"] == "opus"
-        assert result["processing_time_ms"] == 120
-        assert result["service_timings"] == {"total_ms": 120}
-        assert result["time_breakdown"]["node_ms"] == 120
-        assert result["time_breakdown"]["send_ms"] == pytest.approx(880)
-        assert result["time_breakdown"]["attempts"] == 1
-        assert "late" not in result
-        playing = {
-            "session_id": client.session_id,
-            "trace_id": result["trace_id"],
-            "group_id": result["group_id"],
-        }
-        await client.say({"type": "tts_started", **playing, "ts_start_ms": 1})
-        await client.say({"type": "tts_play_ended", **playing, "ts_end_ms": 2})
-        await trio.sleep(0.5)
-        events = [(heard["event"], heard["utterance_index"]) for heard in await client.heard()]
-        assert events == [("TTS_PLAY_STARTED", 0), ("TTS_PLAY_ENDED", 0)]
-        await client.heartbeat()
-        await client.speak()
-        job = await node.job()
-        assert job["utterance_index"] == 1
-        await client.drop()
-        await wait_all_tasks_blocked()
-        assert world.daemon.facts()["sessions"] == 1
-        await trio.sleep(30.1)
-        assert world.daemon.facts()["sessions"] == 0
-        assert await node.until("job_cancel") == {
-            "type": "job_cancel",
-            "job_id": job["job_id"],
-            "trace_id": ack["trace_id"],
-            "reason": "session_closed",
-        }
-
-
 async def test_heartbeat_is_answered_at_once(autojump_clock: MockClock) -> None:
     async with daemon_in_memory() as world:
         client = await world.client()
@@ -189,24 +101,6 @@ async def test_close_sends_what_is_finished_then_the_acknowledgement(autojump_cl
         await client.speak()
         await node.answer(await node.job())
         assert (await client.result())["utterance_index"] == 0
-
-
-async def test_silence_of_ten_minutes_mutes_nobody(autojump_clock: MockClock) -> None:
-    async with daemon_in_memory() as world:
-        await world.working_node()
-        client = await world.client()
-        for index, pause_s in enumerate((65, 600, 3600)):
-            await trio.sleep(pause_s)
-            await client.speak()
-            assert (await client.result())["utterance_index"] == index
-
-
-async def test_orphaned_socket_stays_open(autojump_clock: MockClock) -> None:
-    """Real web clients open a second socket and forget the first (session-protocol 1.5)."""
-    async with daemon_in_memory() as world:
-        strangers = [await world.stranger(), await world.client(), await world.client(platform="api-gateway")]
-        await trio.sleep(3600)
-        assert [peer.connected for peer in strangers] == [True] * 3
 
 
 async def test_who_is_pinged(autojump_clock: MockClock) -> None:
