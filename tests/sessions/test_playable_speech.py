@@ -5,23 +5,21 @@ Rules: real codecs in real threads, so a real clock; what is heard is compared b
 
 from __future__ import annotations
 
-import math
 from base64 import b64decode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pytest
 import trio
-from harness import Json, Node, World, base64, daemon_in_memory, plan_a
+from harness import Node, World, base64, daemon_in_memory, plan_a
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from meetings import meeting
 from prometheus_client import REGISTRY
+from tones import is_tone, speech
 
-from linguad import audio
 from linguad.errors import AudioError
 from linguad.net.outbox import Later
 from linguad.sessions.speech import MAX_SECONDS, MAX_WAITING, Speech, pcm16_of
@@ -33,23 +31,8 @@ undecodable = partial(REGISTRY.get_sample_value, "linguad_speech_undecodable_tot
 overload = partial(REGISTRY.get_sample_value, "linguad_speech_overload_total")
 
 
-def speech(seconds: float = 1.0, hertz: float = 440.0) -> str:
-    """A tone as a node would send it."""
-    at = np.arange(round(seconds * audio.WIRE_RATE)) / audio.WIRE_RATE
-    pcm = (8000 * np.sin(2 * math.pi * hertz * at)).astype("<i2").tobytes()
-    return base64(audio.encode_plan_a(pcm, audio.WIRE_RATE))
-
-
 NOISE = base64(plan_a(5))
 """Well-formed records that hold no sound."""
-
-
-def is_tone(result: Json, seconds: float) -> bool:
-    """Whether a result sounds as `speech` when its bytes are taken for PCM16 at 16 kHz."""
-    pcm = b64decode(result["tts_audio"], validate=True)
-    samples = np.frombuffer(pcm, "<i2").astype(float)
-    loudness = np.sqrt(np.mean(samples**2))
-    return len(pcm) == round(seconds * 50) * 640 and loudness == pytest.approx(8000 / math.sqrt(2), rel=0.1)
 
 
 @asynccontextmanager
