@@ -230,7 +230,8 @@ class Daemon:
         self.sessions.finish(self.config.server.drain_seconds)
         with trio.move_on_after(self.config.server.drain_seconds):
             await self.engine_tasks.wait_idle()
-        await self.sessions.stop()
+        self.sessions.abandon()
+        await self.sessions.remember()
         self.session_links.close_all(CloseReason.SHUTDOWN)
         self.node_links.close_all(CloseReason.SHUTDOWN)
 
@@ -275,8 +276,9 @@ def _session_rules(config: Config) -> SessionRules:
         idempotency_s=config.jobs.idempotency_ttl_seconds,
         hint_language=sessions.hint_language,
         burst_ms=sessions.mobile_burst_ms,
-        kept_results=sessions.resume_results,
-        kept_bytes=sessions.resume_bytes,
+        # all of them must fit into the outbox at once, be the speech converted to PCM16
+        kept_results=min(sessions.resume_results, sessions.outbound_queue_messages // 2),
+        kept_bytes=min(sessions.resume_bytes, sessions.outbound_queue_bytes // 16),
         binary_frames=sessions.binary_frames,
         groups=GroupRules(
             window_s=sessions.group_window_ms / 1000,

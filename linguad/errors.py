@@ -127,6 +127,7 @@ class CloseReason(Enum):
     REGISTRATION_REJECTED = (1008, "registration rejected")
     REGISTRATION_TIMEOUT = (1008, "no registration in time")
     INVALID_SESSION = (1008, "unknown session")
+    UNUSABLE_MESSAGE = (1008, "message cannot be used")
     MESSAGE_TOO_BIG = (1009, "message too big")
     INTERNAL_ERROR = (1011, "internal error")
     SILENT_PEER = (1011, "no frame received in time")

@@ -314,19 +314,19 @@ class Sessions(Table, frozen=True, kw_only=True):
         Meta(
             ge=1,
             le=10_000,
-            description="Results kept for a client that can resume and has not acknowledged them. 256 is "
-            "twice what may wait for it in order.",
+            description="Results kept for a client that can resume and has not acknowledged them. 128, as "
+            "many as may wait in order; never more than half of outbound_queue_messages.",
         ),
-    ] = 256
+    ] = 128
     resume_bytes: Annotated[
         int,
         Meta(
             ge=0,
             le=2**31,
-            description="Bytes of these. 8 MiB is half an hour of speech in Opus; beyond it the oldest go, "
-            "and a client that needs them begins anew.",
+            description="Bytes of these. 2 MiB is six minutes of speech in Opus; beyond it the oldest go, "
+            "and a client that needs them begins anew. Never more than a 16th of outbound_queue_bytes.",
         ),
-    ] = 8 * 1024 * 1024
+    ] = 2 * 1024 * 1024
     group_window_ms: Annotated[
         int,
         Meta(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from msgspec import Struct
 from msgspec.structs import replace
 
+from linguad.core.asked import Requested
 from linguad.core.clock import Clock
 from linguad.core.deadlines import earliest
 from linguad.core.fanout import Fanout
@@ -30,7 +31,7 @@ from linguad.core.utterance import Audio
 from linguad.errors import ErrorCode
 
 
-class Ending(Struct, frozen=True):
+class Resolved(Struct, frozen=True):
     """What an index came to; without a job when there was nothing to translate."""
 
     outcome: Outcome
@@ -62,8 +63,8 @@ class Answers:
         self._one_each = one_each
         self._tells_language = tells_language
         self._fanout = Fanout()
-        self._open: dict[tuple[int, str], JobRequest] = {}
-        self._orders: dict[str, ResultOrder[Ending]] = {}
+        self._requested = Requested(one_each=one_each)
+        self._orders: dict[str, ResultOrder[Resolved]] = {}
         self.unfinished: dict[int, set[str]] = {}
         """By index the languages whose result is still to leave."""
         self.groups = Groups(session_id, clock, rules.groups)
@@ -73,7 +74,7 @@ class Answers:
     @property
     def open_requests(self) -> list[JobRequest]:
         """What was submitted and has no outcome yet."""
-        return list(self._open.values())
+        return list(self._requested.open)
 
     def expect(self, request: JobRequest, audio: Audio) -> list[Output] | None:
         """Have an utterance translated; None if too much is not answered yet.
@@ -81,7 +82,7 @@ class Answers:
         What is refused takes no place in the order of results, so that nothing gathers behind it.
         """
         requests = self._seat.requests(request)
-        if len(self._open) + len(requests) > self._rules.max_open:
+        if len(self._requested) + len(requests) > self._rules.max_open:
             return None
         outputs: list[Output] = []
         for wanted in requests:
@@ -89,7 +90,7 @@ class Answers:
             context = self.groups.context(tgt_lang, request.last_audio_at - audio.seconds)
             if context is not None:
                 wanted = replace(wanted, context=context)
-            self._open[index, tgt_lang] = wanted
+            self._requested.add(wanted)
             self._await(index, tgt_lang)
             outputs.append(Submit(self._fanout.place(wanted), audio))
         return outputs
@@ -105,25 +106,28 @@ class Answers:
         index, tgt_lang = request.utterance_index, request.tgt_lang
         self._await(index, tgt_lang)
         outcome = Outcome(missing=reason, received_at=now)
-        return self._resolve(tgt_lang, index, Ending(outcome, request.trace_id), 0, now)
+        return self._resolve(tgt_lang, index, Resolved(outcome, request.trace_id), 0, now)
+
+    def accepts(self, job: Job, outcome: Outcome) -> bool:
+        """Whether an outcome is for the client, so that `resolve` is to be called: each counts once."""
+        return self._requested.take(job.request, has_text=outcome.result is not None)
 
     def resolve(self, job: Job, outcome: Outcome, next_index: int, now: float) -> list[Output]:
         """A job ended; what may leave now leaves. `next_index` is the lowest that the client has not seen."""
         request, result = job.request, outcome.result
         index, tgt_lang = request.utterance_index, request.tgt_lang
-        self._open.pop((index, tgt_lang), None)
         outputs: list[Output] = []
         if outcome.error is not None:
             event = failure_event(job, outcome, outcome.error, self._hint_language, now)
             outputs.append(Send(event, optional=self._order(tgt_lang).is_open(index)))
         place = None
         if result is not None:
-            self._seat.heard(result.extra)
+            self._seat.heard(result.extra, now)
             spoken = request.last_audio_at - job.seconds, request.last_audio_at
             place = self.groups.heard(
                 index, tgt_lang, result.text_asr or "", result.text_translated or "", now, spoken
             )
-        ending = Ending(outcome, request.trace_id, job, place)
+        ending = Resolved(outcome, request.trace_id, job, place)
         return outputs + self._resolve(tgt_lang, index, ending, next_index, now)
 
     def due(self) -> float | None:
@@ -150,14 +154,17 @@ class Answers:
     def abandon(self, next_index: int, now: float) -> list[Output]:
         """The server stops before these had their outcome: say so."""
         outputs = self.drain(next_index, now)
-        heard_of = (request for request in self._open.values() if request.for_speaker)
+        heard_of = (request for request in self._requested.open if request.for_speaker)
         for request in sorted(heard_of, key=lambda request: request.utterance_index):
-            index, trace_id = request.utterance_index, request.trace_id
-            outputs.append(self._missing(index, MissingReason.CANCELLED, now, trace_id))
+            outputs += self.give_up(request, now)
         return outputs
 
+    def give_up(self, request: JobRequest, now: float) -> list[Output]:
+        """Nothing will come of an utterance any more."""
+        return [self._missing(request.utterance_index, MissingReason.CANCELLED, now, request.trace_id)]
+
     def _resolve(
-        self, tgt_lang: str, index: int, ending: Ending, next_index: int, now: float
+        self, tgt_lang: str, index: int, ending: Resolved, next_index: int, now: float
     ) -> list[Output]:
         order = self._order(tgt_lang)
         outputs = self._released(tgt_lang, order.resolve(index, ending, now), next_index, now)
@@ -165,7 +172,7 @@ class Answers:
             del self._orders[tgt_lang]
         return outputs
 
-    def _order(self, tgt_lang: str) -> ResultOrder[Ending]:
+    def _order(self, tgt_lang: str) -> ResultOrder[Resolved]:
         """The delivery stream of a language; it exists while it has open slots."""
         order = self._orders.get(tgt_lang)
         if order is None:
@@ -174,7 +181,7 @@ class Answers:
         return order
 
     def _released(
-        self, tgt_lang: str, released: list[Released[Ending]], next_index: int, now: float
+        self, tgt_lang: str, released: list[Released[Resolved]], next_index: int, now: float
     ) -> list[Output]:
         outputs: list[Output] = []
         for slot in released:
@@ -193,7 +200,7 @@ class Answers:
 
     def _skipped(self, tgt_lang: str, index: int, now: float, *, evicted: bool) -> list[Output]:
         """An index is waited for no more; its result may still come, late."""
-        waiting = self._open.get((index, tgt_lang))
+        waiting = self._requested.waiting(index, tgt_lang)
         if self._one_each or (waiting is not None and not waiting.for_speaker):
             return []
         reason = MissingReason.OVERFLOW if evicted else MissingReason.GAP_TIMEOUT
@@ -209,7 +216,7 @@ class Answers:
             if not languages:
                 del self.unfinished[index]
 
-    def _text(self, ending: Ending, job: Job, next_index: int, now: float, *, late: bool) -> list[Output]:
+    def _text(self, ending: Resolved, job: Job, next_index: int, now: float, *, late: bool) -> list[Output]:
         """A result with text, for all it is for."""
         request, outcome = job.request, ending.outcome
         assert outcome.result is not None, "there is a text"

@@ -20,7 +20,7 @@ MAX_REMEMBERED = 4096
 """Utterances whose repeats are known; a person speaks fewer in the time they are remembered."""
 
 
-class Held(Struct):
+class Waiting(Struct):
     """Utterances of one index that wait for a lower one, until a time."""
 
     until: float
@@ -34,9 +34,9 @@ class Arrivals:
         self._wait_s = wait_s
         self._remember_s = remember_s
         self._expected: int | None = None
-        self._held: dict[int, Held] = {}
+        self._held: dict[int, Waiting] = {}
         self._held_count = 0
-        self._taken: dict[tuple[int, str], float] = {}
+        self._taken: dict[tuple[int, str], tuple[float, int]] = {}
         self.held_bytes = 0
         """Bytes of audio, in base64, of the utterances that wait."""
 
@@ -46,7 +46,7 @@ class Arrivals:
         if self._expected is None or index <= self._expected:
             self._expected = max(self._expected or 0, index + 1)
             return [message, *self._next()]
-        self._held.setdefault(index, Held(now + self._wait_s)).messages.append(message)
+        self._held.setdefault(index, Waiting(now + self._wait_s)).messages.append(message)
         self._held_count += 1
         self.held_bytes += len(message.audio)
         if self._held_count > MAX_HELD_UTTERANCES or self.held_bytes > MAX_HELD_BYTES:
@@ -71,9 +71,17 @@ class Arrivals:
             taken += self._wait_no_more()
         return taken
 
-    def remember(self, index: int, tgt_lang: str, now: float) -> None:
-        """This utterance is being worked on."""
-        self._taken[index, tgt_lang] = now + self._remember_s
+    def discard(self) -> list[Utterance]:
+        """Nothing waits any more; returns what did, in order."""
+        waiting = [message for index in sorted(self._held) for message in self._held[index].messages]
+        self._held.clear()
+        self._held_count = self.held_bytes = 0
+        return waiting
+
+    def remember(self, index: int, tgt_lang: str, sound: int, now: float) -> None:
+        """This utterance is being worked on; `sound` is a hash of its audio."""
+        self._taken.pop((index, tgt_lang), None)
+        self._taken[index, tgt_lang] = now + self._remember_s, sound
         if len(self._taken) > MAX_REMEMBERED:
             del self._taken[next(iter(self._taken))]
 
@@ -85,14 +93,15 @@ class Arrivals:
         for taken in [taken for taken in self._taken if taken[0] == index]:
             del self._taken[taken]
 
-    def is_repeated(self, index: int, tgt_lang: str, now: float) -> bool:
-        """Whether this utterance is being worked on, or was not long ago."""
+    def is_repeated(self, index: int, tgt_lang: str, now: float, sound: int | None = None) -> bool:
+        """Whether this utterance is being worked on, or was not long ago; given a `sound`, with this one."""
         while self._taken:
             oldest = next(iter(self._taken))
-            if self._taken[oldest] > now:
+            if self._taken[oldest][0] > now:
                 break
             del self._taken[oldest]
-        return (index, tgt_lang) in self._taken
+        taken = self._taken.get((index, tgt_lang))
+        return taken is not None and (sound is None or taken[1] == sound)
 
     def _wait_no_more(self) -> list[Utterance]:
         self._expected = min(self._held)

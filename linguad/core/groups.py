@@ -17,12 +17,16 @@ from msgspec import Struct, field
 
 from linguad.core.clock import Clock
 from linguad.core.job import Context
+from linguad.wire.language import normalize
 
 PLAYING_S = 120.0
 """Playback whose end is never told counts as over after this (session-protocol 3.8)."""
 
 MAX_NUMBERED = 256
 """Utterances of one group whose place is remembered, for results that come late or twice."""
+
+MAX_LANGUAGES = 64
+"""Languages whose translations of one utterance are known."""
 
 MAX_FORMER = 8
 """Groups that are over and still known, for the same reason."""
@@ -94,6 +98,7 @@ class Groups:
         """
         if not source.strip():
             return None
+        language = normalize(tgt_lang)
         group = self._group_of(index, spoken) or self._begin(now, spoken)
         place = group.places.get(index)
         if place is None:
@@ -109,8 +114,9 @@ class Groups:
         if (part := group.parts.get(index)) is not None:
             longest = self._rules.max_context_chars
             part.source = "User: " + _tail(" ".join(source.split()), longest)
-            if translation := " ".join(translation.split()):
-                part.translations[tgt_lang] = "Target: " + _tail(translation, longest)
+            known = language in part.translations or len(part.translations) < MAX_LANGUAGES
+            if known and (translation := " ".join(translation.split())):
+                part.translations[language] = "Target: " + _tail(translation, longest)
         group.window_from = max(group.window_from, spoken[1])
         return Place(group.id, place)
 
@@ -122,7 +128,7 @@ class Groups:
         lines: list[str] = []
         for index in sorted(group.parts, reverse=True):
             part = group.parts[index]
-            translation = part.translations.get(tgt_lang, "")
+            translation = part.translations.get(normalize(tgt_lang), "")
             longest -= len(part.source) + bool(translation) + len(translation) + bool(lines)
             if lines and longest < 0:
                 break

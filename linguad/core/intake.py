@@ -5,7 +5,6 @@ Streamed speech is numbered here, whole utterances by their client; both share o
 
 from __future__ import annotations
 
-from binascii import Error as Base64Error
 from binascii import a2b_base64
 
 from msgspec import Struct
@@ -20,7 +19,7 @@ from linguad.core.sound import SAMPLE_RATE
 from linguad.core.utterance import Audio, Cut, UtteranceCutter
 from linguad.core.whole import audio_of
 from linguad.errors import ErrorCode, WireError
-from linguad.wire.session import Utterance
+from linguad.wire.session import SessionUpdate, Utterance
 
 MAX_CUT_RUNS = 64
 """Runs of indexes that streamed speech used; beyond it the oldest two count as one, with what is between."""
@@ -61,8 +60,14 @@ Input = Begun | Spoken | Unusable | Rejected
 class Intake:
     """Mutable state: audio that is not cut yet, whole utterances that wait, and the next index."""
 
-    def __init__(self, rules: SessionRules, requests: Requests, ids: Ids, *, bursts: bool) -> None:
-        """With `bursts` the client sends speech as rows of tiny utterances, as mobile ones do (1.10)."""
+    def __init__(
+        self, rules: SessionRules, requests: Requests, ids: Ids, *, bursts: bool, may_reuse: bool
+    ) -> None:
+        """With `bursts` the client sends speech as rows of tiny utterances, as mobile ones do (1.10).
+
+        With `may_reuse` an index may come again with other audio: a gateway may break a call off (1.11).
+        """
+        self._may_reuse = may_reuse
         self._rules = rules
         self._requests = requests
         self._burst_ms = rules.burst_ms if bursts else 0
@@ -112,10 +117,7 @@ class Intake:
     def utterance(self, message: Utterance, now: float) -> list[Input]:
         """A whole utterance; those of a burst are taken for chunks."""
         if (payload := self._part_of_burst(message)) is not None:
-            if not self._cutter.collects:
-                self.number_from(message.utterance_index)
-            seq, final = message.utterance_index, message.manual_cut
-            return self.chunk(payload, seq=seq, final=final, client_ms=None, now=now)
+            return self._burst(message, payload, now)
         return self._take_all(self._arrivals.arrive(message, now), now)
 
     def playback(self, now: float) -> list[Input]:
@@ -125,6 +127,18 @@ class Intake:
     def finish(self, now: float) -> list[Input]:
         """There is no more to come: cut what is buffered."""
         return self._spoken(self._cutter.close(now))
+
+    def discard(self) -> int:
+        """Nobody wants what is buffered: it is dropped; returns ms of streamed speech."""
+        dropped_ms = self._cutter.discard()
+        self.cut_bytes = self._cutter.taken_bytes
+        self._arrivals.discard()
+        return dropped_ms
+
+    def unfinished(self, now: float) -> list[JobRequest]:
+        """The server stops: a request for each utterance that was begun, or waits for its turn."""
+        begun = [taken.request for taken in self.finish(now) if isinstance(taken, Spoken)]
+        return begun + [self._requests.of_utterance(message, now) for message in self._arrivals.discard()]
 
     def due(self) -> float | None:
         """When `tick` has something to do, monotonic s."""
@@ -170,32 +184,44 @@ class Intake:
         index, tgt_lang = message.utterance_index, message.tgt_lang
         if any(index in run for run in self._cut_runs):
             return [_rejected("utterance_index", "is one that streamed speech has used")]
-        if self._arrivals.is_repeated(index, tgt_lang, now):
+        request = self._requests.of_utterance(message, now)
+        if self._arrivals.is_repeated(index, tgt_lang, now, request.sound if self._may_reuse else None):
             return []
         self.number_from(index + 1)
-        request = self._requests.of_utterance(message, now)
         try:
             audio = audio_of(message, self._rules.cut.max_chunk_s)
         except WireError as error:
             return [Unusable(request, MissingReason.JOB_FAILED, error)]
-        self._arrivals.remember(index, tgt_lang, now)
+        self._arrivals.remember(index, tgt_lang, request.sound, now)
         if audio.duration_ms == 0:
             return [Unusable(request, MissingReason.SILENCE)]
         return [Spoken(request, audio)]
 
-    def _part_of_burst(self, message: Utterance) -> bytes | None:
-        """The sound of a whole utterance that is only a piece of one, in the languages of the session."""
-        shared = self._requests.shared
-        if not self._burst_ms or message.sample_rate != SAMPLE_RATE:
-            return None
+    def _burst(self, message: Utterance, payload: bytes, now: float) -> list[Input]:
+        """A piece of an utterance, which is over where another language begins."""
+        inputs: list[Input] = []
+        shared, index = self._requests.shared, message.utterance_index
         if (message.src_lang, message.tgt_lang) != (shared.src_lang, shared.tgt_lang):
+            inputs = self.finish(now)
+            languages = SessionUpdate(
+                session_id=message.session_id, src_lang=message.src_lang, tgt_lang=message.tgt_lang
+            )
+            self._requests.update(languages, None)
+        if not self._cutter.collects:
+            self.number_from(index)
+        return inputs + self.chunk(payload, seq=index, final=message.manual_cut, client_ms=None, now=now)
+
+    def _part_of_burst(self, message: Utterance) -> bytes | None:
+        """The sound of a whole utterance that is only a piece of one."""
+        if not self._burst_ms or message.sample_rate != SAMPLE_RATE:
             return None
         try:
             audio = audio_of(message, self._burst_ms / 1000)
-            payload = a2b_base64(message.audio, strict_mode=True)
-        except (WireError, Base64Error, ValueError):
+        except WireError:
             return None
-        return payload if audio.duration_ms and self._cutter.takes(audio.format) else None
+        if not audio.duration_ms or not self._cutter.takes(audio.format):
+            return None
+        return a2b_base64(message.audio)
 
 
 def _rejected(field: str, problem: str) -> Rejected:

@@ -70,6 +70,8 @@ class JobRequest(Struct, frozen=True, kw_only=True):
     """When whoever asked stops waiting, monotonic s; an attempt leaves time for another (resolution 24)."""
     room_id: str = ""
     """Room it was spoken in; the result is for those who are there when it comes (resolution 16)."""
+    sound: int = 0
+    """A hash of its audio, for what comes whole and may be sent again."""
     utterance_trace: str = ""
     """Names the utterance, whatever it is translated to, inside linguad."""
     context: Context | None = None

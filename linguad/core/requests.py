@@ -78,6 +78,7 @@ class Requests:
             shared,
             utterance_index=message.utterance_index,
             utterance_trace=self._ids.trace(),
+            sound=hash(message.audio),
             src_lang=message.src_lang,
             tgt_lang=message.tgt_lang,
             dialect=message.dialect,

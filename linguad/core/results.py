@@ -78,7 +78,8 @@ def translation_result(
         quality_score=result.quality_score,
         rerun_count=result.rerun_count,
         segments_meta=result.segments_meta,
-        processing_time_ms=processing_ms,
+        # the earlier gateway reads it, whether the node says it or not
+        processing_time_ms=round(breakdown.send_ms) if processing_ms is None else processing_ms,
         late=late,
     )
 

@@ -1,7 +1,7 @@
 """What a session keeps so that its client can go on after a lost connection (resolutions 15, 17).
 
-Results are numbered and kept until the client acknowledges them; audio counts as settled when all utterances
-it belongs to have their outcome, so that a client knows what it may forget, and what to send again.
+Results are numbered and kept until the client acknowledges them; audio counts as settled when the client has
+the results of all utterances it belongs to, so that it knows what it may forget, and what to send again.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ class Recovery:
         self.kept_bytes = 0
         self.delivery = 0
         """Number of the last result."""
+        self.acknowledged = 0
+        """Number of the last result that the client is known to have."""
         self.audio = AudioProgress()
 
     def opens(self, token: str) -> bool:
@@ -56,6 +58,7 @@ class Recovery:
 
     def acknowledge(self, delivery: int) -> None:
         """The client has all results up to this number."""
+        self.acknowledged = max(self.acknowledged, min(delivery, self.delivery))
         while self._kept and (self._kept[0].delivery or 0) <= delivery:
             self._drop()
 
@@ -95,6 +98,7 @@ class AudioProgress:
         """The `seq` of the last chunk."""
         self._chunks: deque[AudioMark] = deque()
         self._open: dict[int, int] = {}
+        self._sent: deque[tuple[int, int]] = deque()
         self._settled = AudioMark(-1, 0)
 
     def is_new(self, seq: int) -> bool:
@@ -112,14 +116,21 @@ class AudioProgress:
         """An utterance begins at this byte, or behind it."""
         self._open[index] = start
 
-    def settle(self, unfinished: Container[int], cut_bytes: int) -> AudioMark | None:
-        """The last chunk that is settled, if it is another one than before.
+    def left(self, unfinished: Container[int], delivery: int) -> None:
+        """All but these utterances have left; their results are the next ones after this delivery."""
+        left = sorted(index for index in self._open if index not in unfinished)
+        for number, index in enumerate(left, start=delivery + 1):
+            self._sent.append((number, self._open.pop(index)))
 
-        `unfinished` utterances have results still to come, and audio behind `cut_bytes` is in none yet.
+    def settle(self, acknowledged: int, cut_bytes: int) -> AudioMark | None:
+        """The last chunk that is settled, if it is another one than before (resolution 49).
+
+        The client has acknowledged so many deliveries, and audio behind `cut_bytes` is in no utterance yet.
         """
-        self._open = {index: start for index, start in self._open.items() if index in unfinished}
-        end = min(self._open.values(), default=cut_bytes)
-        before = self._settled
+        while self._sent and self._sent[0][0] <= acknowledged:
+            self._sent.popleft()
+        starts = [*self._open.values(), *(start for _, start in self._sent), cut_bytes]
+        before, end = self._settled, min(starts)
         while self._chunks and self._chunks[0].size <= end:
             self._settled = self._chunks.popleft()
         return self._settled if self._settled is not before else None

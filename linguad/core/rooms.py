@@ -52,6 +52,14 @@ RoomRequest = (
 
 CODE_DIGITS = 6
 
+CHANGES_BURST = 20
+"""Times that a session may do at once what all members are told of: enter a room, change a preference."""
+
+CHANGES_PER_S = 1.0
+"""Such changes that it may go on with."""
+
+TOO_FAST = "you change too much in a short time; wait a few seconds"
+
 
 class RoomRules(Struct, frozen=True, kw_only=True):
     """Limits of rooms: members of one, rooms in all, seconds without speech until a room is gone."""
@@ -94,6 +102,7 @@ class Rooms:
         self._of: dict[str, Room] = {}
         self._next_number: dict[str, int] = {}
         self._wrong = WrongTries()
+        self._changes: dict[str, Bucket] = {}
         self._deadlines: Deadlines[str] = Deadlines()
 
     def __len__(self) -> int:
@@ -120,7 +129,7 @@ class Rooms:
                     return [_error(guest.session_id, ErrorCode.ROOM_NOT_FOUND)]
                 return self.leave(guest.session_id)
             case RoomRawVoicePreference():
-                return self._prefer(guest.session_id, message)
+                return self._prefer(guest.session_id, message, now)
             case _:
                 return self._relay(guest.session_id, message, now)
 
@@ -158,6 +167,7 @@ class Rooms:
         """A session is over: it leaves, and nothing is for it any more."""
         outputs = [output for output in self.leave(session_id) if isinstance(output, Tell)]
         self._next_number.pop(session_id, None)
+        self._changes.pop(session_id, None)
         return [*outputs]
 
     def back(self, session_id: str) -> list[Tell]:
@@ -174,7 +184,7 @@ class Rooms:
         return relay_end(room, room.members[session_id], end)
 
     def change_languages(
-        self, session_id: str, *, speaks: str, hears: str, preferred_lang: str | None = None
+        self, session_id: str, now: float, *, speaks: str, hears: str, preferred_lang: str | None = None
     ) -> list[Tell]:
         """A session has other languages now; a preference that it does not name stays as it was."""
         room = self._of.get(session_id)
@@ -184,6 +194,8 @@ class Rooms:
         member.speaks, member.hears = speaks, hears
         if preferred_lang is None or preferred_lang == member.preferred_lang:
             return []
+        if not self._bucket(session_id).take(now):
+            return [_error(session_id, ErrorCode.NODE_OVERLOADED, TOO_FAST)]
         member.preferred_lang = preferred_lang
         return room.tell_all(room.listing())
 
@@ -295,6 +307,8 @@ class Rooms:
     def _create(self, guest: Guest, message: RoomCreate, now: float) -> list[RoomOutput]:
         if guest.is_gateway:
             return [_error(guest.session_id, ErrorCode.UNSUPPORTED_FEATURE, "gateways have no rooms")]
+        if not self._bucket(guest.session_id).take(now):
+            return [_error(guest.session_id, ErrorCode.NODE_OVERLOADED, TOO_FAST)]
         if len(self._by_code) >= self._rules.max_rooms:
             return [_error(guest.session_id, ErrorCode.NODE_OVERLOADED, "there are too many rooms")]
         outputs = self.leave(guest.session_id)
@@ -321,6 +335,8 @@ class Rooms:
             error = ErrorCode.ROOM_NOT_FOUND
         elif len(room.members) >= self._rules.max_members:
             error = ErrorCode.ROOM_FULL
+        elif not self._bucket(guest.session_id).take(now):
+            error, sentence = ErrorCode.NODE_OVERLOADED, TOO_FAST
         if error is not None or room is None:
             return [_error(guest.session_id, error or ErrorCode.ROOM_NOT_FOUND, sentence)]
         return self.leave(guest.session_id) + self._enter(room, guest, message, now)
@@ -343,14 +359,22 @@ class Rooms:
         self._active(room, now)
         return [*_welcome(room, session_id), *room.tell_all(room.listing(), but=session_id)]
 
-    def _prefer(self, session_id: str, message: RoomRawVoicePreference) -> list[RoomOutput]:
+    def _prefer(self, session_id: str, message: RoomRawVoicePreference, now: float) -> list[RoomOutput]:
         room = self._room_of(session_id, message.room_code)
         if room is None:
             return [_error(session_id, ErrorCode.ROOM_NOT_FOUND)]
-        if message.target_session_id not in room.members:
+        target, wanted = message.target_session_id, message.receive_raw_voice
+        raw_voice = room.members[session_id].raw_voice
+        if target not in room.members or raw_voice.get(target) is wanted:
             return []
-        room.members[session_id].raw_voice[message.target_session_id] = message.receive_raw_voice
+        if not self._bucket(session_id).take(now):
+            return [_error(session_id, ErrorCode.NODE_OVERLOADED, TOO_FAST)]
+        raw_voice[target] = wanted
         return [*room.tell_all(room.listing())]
+
+    def _bucket(self, session_id: str) -> Bucket:
+        """How often a session may do what all members are told of."""
+        return self._changes.setdefault(session_id, Bucket(CHANGES_BURST, CHANGES_PER_S))
 
     def _room_of(self, session_id: str, code: str) -> Room | None:
         """The room of this code, if the session is in it."""

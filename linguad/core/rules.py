@@ -100,9 +100,9 @@ class SessionRules(Struct, frozen=True, kw_only=True):
     hint_language: str = "en"
     burst_ms: int = 1000
     """Mobile clients: whole utterances shorter than this are pieces of one; 0 takes them as they are."""
-    kept_results: int = 256
+    kept_results: int = 128
     """Results that a client did not acknowledge, kept for a resume."""
-    kept_bytes: int = 8 << 20
+    kept_bytes: int = 2 << 20
     """Bytes of these."""
     binary_frames: bool = False
     """Offer binary audio to clients that do not ask for it."""

@@ -68,18 +68,18 @@ class Seat:
         """The client sent sound."""
         self._rooms.spoke(self._id, now)
 
-    def heard(self, extra: ExtraResult | None) -> None:
+    def heard(self, extra: ExtraResult | None, now: float) -> None:
         """A node told what it recognised."""
         language = language_heard(extra)
         if language and language != self._heard:
             self._heard = language
-            self._rooms.change_languages(self._id, speaks=self._speaks, hears=self._hears)
+            self._rooms.change_languages(self._id, now, speaks=self._speaks, hears=self._hears)
 
-    def changed(self, preferred_lang: str | None) -> list[Tell]:
+    def changed(self, preferred_lang: str | None, now: float) -> list[Tell]:
         """The client speaks or hears another language from now on; what was heard before tells nothing."""
         self._heard = ""
         return self._rooms.change_languages(
-            self._id, speaks=self._speaks, hears=self._hears, preferred_lang=preferred_lang
+            self._id, now, speaks=self._speaks, hears=self._hears, preferred_lang=preferred_lang
         )
 
     def needed(self) -> list[JobRequest]:

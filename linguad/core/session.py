@@ -87,7 +87,7 @@ class Session:
         self._clock = clock
         self._requests = Requests(session_id, init, ids, self.trace_id, tenant, node_id)
         mobile = self.platform in MOBILE_PLATFORMS
-        self._intake = Intake(rules, self._requests, ids, bursts=mobile)
+        self._intake = Intake(rules, self._requests, ids, bursts=mobile, may_reuse=self.is_gateway)
         rooms = Rooms(rules.rooms, ids, clock) if rooms is None else rooms
         self._seat = Seat(rooms, self._requests, origin, self.is_gateway)
         self._hint_language = init.locale if init.locale in ("en", "zh") else rules.hint_language
@@ -110,6 +110,8 @@ class Session:
             self.recovery = Recovery(self._token, rules.kept_results, rules.kept_bytes)
         self.closed = False
         """Whether its client has ended it; it may go on for others."""
+        self.dropped_speech_ms = 0
+        """Streamed speech that was not cut when nobody wanted it any more."""
         self.repeated_chunks = 0
         """Chunks that had come before a resume already."""
 
@@ -213,7 +215,7 @@ class Session:
             case ClientHeartbeat():
                 return [Send(ServerHeartbeat(session_id=self.id, timestamp=self._clock.epoch_ms(now)))]
             case SessionClose():
-                return self._close(now)
+                return self.end(now, Send(SessionCloseAck(session_id=self.id)))
             case TtsStarted():
                 known = self._answers.groups.play_started(message.group_id, now)
                 return self._played("TTS_PLAY_STARTED", known) + self._take_in(
@@ -223,11 +225,11 @@ class Session:
                 known = self._answers.groups.play_ended(message.group_id, now)
                 return self._played("TTS_PLAY_ENDED", known)
             case SessionUpdate():
-                return self._update(message)
+                return self._update(message, now)
             case ResultAck():
                 if self.recovery is not None:
                     self.recovery.acknowledge(message.delivery)
-                return []
+                return self._settle()
             case SessionInit():
                 return self.error(ErrorCode.INVALID_MESSAGE, "the session has begun")
             case _:
@@ -250,6 +252,8 @@ class Session:
 
     def resolve(self, job: Job, outcome: Outcome, now: float) -> list[Output]:
         """A job ended; what may leave now leaves."""
+        if not self._answers.accepts(job, outcome):
+            return [] if self._is_needed else [Ended()]
         if outcome.error is not None or self.is_gateway:
             self._intake.forget(job.request)
         outputs = self._answers.resolve(job, outcome, self.next_index, now) + self._settle()
@@ -275,8 +279,15 @@ class Session:
         return self._take_in(self._intake.finish(now), now)
 
     def abandon(self, now: float) -> list[Output]:
-        """The server stops now: say which utterances have no outcome."""
-        return self._answers.abandon(self.next_index, now)
+        """The server stops now: say which utterances have no outcome.
+
+        A client that can resume sends what was not acknowledged to the next one.
+        """
+        outputs = self._answers.abandon(self.next_index, now)
+        if self.recovery is None:
+            for request in self._intake.unfinished(now):
+                outputs += self._answers.give_up(request, now)
+        return outputs
 
     def detach(self, now: float) -> list[Output]:
         """The socket is gone: the session stays for its grace (1.6, resolution 15).
@@ -303,22 +314,35 @@ class Session:
         missed = [Send(result) for result in self.recovery.after(delivery)]
         return [*missed, *self._seat.back(), Check()]
 
-    def expire(self, now: float) -> list[Output]:
-        """Nobody comes back: others get what they wait for, the rest is dropped."""
-        if self.recovery is None or self.closed:
+    def end(self, now: float, *goodbye: Output) -> list[Output]:
+        """The client is gone, or begins another session (2.2.5, resolution 16).
+
+        What is finished is sent; what has no result is dropped and counted, unless others wait for it.
+        """
+        if self.closed:
             return [Ended()]
-        return self._wind_up(now, [])
+        outputs: list[Output] = []
+        if self._seat.has_company:
+            outputs += self.finish(now)
+        else:
+            self.dropped_speech_ms += self._intake.discard()
+        outputs += self._answers.drain(self.next_index, now)
+        outputs += [*self._seat.leave(), *goodbye]
+        self._answers.groups.close()
+        self.closed, self.detached_at = True, now
+        return [*outputs, LetGo() if self._is_needed else Ended()]
 
     def needed(self) -> list[JobRequest]:
         """A request for each pair of languages that nodes should serve for it; none of gateways."""
         return [] if self.is_gateway else self._seat.needed()
 
-    def served(self, details: dict[str, object], *, now_served: bool) -> Send:
-        """Tell whether nodes are there for a pair of languages it needs; `details` say which."""
-        if now_served:
-            return Send(
-                utterance_event(self.id, self.next_index, LANGUAGES_AVAILABLE, self.trace_id, details)
-            )
+    def served(self, pair: dict[str, object]) -> Send:
+        """Tell that nodes are there now for a pair of languages that had none."""
+        event = utterance_event(self.id, self.next_index, LANGUAGES_AVAILABLE, self.trace_id, pair)
+        return Send(event)
+
+    def unserved(self, details: dict[str, object]) -> Send:
+        """Tell that no node is there for a pair of languages, and what is instead."""
         request = replace(self.request, utterance_index=self.next_index)
         event = refusal_event(request, ErrorCode.NO_AVAILABLE_NODE, self._hint_language, details)
         return Send(event)
@@ -334,7 +358,7 @@ class Session:
         outputs += self._answers.tick(self.next_index, now)
         outputs += self._settle()
         if self.detached_at is not None and now >= self.detached_at + self._grace_s:
-            outputs += self.expire(now)
+            outputs += self.end(now)
         return outputs
 
     def number_from(self, index: int) -> None:
@@ -362,7 +386,7 @@ class Session:
             payload, seq=chunk.seq, final=chunk.is_final, client_ms=client_ms, now=now
         )
 
-    def _update(self, message: SessionUpdate) -> list[Output]:
+    def _update(self, message: SessionUpdate, now: float) -> list[Output]:
         running = self._intake.cutter.turn_id
         self._requests.update(message, running)
         shared = self._requests.shared
@@ -374,7 +398,7 @@ class Session:
             lang_a=shared.lang_a,
             lang_b=shared.lang_b,
         )
-        return [Send(ack), *self._seat.changed(message.preferred_lang), Check()]
+        return [Send(ack), *self._seat.changed(message.preferred_lang, now), Check()]
 
     def _take_in(self, inputs: list[Input], now: float) -> list[Output]:
         outputs: list[Output] = []
@@ -423,20 +447,8 @@ class Session:
         """Tell a client that can resume which audio it may forget."""
         if self.recovery is None:
             return []
-        mark = self.recovery.audio.settle(self._answers.unfinished, self._intake.cut_bytes)
+        self.recovery.audio.left(self._answers.unfinished, self.recovery.delivery)
+        mark = self.recovery.audio.settle(self.recovery.acknowledged, self._intake.cut_bytes)
         if mark is None:
             return []
         return [Send(AudioAck(session_id=self.id, seq=mark.seq, audio_bytes=mark.size), optional=True)]
-
-    def _close(self, now: float) -> list[Output]:
-        """The client ends the session: what is finished is sent (2.2.5)."""
-        return self._wind_up(now, [Send(SessionCloseAck(session_id=self.id))])
-
-    def _wind_up(self, now: float, goodbye: list[Output]) -> list[Output]:
-        """The session ends; what has no result is dropped, unless others wait for it (resolution 16)."""
-        outputs = self.finish(now) if self._seat.has_company else []
-        outputs += self._answers.drain(self.next_index, now)
-        outputs += [*self._seat.leave(), *goodbye]
-        self._answers.groups.close()
-        self.closed, self.detached_at = True, now
-        return [*outputs, LetGo() if self._is_needed else Ended()]

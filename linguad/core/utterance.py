@@ -126,6 +126,8 @@ class UtteranceCutter:
         self._turn_id: str | None = None
         self._sliced = False
         self._ending: Ending | None = None
+        self._ended_nothing: Ending | None = None
+        """A final without audio: its tail may come too, and is no beginning of what follows."""
         self._held = Held()
         self._bucket = Bucket(rules.burst_cuts, rules.cuts_per_second)
         self._waits = False
@@ -174,18 +176,23 @@ class UtteranceCutter:
     def chunk(self, payload: bytes, *, seq: int, final: bool, client_ms: int | None, now: float) -> list[Cut]:
         """Take a chunk (Plan A, or PCM16 at 16 kHz mono; may be empty) and return what it completed."""
         cuts = self._overdue(now)
-        ending = self._ending
-        is_tail = bool(payload) and ending is not None and seq - 1 == ending.tail_of
-        if payload and ending is not None and ending.tail_of is not None and not is_tail:
-            cuts += self._end_turn(CutReason.MANUAL, now, at=now, decided_at=ending.decided_at)
+        ending = self._ending or self._ended_nothing
+        is_tail = bool(payload) and ending is not None and seq - 1 == ending.tail_of and now <= ending.due
+        if payload and self._ending is not None and self._ending.tail_of is not None and not is_tail:
+            cuts += self._end_turn(CutReason.MANUAL, now, at=now, decided_at=self._ending.decided_at)
         if payload:
+            self._ended_nothing = None
             cuts += self._append(payload, client_ms, now)
         if is_tail and ending is not None:
             cuts += self._end_turn(CutReason.MANUAL, now, at=now, decided_at=ending.decided_at)
         if final and (payload or self._rules.final_grace_s == 0):
             cuts += self._end_turn(CutReason.MANUAL, now, at=now, decided_at=now)
-        elif final and self._parts and self._ending is None:
-            self._ending = Ending(CutReason.MANUAL, now, now + self._rules.final_grace_s, seq)
+        elif final and self._ending is None:
+            ending = Ending(CutReason.MANUAL, now, now + self._rules.final_grace_s, seq)
+            if self._parts:
+                self._ending = ending
+            else:
+                self._ended_nothing = ending
         return cuts
 
     def due(self) -> float | None:
@@ -227,6 +234,14 @@ class UtteranceCutter:
         if self._is_short and self._is_silent:
             self._drop_silence()
         return [*cuts, self._cut(reason, now)] if self.buffered_bytes else cuts
+
+    def discard(self) -> int:
+        """Drop what is left, whatever it is; returns its ms."""
+        dropped_ms = self._held.duration_ms + self._duration_ms
+        self._ending = None
+        self._held.take()
+        self._clear()
+        return dropped_ms
 
     @property
     def _duration_ms(self) -> int:

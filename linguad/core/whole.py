@@ -15,6 +15,10 @@ MAX_LANGUAGE_CHARS = 64
 """Far longer than any language tag; what is remembered of an utterance stays small."""
 
 
+MIN_RATE, MAX_RATE = 8_000, 192_000
+"""Sample rates of whole utterances, Hz."""
+
+
 def audio_of(message: Utterance, max_s: float) -> Audio:
     """The audio of a message, with its duration; at most `max_s` seconds.
 
@@ -22,6 +26,8 @@ def audio_of(message: Utterance, max_s: float) -> Audio:
     """
     if message.audio_format not in (OPUS, PCM16):
         raise _bad("audio_format", "must be opus or pcm16")
+    if not MIN_RATE <= message.sample_rate <= MAX_RATE:
+        raise _bad("sample_rate", f"must be from {MIN_RATE} to {MAX_RATE}")
     for field, language in (("src_lang", message.src_lang), ("tgt_lang", message.tgt_lang)):
         if len(language) > MAX_LANGUAGE_CHARS:
             raise _bad(field, "is no language")

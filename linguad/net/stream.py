@@ -20,7 +20,7 @@ class TimedStream(trio.abc.HalfCloseableStream):
 
     __slots__ = (
         *("_held", "_listening_since", "_on_close", "_stream", "_write_seconds"),
-        *("last_received", "more_follows", "stalled"),
+        *("last_received", "holder", "stalled"),
     )
 
     def __init__(self, stream: trio.abc.HalfCloseableStream, write_seconds: float) -> None:
@@ -30,8 +30,8 @@ class TimedStream(trio.abc.HalfCloseableStream):
         self._listening_since: float | None = None
         self._held = bytearray()
         self.last_received = trio.current_time()
-        self.more_follows = False
-        """Whether another send will certainly come at once: what is sent waits for it, both are one write."""
+        self.holder: trio.lowlevel.Task | None = None
+        """A task that will certainly send again at once: what it sends waits for that, both are one write."""
         self.stalled = False
 
     @property
@@ -54,9 +54,9 @@ class TimedStream(trio.abc.HalfCloseableStream):
 
         What the socket takes at once goes without a checkpoint; all callers pass one in taking a send lock.
         """
-        if self._held or self.more_follows:
+        if self._held or self.holder is not None:
             self._held += data
-            if self.more_follows:
+            if self.holder is trio.lowlevel.current_task():
                 return
             data, self._held = self._held, bytearray()
         rest = memoryview(data)[self._send_now(data) :]

@@ -213,7 +213,6 @@ class Link:
         self._outbox.wake()
         with trio.move_on_after(self._settings.write_seconds) as flushing:
             await self._written.wait()
-        self._stream.more_follows = False
         if self.closing is not None and not flushing.cancelled_caught:
             with trio.move_on_after(self._settings.close_seconds):
                 await self._connection.aclose(self.closing.code, self._text)
@@ -265,12 +264,14 @@ class Link:
     async def _send_with_what_waits(self, data: Data) -> None:
         """Send a message and the short ones behind it in one write, for a write costs more than they do."""
         room = TOGETHER_BYTES - len(data)
-        while (following := self._outbox.take_along(room)) is not None:
-            self._stream.more_follows = True
-            await self._connection.send_message(data)
-            data = following
-            room -= len(data)
-        self._stream.more_follows = False
+        try:
+            while (following := self._outbox.take_along(room)) is not None:
+                self._stream.holder = trio.lowlevel.current_task()
+                await self._connection.send_message(data)
+                data = following
+                room -= len(data)
+        finally:
+            self._stream.holder = None
         await self._connection.send_message(data)
 
     async def _made(self, later: Later) -> Data:

@@ -26,6 +26,8 @@ class Connection:
         self._now = now
         self.link = link
         self.session: Session | None = None
+        self.former = ""
+        """The session it spoke for before it ended."""
         self._throttle = ErrorThrottle(error_throttle_s)
         self._paused_until = 0.0
 

@@ -137,7 +137,7 @@ class Reception:
         before = self._sessions.detach(entry)
         if before is not None and before is not connection:
             before.link.close(CloseReason.SUPERSEDED)
-        self._perform(entry, entry.session.expire(self._now()))
+        self._perform(entry, entry.session.end(self._now()))
         return None
 
     def _resume(self, connection: Connection, entry: Entry, delivery: int) -> None:

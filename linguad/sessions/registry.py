@@ -71,7 +71,7 @@ class Registry:
         """No connection speaks for the session any more; returns the one that did."""
         before, entry.connection = entry.connection, None
         if before is not None:
-            before.session = None
+            before.session, before.former = None, entry.session.id
             self.attached -= 1
         return before
 

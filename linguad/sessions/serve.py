@@ -46,6 +46,9 @@ from linguad.wire.session import (
 MAX_INIT_CHARS = 16 * 1024
 """Longest `session_init`; its texts are kept as long as the session, and real ones have 500 characters."""
 
+CHECKED_AT_ONCE = 100
+"""Sessions that are told of languages that came or went, before others have their turn."""
+
 KEPT_WHEN_SHORT = 256 * 1024
 """Bytes of results kept for a client that can resume while memory is short."""
 
@@ -104,6 +107,7 @@ class Sessions:
             now,
         )
         self._availability = Availability(jobs)
+        self._to_check: dict[str, None] = {}
         self._deadlines: Deadlines[str] = Deadlines()
         self._alarm = Alarm(self.due, self.tick)
         self._speech = Speech()
@@ -155,18 +159,21 @@ class Sessions:
                 outputs.append(Send(GoAway(session_id=session.id, time_left_ms=left_ms, message=STOPPING)))
             self._perform(entry, outputs)
 
-    async def stop(self) -> None:
-        """The server stops now: say which utterances have no result, and remember who may ask for more."""
+    def abandon(self) -> None:
+        """The server stops now: say which utterances have no result."""
         now = self._now()
         for entry in self._sessions:
             self._perform(entry, entry.session.abandon(now))
-        await self._last.save([entry.session for entry in self._sessions], self._clock.epoch_ms(now) / 1000)
+
+    async def remember(self) -> None:
+        """Keep how far the sessions came, for those who ask after a restart."""
+        sessions = [entry.session for entry in self._sessions]
+        await self._last.save(sessions, self._clock.epoch_ms(self._now()) / 1000)
 
     def nodes_changed(self) -> None:
-        """Nodes may have come or gone: sessions whose languages are affected learn it."""
-        for session_id in self._availability.changed():
-            if (entry := self._sessions.get(session_id)) is not None:
-                self._perform(entry, [Check()])
+        """Nodes may have come or gone: sessions whose languages are affected will learn it."""
+        self._to_check.update(dict.fromkeys(self._availability.changed(self._now())))
+        self._alarm.moved()
 
     def resolve(self, job: Job, outcome: Outcome) -> None:
         """A job ended; its session gets the outcome, if it still exists."""
@@ -194,6 +201,9 @@ class Sessions:
             message = codec.client_messages.decode(frame)
         except WireError as error:
             connection.refuse(error.code, str(error), error.field)
+            if self._is_gateways(connection, frame):
+                # it skips errors and waits for ever; a closed socket it takes for a failure (1.11)
+                connection.link.close(CloseReason.UNUSABLE_MESSAGE)
             return
         metrics.MESSAGES.labels("session", type(message).__struct_config__.tag).inc()
         if isinstance(message, SessionInit):
@@ -245,17 +255,28 @@ class Sessions:
             return
         before = connection.session
         if before is not None and not (message.resume and before.opens(message.resume)):
-            self._end(self._sessions[before.id])
+            self._perform(self._sessions[before.id], before.end(self._now()))
         self._reception.welcome(connection, message)
+
+    def _is_gateways(self, connection: Connection, frame: str) -> bool:
+        """Whether a frame that cannot be read is of a gateway."""
+        if connection.session is not None:
+            return connection.session.is_gateway
+        entry = self._sessions.get(codec.session_named(frame))
+        return entry is not None and entry.session.is_gateway
 
     def _without_session(self, connection: Connection, message: ClientMessage) -> None:
         """A message before `session_init`; naming an unknown session ends the socket (resolution 18)."""
-        if hasattr(message, "session_id"):
+        named = getattr(message, "session_id", None)
+        if named is None:
+            connection.refuse(ErrorCode.INVALID_SESSION, "send session_init first")
+        elif named and named == connection.former:
+            # it was on its way when the session ended; the socket may go on with another one (2.2.5)
+            connection.refuse(ErrorCode.SESSION_CLOSED, "the session is over; send session_init first")
+        else:
             problem = "no such session here; send session_init first"
             connection.refuse(ErrorCode.INVALID_SESSION, problem)
             connection.link.close(CloseReason.INVALID_SESSION)
-        else:
-            connection.refuse(ErrorCode.INVALID_SESSION, "send session_init first")
 
     def _perform(self, entry: Entry, outputs: list[Output]) -> None:
         """Do everything in order; what a submission brings at once comes after what was decided before."""
@@ -266,6 +287,8 @@ class Sessions:
         entry.performing = outputs
         try:
             for output in outputs:
+                if session.id not in self._sessions:
+                    break
                 self._do(entry, output)
         finally:
             entry.performing = None
@@ -284,8 +307,8 @@ class Sessions:
                 self._jobs.submit(output.request, output.audio)
             case Tell() | Renumber():
                 self._perform_room(output)
-            case Check() if entry.session.id in self._sessions:
-                for event in self._availability.check(entry.session):
+            case Check() if entry.connection is not None:
+                for event in self._availability.check(entry.session, self._now()):
                     self._tell_client(entry, event.message, event.optional)
             case LetGo():
                 self._sessions.detach(entry)
@@ -299,6 +322,7 @@ class Sessions:
             return
         if isinstance(output, Renumber):
             entry.session.number_from(output.next_index)
+            self._perform(entry, [Check()])
             return
         if isinstance(output.message, RoomCreateAck):
             logger.info("room_entered", session=output.session_id, room=output.message.room_id)
@@ -325,7 +349,7 @@ class Sessions:
 
     def due(self) -> float | None:
         """When `tick` has something to do, monotonic s."""
-        return earliest(self._deadlines.due(), self.rooms.due())
+        return self._now() if self._to_check else earliest(self._deadlines.due(), self.rooms.due())
 
     def tick(self, now: float) -> None:
         """Do what became due; a bug in one session ends that session, not the timer of all."""
@@ -339,6 +363,12 @@ class Sessions:
                 self._crashed(session_id)
         for output in self.rooms.tick(now):
             self._perform_room(output)
+        # not all at once: thousands may speak the language of the node that came
+        for _ in range(min(CHECKED_AT_ONCE, len(self._to_check))):
+            session_id = next(iter(self._to_check))
+            del self._to_check[session_id]
+            if session_id in self._sessions:
+                self._perform(self._sessions[session_id], [Check()])
 
     def _crashed(self, session_id: str) -> None:
         entry = self._sessions.get(session_id)
@@ -373,4 +403,6 @@ class Sessions:
             malformed_chunks=session.malformed_chunks,
             overlong_chunks=session.overlong_chunks,
             dropped_silence_ms=session.dropped_silence_ms,
+            dropped_speech_ms=session.dropped_speech_ms,
+            repeated_chunks=session.repeated_chunks,
         )

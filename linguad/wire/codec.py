@@ -49,12 +49,28 @@ class _Audio(msgspec.Struct):
     tts_audio: Raw = Raw()
 
 
+class _Named(msgspec.Struct):
+    """The session that a message names; the other members are skipped."""
+
+    session_id: Any = ""
+
+
 _audio_decoder = msgspec.json.Decoder(_Audio)
+_named_decoder = msgspec.json.Decoder(_Named)
 
 
 def encode(message: msgspec.Struct) -> str:
     """The JSON text of a message, ready for a text frame."""
     return _encoder.encode(message).decode()
+
+
+def session_named(text: str) -> str:
+    """The session id in a frame that is of no use otherwise; "" if there is none."""
+    try:
+        named = _named_decoder.decode(text).session_id
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return ""
+    return named if isinstance(named, str) else ""
 
 
 class Codec(Generic[T]):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from msgspec import Meta
-
 from linguad.wire.common import (
     FEW,
     Count,
@@ -96,7 +94,7 @@ class Utterance(Wire, frozen=True, tag="utterance"):
     tgt_lang: Short
     audio: str
     audio_format: Short
-    sample_rate: Annotated[int, Meta(ge=8000, le=192000)]
+    sample_rate: Count
     dialect: Short | None = None
     features: FeatureFlags | None = None
     mode: Short | None = None
@@ -364,7 +362,7 @@ class SessionUpdateAck(Wire, frozen=True, tag="session_update_ack"):
 
 
 class AudioAck(Wire, frozen=True, tag="audio_ack"):
-    """Our addition, for resume: audio up to this `seq` has its results and will never be asked for again.
+    """Our addition, for resume: the client has acknowledged the results of all audio up to this `seq`.
 
     That is `audio_bytes` of what the session was sent, before base64.
     """

@@ -101,43 +101,67 @@ class TestAudio:
         audio = AudioProgress()
         audio.chunk(5, 100)
         audio.cut(0, 0)
-        assert audio.settle({0}, 100) is None
-        assert audio.settle(set(), 100) == AudioMark(5, 100)
+        audio.left({0}, 0)
+        assert audio.settle(0, 100) is None
+
+    def test_its_result_is_to_be_acknowledged(self) -> None:
+        audio = AudioProgress()
+        audio.chunk(5, 100)
+        audio.cut(0, 0)
+        audio.left((), 7)
+        assert audio.settle(7, 100) is None
+        assert audio.settle(8, 100) == AudioMark(5, 100)
+
+    def test_results_that_left_together_are_acknowledged_one_by_one(self) -> None:
+        audio = AudioProgress()
+        for index in range(3):
+            audio.chunk(index, 100 * index + 100)
+            audio.cut(index, 100 * index)
+        audio.left({2}, 0)
+        assert audio.settle(1, 300) == AudioMark(0, 100)
+        assert audio.settle(2, 300) == AudioMark(1, 200)
+        audio.left((), 2)
+        assert audio.settle(3, 300) == AudioMark(2, 300)
 
     def test_chunk_that_is_not_cut_is_not_settled(self) -> None:
         audio = AudioProgress()
         audio.chunk(5, 100)
-        assert audio.settle(set(), 0) is None
+        assert audio.settle(9, 0) is None
 
     def test_chunk_that_was_cut_inside_waits_for_both_parts(self) -> None:
         audio = AudioProgress()
         audio.chunk(5, 100)
         audio.chunk(6, 200)
         audio.cut(0, 0)
-        assert audio.settle(set(), 150) == AudioMark(5, 100)
+        audio.left((), 0)
+        assert audio.settle(1, 150) == AudioMark(5, 100)
         audio.cut(1, 150)
-        assert audio.settle({1}, 200) is None
-        assert audio.settle(set(), 200) == AudioMark(6, 200)
+        audio.left({1}, 1)
+        assert audio.settle(1, 200) is None
+        audio.left((), 1)
+        assert audio.settle(2, 200) == AudioMark(6, 200)
 
     def test_first_utterance_holds_back_the_second(self) -> None:
         audio = AudioProgress()
         for seq in range(2):
             audio.chunk(seq, 100 * seq + 100)
             audio.cut(seq, 100 * seq)
-        assert audio.settle({0}, 200) is None
-        assert audio.settle(set(), 200) == AudioMark(1, 200)
+        audio.left({0}, 0)
+        assert audio.settle(1, 200) is None
+        audio.left((), 1)
+        assert audio.settle(2, 200) == AudioMark(1, 200)
 
     def test_final_without_audio_is_settled_with_what_it_ends(self) -> None:
         audio = AudioProgress()
         audio.chunk(5, 100)
         audio.chunk(6, 100)
-        assert audio.settle(set(), 100) == AudioMark(6, 100)
+        assert audio.settle(0, 100) == AudioMark(6, 100)
 
     def test_nothing_new_is_told_once(self) -> None:
         audio = AudioProgress()
         audio.chunk(5, 100)
-        assert audio.settle(set(), 100) is not None
-        assert audio.settle(set(), 100) is None
+        assert audio.settle(0, 100) is not None
+        assert audio.settle(0, 100) is None
 
     def test_chunks_that_came_before_are_known(self) -> None:
         audio = AudioProgress()
@@ -150,4 +174,4 @@ class TestAudio:
         audio = AudioProgress()
         for seq in range(2 * MAX_CHUNKS):
             audio.chunk(seq, seq + 1)
-        assert audio.settle(set(), 2 * MAX_CHUNKS) == AudioMark(2 * MAX_CHUNKS - 1, 2 * MAX_CHUNKS)
+        assert audio.settle(0, 2 * MAX_CHUNKS) == AudioMark(2 * MAX_CHUNKS - 1, 2 * MAX_CHUNKS)

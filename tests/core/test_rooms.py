@@ -473,18 +473,18 @@ def test_who_joins_between_cut_and_result_hears_it(house: House) -> None:
 def test_who_left_or_changed_its_language_hears_it_no_more(house: House) -> None:
     house.together(a="en", b="es", c="es", d="fr")
     house.rooms.leave("b")
-    outputs = house.rooms.change_languages("c", speaks="en", hears="es", preferred_lang="fr")
+    outputs = house.rooms.change_languages("c", 0.0, speaks="en", hears="es", preferred_lang="fr")
     assert told(outputs) == ["a members acd", "c members acd", "d members acd"]
-    house.rooms.change_languages("d", speaks="en", hears="es", preferred_lang="es")
+    house.rooms.change_languages("d", 0.0, speaks="en", hears="es", preferred_lang="es")
     assert told(house.deliver("a")) == ["d hears a as 0"]
 
 
 def test_languages_that_nobody_sees_are_changed_quietly(house: House) -> None:
     house.guest("b", hears="de")
     house.together("a", "b")
-    assert house.rooms.change_languages("b", speaks="de", hears="it") == []
+    assert house.rooms.change_languages("b", 0.0, speaks="de", hears="it") == []
     assert planned(house, "a") == ["it"]
-    assert house.rooms.change_languages("c", speaks="de", hears="it") == []
+    assert house.rooms.change_languages("c", 0.0, speaks="de", hears="it") == []
 
 
 def test_words_of_a_speaker_who_left_still_reach_the_others(house: House) -> None:
@@ -608,7 +608,9 @@ class AnyHistory(RuleBasedStateMachine):
 
     @rule(name=names, lang=st.sampled_from(["en", "es", "fr"]))
     def change(self, name: str, lang: str) -> None:
-        outputs = self.house.rooms.change_languages(name, speaks="en", hears="es", preferred_lang=lang)
+        outputs = self.house.rooms.change_languages(
+            name, self.house.now, speaks="en", hears="es", preferred_lang=lang
+        )
         code = self.where(name)
         if code is None:
             assert outputs == []

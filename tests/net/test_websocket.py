@@ -327,6 +327,23 @@ async def test_messages_that_wait_leave_in_one_write(autojump_clock: MockClock) 
         assert (await close_code(client))[0] == 1000
 
 
+async def test_peer_that_closes_while_much_waits_gets_its_reply(autojump_clock: MockClock) -> None:
+    async def flood(link: Link) -> None:
+        while True:
+            for _ in range(5):
+                link.send("x" * 100)
+            await trio.lowlevel.checkpoint()
+
+    for _ in range(50):
+        async with bench(flood, LinkSettings(outbox_messages=100_000)) as made:
+            for _ in range(3):
+                await made.client.get_message()
+            with trio.fail_after(1):
+                await made.client.aclose(1000)
+            assert made.client.closed is not None
+            assert made.client.closed.code == 1000
+
+
 async def test_what_follows_a_promise_waits_for_it(autojump_clock: MockClock) -> None:
     async with bench(read_for_ever) as it:
         later = Later(100, "instead")

@@ -318,3 +318,15 @@ async def test_empty_utterance_is_answered_without_a_node(autojump_clock: MockCl
         missing = await client.hear()
         assert (missing["type"], missing["utterance_index"]) == ("missing_result", 3)
         assert missing["reason"] == "silence_detected"
+
+
+async def test_silent_tails_behind_their_finals_are_no_utterances(autojump_clock: MockClock) -> None:
+    async with daemon_in_memory() as world:
+        node = await world.node()
+        client = await world.client()
+        for _ in range(7):
+            await client.chunk(final=True)
+            await client.chunk(plan_a(size=3))
+            await trio.sleep(0.256)
+        await trio.sleep(10)
+        assert await node.heard("job_assign") == []

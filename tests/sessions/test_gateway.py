@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from harness import Client, World, daemon_in_memory, plan_a
-from trio.testing import MockClock
+from harness import Client, Json, World, base64, daemon_in_memory, plan_a
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 
 async def session_of(world: World) -> str:
@@ -90,3 +90,77 @@ async def test_sessions_of_others_are_not_to_be_had(autojump_clock: MockClock) -
         await thief.utterance(0)
         assert (await thief.hear())["code"] == "INVALID_SESSION"
         assert (await thief.closed())[0] == 1008
+
+
+async def texts(caller: Client) -> list[tuple[int, str]]:
+    """Index and text of each result that came."""
+    results = await caller.heard("translation_result")
+    return [(result["utterance_index"], result["text_translated"]) for result in results]
+
+
+async def test_late_answer_is_not_taken_for_that_of_the_next_call(autojump_clock: MockClock) -> None:
+    async with daemon_in_memory() as world:
+        node = await world.node()
+        session_id = await session_of(world)
+        first = await call(world, session_id, 0)
+        job = await node.job()
+        await node.answer(job, text_asr="", text_translated="", tts_audio="", extra={"reason": "ASR_EMPTY"})
+        assert await texts(first) == [(0, "")]
+        second = await call(world, session_id, 1)
+        await node.answer(job)
+        await wait_all_tasks_blocked()
+        await node.answer(await node.job())
+        assert await texts(second) == [(1, "oído 1")]
+
+
+async def test_retry_has_one_answer_whichever_job_gives_it(autojump_clock: MockClock) -> None:
+    async with daemon_in_memory(jobs={"failover_max_attempts": 1}) as world:
+        node = await world.node()
+        session_id = await session_of(world)
+        first = await call(world, session_id, 0)
+        job = await node.job()
+        await node.fail(job)
+        await node.fail(await node.job())
+        assert await texts(first) == [(0, "")]
+        second = await call(world, session_id, 0)
+        retried = await node.job()
+        await node.answer(job)
+        assert await texts(second) == [(0, "oído 0")]
+        third = await call(world, session_id, 1)
+        await node.fail(retried)
+        assert await texts(third) == []
+        await node.answer(await node.job())
+        assert await texts(third) == [(1, "oído 1")]
+
+
+async def test_call_that_was_broken_off_does_not_answer_another(autojump_clock: MockClock) -> None:
+    async with daemon_in_memory() as world:
+        node = await world.node()
+        session_id = await session_of(world)
+        first = await call(world, session_id, 0, plan_a(20, mark=1))
+        old = await node.job()
+        await first.drop()
+        second = await call(world, session_id, 0, plan_a(20, mark=2))
+        new = await node.job()
+        assert new["audio"] == base64(plan_a(20, mark=2))
+        await node.answer(old, text_translated="old")
+        await node.answer(new, text_translated="new")
+        assert await texts(second) == [(0, "new")]
+
+
+@pytest.mark.parametrize("members", [{"sample_rate": 4000}, {"audio_format": "wav"}, {"audio": "no base64"}])
+async def test_audio_of_no_use_has_an_empty_answer(members: Json, autojump_clock: MockClock) -> None:
+    async with daemon_in_memory() as world:
+        session_id = await session_of(world)
+        caller = await world.stranger()
+        caller.session_id = session_id
+        await caller.utterance(0, **members)
+        assert await texts(caller) == [(0, "")]
+
+
+async def test_message_of_no_use_closes(autojump_clock: MockClock) -> None:
+    async with daemon_in_memory() as world:
+        session_id = await session_of(world)
+        caller = await world.stranger()
+        await caller.say({"type": "utterance", "session_id": session_id})
+        assert await caller.closed() == (1008, "message cannot be used")

@@ -27,7 +27,8 @@ async def stopped(path: Path) -> dict[str, str]:
         await node.job()
         await old.speak()
         await node.job()
-        await world.daemon.sessions.stop()
+        world.daemon.sessions.abandon()
+        await world.daemon.sessions.remember()
         for abandoned in (client, old):
             missing = await abandoned.until("missing_result")
             assert missing["reason"] == "cancelled"

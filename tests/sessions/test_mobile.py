@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64 as b64
 
-import pytest
 import trio
 from harness import Client, daemon_in_memory
 from trio.testing import MockClock
@@ -16,10 +15,12 @@ def pcm16(mark: int, ms: int = PACKET_MS) -> bytes:
     return mark.to_bytes(2, "little") * (16 * ms)
 
 
-async def packet(client: Client, index: int, *, flush: bool = False, ms: int = PACKET_MS) -> None:
+async def packet(
+    client: Client, index: int, *, flush: bool = False, ms: int = PACKET_MS, tgt: str = "es"
+) -> None:
     """What a mobile client sends every 200 ms."""
     await client.utterance(
-        index, pcm16(1000 + index, ms), audio_format="pcm16", manual_cut=flush, dialect=None, features=None
+        index, pcm16(1000 + index, ms), audio_format="pcm16", manual_cut=flush, tgt_lang=tgt, features=None
     )
 
 
@@ -50,11 +51,21 @@ async def test_whole_sentences_are_taken_as_they_are(autojump_clock: MockClock) 
         assert (await node.job())["utterance_index"] == 7
 
 
-@pytest.mark.parametrize("members", [{"platform": "web"}, {"platform": "ios", "tgt_lang": "zh"}])
-async def test_others_mean_what_they_send(members: dict[str, str], autojump_clock: MockClock) -> None:
+async def test_another_language_begins_another_utterance(autojump_clock: MockClock) -> None:
     async with daemon_in_memory() as world:
         node = await world.node()
-        client = await world.client(**members)
+        client = await world.client(platform="ios", tgt_lang="zh")
+        for index in range(6):
+            await packet(client, index, tgt="zh" if index < 3 else "es")
+        jobs = [await node.job(), await node.job()]
+        assert [job["tgt_lang"] for job in jobs] == ["zh", "es"]
+        assert [len(b64.b64decode(job["audio"])) for job in jobs] == [3 * len(pcm16(0))] * 2
+
+
+async def test_others_mean_what_they_send(autojump_clock: MockClock) -> None:
+    async with daemon_in_memory() as world:
+        node = await world.node()
+        client = await world.client()
         await packet(client, 0)
         assert len(b64.b64decode((await node.job())["audio"])) == len(pcm16(0))
 

@@ -79,14 +79,16 @@ async def test_audio_goes_on_in_the_same_utterance(autojump_clock: MockClock) ->
         assert job["utterance_index"] == 0
 
 
-async def test_settled_audio_is_acknowledged_after_its_result(autojump_clock: MockClock) -> None:
+async def test_audio_is_acknowledged_after_its_result_was(autojump_clock: MockClock) -> None:
     async with daemon_in_memory() as world:
         node = await world.node()
         client, _ = await talker(world)
         await client.speak()
         job = await node.job()
-        assert await client.heard("audio_ack") == []
         await node.answer(job)
+        assert (await client.result())["delivery"] == 1
+        assert await client.heard("audio_ack") == []
+        await client.say({"type": "result_ack", "session_id": client.session_id, "delivery": 1})
         (acked,) = await client.heard("audio_ack")
         assert (acked["seq"], acked["audio_bytes"]) == (client.seq - 1, 3 * len(plan_a()))
 
@@ -288,3 +290,31 @@ async def test_session_that_was_closed_is_not_gone_on_with(autojump_clock: MockC
         assert ack["recovered"] is False
         await node.answer(job)
         assert (await listener.result())["session_id"] == speaker.session_id
+
+
+async def test_all_that_is_kept_fits_into_one_outbox(autojump_clock: MockClock) -> None:
+    async with daemon_in_memory() as world:
+        await world.working_node()
+        client, resume = await talker(world)
+        for _ in range(128):
+            await client.speak()
+            await client.result()
+        await client.drop()
+        await wait_all_tasks_blocked()
+        client, ack = await again(world, client, resume)
+        assert ack["recovered"] is True
+        assert len(await client.heard("translation_result")) == 128
+        await client.heartbeat()
+
+
+async def test_languages_that_went_meanwhile_are_told(autojump_clock: MockClock) -> None:
+    async with daemon_in_memory() as world:
+        node = await world.node()
+        client, resume = await talker(world)
+        await client.drop()
+        await node.leave()
+        await trio.sleep(10)
+        client = await world.stranger()
+        client.minds_languages = True
+        assert (await client.open(resume=resume))["recovered"] is True
+        assert (await client.until("ui_event"))["error_code"] == "NO_AVAILABLE_NODE"

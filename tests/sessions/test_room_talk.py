@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import trio
-from harness import daemon_in_memory, plan_a
+from harness import daemon_in_memory, plan_a, session_init
 from meetings import create, jobs, join, meeting, members, polyglot
 from trio.testing import MockClock
 
@@ -207,3 +207,39 @@ async def test_language_that_fails_does_not_keep_the_other_from_its_listener(
         assert [message["type"] for message in told] == [
             "missing_result" if lost == "es" else "translation_result"
         ]
+
+
+async def test_second_hello_of_a_speaker_is_still_heard(autojump_clock: MockClock) -> None:
+    async with daemon_in_memory() as world:
+        node = await polyglot(world)
+        _, [a, b] = await meeting(world, "en", "es")
+        await a.chunk(plan_a(40))
+        await a.heard()
+        await a.say(session_init())
+        await node.answer(await node.job())
+        assert (await b.result())["text_translated"] == "oído 0"
+
+
+async def test_who_leaves_hears_that_nobody_serves_its_own_language(autojump_clock: MockClock) -> None:
+    async with daemon_in_memory() as world:
+        await polyglot(world)
+        a = await world.client(tgt_lang="fr")
+        code = await create(a, "es")
+        a.minds_languages = True
+        await a.heard()
+        await a.say({"type": "room_leave", "room_code": code})
+        assert (await a.until("ui_event"))["details"]["tgt"] == "fr"
+
+
+async def test_member_that_changes_its_mind_without_end_disturbs_nobody(autojump_clock: MockClock) -> None:
+    async with daemon_in_memory() as world:
+        code, [a, b] = await meeting(world, "en", "es")
+        await b.heard()
+        wish = {"type": "room_raw_voice_preference", "room_code": code, "target_session_id": b.session_id}
+        for _ in range(50):
+            await a.say(wish | {"receive_raw_voice": True})
+        assert len(await b.heard("room_members")) == 1
+        for number in range(100):
+            await a.say(wish | {"receive_raw_voice": bool(number % 2)})
+        assert len(await b.heard("room_members")) < 20
+        assert (await a.until("room_error"))["code"] == "NODE_OVERLOADED"

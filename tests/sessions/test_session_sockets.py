@@ -305,3 +305,27 @@ async def _three_utterances(client: Client) -> None:
     results = [await client.result() for _ in range(3)]
     assert [result["utterance_index"] for result in results] == [0, 1, 2]
     assert {result["session_id"] for result in results} == {client.session_id}
+
+
+async def test_heartbeat_that_crosses_the_close_does_not_end_the_socket(autojump_clock: MockClock) -> None:
+    async with daemon_in_memory() as world:
+        client = await world.client()
+        await client.say({"type": "session_close", "session_id": client.session_id, "reason": "bye"})
+        await client.say({"type": "client_heartbeat", "session_id": client.session_id, "timestamp": 1})
+        assert (await client.until("error"))["code"] == "SESSION_CLOSED"
+        await client.open()
+        await client.heartbeat()
+
+
+async def test_all_that_was_begun_is_reported_when_the_server_stops(autojump_clock: MockClock) -> None:
+    async with daemon_in_memory(sessions={"utterance_reorder_wait_ms": 10_000}) as world:
+        await world.node()
+        client = await world.client()
+        await client.utterance(0)
+        await client.utterance(4)
+        await client.chunk(plan_a(40))
+        await wait_all_tasks_blocked()
+        world.daemon.sessions.abandon()
+        missing = await client.heard("missing_result")
+        assert {message["reason"] for message in missing} == {"cancelled"}
+        assert sorted(message["utterance_index"] for message in missing) == [0, 1, 4]

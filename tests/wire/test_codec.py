@@ -239,8 +239,8 @@ class TestRefused:
 
     def test_the_reason_tells_what_was_wrong(self) -> None:
         text = json.dumps(json.loads((Path(__file__).parent / "golden/client/utterance.json").read_text()))
-        error = refused(codec.client_messages, text.replace("16000", "4000"))
-        assert str(error) == "member sample_rate: Expected `int` >= 8000"
+        error = refused(codec.client_messages, text.replace("16000", "-1"))
+        assert str(error) == "member sample_rate: Expected `int` >= 0"
 
     @pytest.mark.parametrize("kind", ["audio_chunks", "", "translation_result", "x" * 500])
     def test_unknown_type(self, kind: str) -> None:
