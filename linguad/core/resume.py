@@ -14,7 +14,7 @@ from hmac import compare_digest
 from msgspec import Struct
 from msgspec.structs import replace
 
-from linguad.wire.session import MissingResult, TranslationResult
+from linguad.wire.session import MissingResult, ServerMessage, SessionInitAck, TranslationResult
 
 Result = TranslationResult | MissingResult
 
@@ -45,6 +45,23 @@ class Recovery:
     def token_hash(self) -> str:
         """The hash of its token, hexadecimal."""
         return self._token_hash
+
+    def outgoing(self, message: ServerMessage) -> ServerMessage:
+        """A message as the client gets it: results have their number, and are kept."""
+        if not isinstance(message, TranslationResult | MissingResult) or message.delivery is not None:
+            return message
+        return self.number(message)
+
+    def welcome(self, hello: SessionInitAck, next_index: int) -> SessionInitAck:
+        """The acknowledgement for a client that came back; the results it missed follow."""
+        return replace(
+            hello,
+            message="session resumed",
+            recovered=True,
+            delivery=self.delivery,
+            audio_seq=self.audio.received,
+            last_utterance_index=next_index - 1 if next_index else None,
+        )
 
     def number(self, result: Result) -> Result:
         """The result with its number; it is kept, and the oldest ones go if there are too many."""

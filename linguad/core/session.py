@@ -30,7 +30,6 @@ from linguad.wire.session import (
     ClientHeartbeat,
     ClientMessage,
     ErrorMessage,
-    MissingResult,
     ResultAck,
     Resume,
     ServerHeartbeat,
@@ -41,7 +40,6 @@ from linguad.wire.session import (
     SessionInitAck,
     SessionUpdate,
     SessionUpdateAck,
-    TranslationResult,
     TtsPlayEnded,
     TtsStarted,
     Utterance,
@@ -185,20 +183,11 @@ class Session:
     def hello_again(self) -> SessionInitAck:
         """The acknowledgement for a client that came back; what it missed follows."""
         assert self.recovery is not None, "only these are resumed"
-        return replace(
-            self.hello(),
-            message="session resumed",
-            recovered=True,
-            delivery=self.recovery.delivery,
-            audio_seq=self.recovery.audio.received,
-            last_utterance_index=self.next_index - 1 if self.next_index else None,
-        )
+        return self.recovery.welcome(self.hello(), self.next_index)
 
     def outgoing(self, message: ServerMessage) -> ServerMessage:
         """A message as this session's client gets it; results are numbered and kept, if it can resume."""
-        if self.recovery is None or not isinstance(message, TranslationResult | MissingResult):
-            return message
-        return message if message.delivery is not None else self.recovery.number(message)
+        return message if self.recovery is None else self.recovery.outgoing(message)
 
     def handle(self, message: ClientMessage, now: float) -> list[Output]:
         """One message of the client, to the end of its effects."""
