@@ -18,6 +18,8 @@ class Piece(Struct, frozen=True, kw_only=True):
     """Audio of an utterance that was too short to be one."""
 
     data: bytes
+    turn_id: str
+    """The turn it was said in, and still is if it goes alone."""
     duration_ms: int
     packets: int
     """Plan A records; 0 for PCM."""

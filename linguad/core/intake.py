@@ -124,6 +124,10 @@ class Intake:
         """The client plays speech and is mute meanwhile (3.8)."""
         return self._spoken(self._cutter.playback(now))
 
+    def part(self, now: float) -> list[Input]:
+        """What comes next is in another language: what was said before it waits for nothing."""
+        return self._spoken(self._cutter.part(now))
+
     def finish(self, now: float) -> list[Input]:
         """There is no more to come: cut what is buffered."""
         return self._spoken(self._cutter.close(now))

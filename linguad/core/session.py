@@ -376,6 +376,7 @@ class Session:
         )
 
     def _update(self, message: SessionUpdate, now: float) -> list[Output]:
+        said_before = self._take_in(self._intake.part(now), now)
         running = self._intake.cutter.turn_id
         self._requests.update(message, running)
         shared = self._requests.shared
@@ -387,7 +388,8 @@ class Session:
             lang_a=shared.lang_a,
             lang_b=shared.lang_b,
         )
-        return [Send(ack), *self._seat.changed(message.preferred_lang, now), Check()]
+        changed = self._seat.changed(message.preferred_lang, now)
+        return [*said_before, Send(ack), *changed, Check()]
 
     def _take_in(self, inputs: list[Input], now: float) -> list[Output]:
         outputs: list[Output] = []

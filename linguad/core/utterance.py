@@ -223,6 +223,13 @@ class UtteranceCutter:
             cuts += self._end_turn(CutReason.TIMEOUT, now, at=now, decided_at=now)
         return cuts
 
+    def part(self, now: float) -> list[Cut]:
+        """What comes next is in another language: what is held goes without it."""
+        cuts = self._overdue(now)
+        if self._turn_id is None and self._held.release_at is not None:
+            cuts += self._release(now, now)
+        return cuts
+
     def close(self, now: float) -> list[Cut]:
         """Cut what is left when the session ends or its socket is lost."""
         cuts = self._overdue(now)
@@ -367,9 +374,11 @@ class UtteranceCutter:
 
     def _hold(self, final_at: float) -> None:
         """Hold the running utterance; if that is too much, all that is held becomes the running utterance."""
+        assert self._turn_id is not None, "audio is never collected without a turn"
         data = b"".join(self._parts)
         piece = Piece(
             data=data,
+            turn_id=self._turn_id,
             duration_ms=self._duration_ms,
             packets=self._packets,
             silent=self._runs_silently(data),
@@ -393,7 +402,7 @@ class UtteranceCutter:
             Cut(
                 audio=self._audio(held.take(), duration_ms),
                 reason=CutReason.MANUAL,
-                turn_id=self._new_turn_id(),
+                turn_id=last.turn_id,
                 padding_ms=self._rules.padding_ms(CutReason.MANUAL),
                 last_audio_at=last.last_audio_at,
                 cut_at=now,

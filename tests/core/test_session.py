@@ -236,6 +236,39 @@ class TestStreamedSpeech:
         assert submitted(talk.wait(1.0)) == [0], "the final counts all the same"
 
 
+class TestOtherLanguages:
+    """A short word is held for what follows; it is in the language that held when it was said."""
+
+    @staticmethod
+    def update(talk: Talk) -> list[Output]:
+        return talk.say(wire.SessionUpdate(session_id="s-1", src_lang="fr", tgt_lang="de"))
+
+    @staticmethod
+    def wanted(talk: Talk, index: int) -> tuple[str, str]:
+        request = talk.jobs[index].request
+        return request.src_lang, request.tgt_lang
+
+    def test_a_short_word_goes_before_the_change(self) -> None:
+        talk = Talk(SessionRules())
+        talk.chunk(plan_a(13, size=40), final=True)
+        assert submitted(self.update(talk)) == [0]
+        talk.chunk(plan_a(30, size=40), final=True)
+        assert [self.wanted(talk, 0), self.wanted(talk, 1)] == [("en", "es"), ("fr", "de")]
+
+    def test_a_short_word_during_which_it_came(self) -> None:
+        talk = Talk(SessionRules())
+        talk.chunk(plan_a(5, size=40))
+        assert submitted(self.update(talk)) == []
+        talk.chunk(plan_a(8, size=40), final=True)
+        talk.wait(1.0)
+        assert self.wanted(talk, 0) == ("en", "es")
+
+    def test_silence_that_is_held_is_no_utterance(self) -> None:
+        talk = Talk(SessionRules())
+        talk.chunk(plan_a(13), final=True)
+        assert submitted(self.update(talk)) == []
+
+
 class TestUtteranceMessages:
     def test_the_request(self) -> None:
         talk = Talk(features=FeatureFlags(), mode="one_way", enable_streaming_asr=True)
