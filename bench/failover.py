@@ -226,9 +226,9 @@ def _fates(kind: str, fates: Iterable[str], count: int, deadline_s: float | None
             "lost": tally.lost,
             "twice": tally.twice,
             "missing": _reasons([tally]),
-            "p50_ms": _percentile(over_ms, 50),
-            "p99_ms": _percentile(over_ms, 99),
-            "max_ms": _percentile(over_ms, 100),
+            "p50_ms": report.percentile(over_ms, 50),
+            "p99_ms": report.percentile(over_ms, 99),
+            "max_ms": report.percentile(over_ms, 100),
         }
 
 
@@ -253,11 +253,11 @@ class Phase:
             "missing": _reasons(self.tallies),
             "late": sum(tally.late for tally in self.tallies),
             "jobs_per_s": round(self.done / self.seconds, 1),
-            "p50_ms": _percentile(delays, 50),
-            "p99_ms": _percentile(delays, 99),
+            "p50_ms": report.percentile(delays, 50),
+            "p99_ms": report.percentile(delays, 99),
             "retried": len(retried),
-            "retried_p50_ms": _percentile(retried, 50),
-            "retried_p99_ms": _percentile(retried, 99),
+            "retried_p50_ms": report.percentile(retried, 50),
+            "retried_p99_ms": report.percentile(retried, 99),
         }
 
 
@@ -336,11 +336,6 @@ def _reasons(tallies: Iterable[Tally]) -> str:
     """All reasons of `missing_result`, counted."""
     total = sum((tally.missing for tally in tallies), Counter[str]())
     return ", ".join(f"{reason}: {count}" for reason, count in sorted(total.items()))
-
-
-def _percentile(ordered: list[float], percent: int) -> float:
-    """Of sorted numbers; -1 when there are none."""
-    return round(ordered[min(len(ordered) * percent // 100, len(ordered) - 1)], 2) if ordered else -1.0
 
 
 def main() -> None:

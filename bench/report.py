@@ -30,12 +30,20 @@ def machine() -> dict[str, str | int]:
     return {"cpu": _cpu_model(), "cores": os.cpu_count() or 1, "python": platform.python_version()}
 
 
+def percentile(ordered: Sequence[float], percent: int) -> float:
+    """Of sorted numbers; -1 when there are none."""
+    return round(ordered[min(len(ordered) * percent // 100, len(ordered) - 1)], 3) if ordered else -1.0
+
+
 PIPE_COLUMNS = 160
 """Width of tables that are not printed on a terminal."""
 
 
 def show(bench: str, rows: Sequence[Row], *, as_json: bool) -> None:
-    """Print the rows as `{"bench", "machine", "rows"}` in one line, or as a table with a column per name."""
+    """Print the rows as `{"bench", "machine", "rows"}` in one line, or as a table with a column per name.
+
+    In the table names have spaces, at which long ones are folded.
+    """
     if as_json:
         print(json.dumps({"bench": bench, "machine": machine(), "rows": [dict(row) for row in rows]}))
         return
@@ -43,7 +51,7 @@ def show(bench: str, rows: Sequence[Row], *, as_json: bool) -> None:
     columns = list(dict.fromkeys(name for row in rows for name in row))
     for name in columns:
         numbers = all(isinstance(row.get(name), int | float) for row in rows)
-        table.add_column(name, justify="right" if numbers else "left")
+        table.add_column(name.replace("_", " "), justify="right" if numbers else "left")
     for row in rows:
         table.add_row(*(_cell(row.get(name)) for name in columns))
     # A pipe has no width; cut columns would be no use there.

@@ -8,14 +8,12 @@ from its final. Server, relay, nodes and load are processes of their own.
 
 from __future__ import annotations
 
-import os
 import time
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field
 from itertools import product
-from pathlib import Path
 
 import trio
 from trio_websocket import WebSocketConnection
@@ -32,7 +30,6 @@ PACKET = bytes(60)  # an Opus packet of speech at 24 kbit/s
 CHUNK = opus.join([PACKET] * 13)  # what a browser sends for 256 ms
 CHUNKS = 12  # in a spoken sentence of 3 s
 ANSWER_S = 30  # a lost answer ends the bench
-TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -158,9 +155,9 @@ async def _measure(
             for impl in IMPLS:
                 await _round(clients[impl][: case.sessions], case, seconds / 4, Taken())
             for impl in IMPLS * rounds:
-                before = _cpu_s(pids[impl])
+                before = processes.cpu_s(pids[impl])
                 await _round(clients[impl][: case.sessions], case, seconds, taken[impl])
-                taken[impl].cpu_s += _cpu_s(pids[impl]) - before
+                taken[impl].cpu_s += processes.cpu_s(pids[impl]) - before
             rows += _rows(case, taken)
     return rows
 
@@ -196,12 +193,6 @@ def _numbers(taken: Taken) -> dict[str, float]:
     }
 
 
-def _cpu_s(pid: int) -> float:
-    """CPU time of a process so far, s."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) * TICK_S
-
-
 def main() -> None:
     """Measure and print."""
     processes.end_with_children()
@@ -215,8 +206,8 @@ def main() -> None:
         server = stack.enter_context(processes.daemon(settings))
         relay = stack.enter_context(processes.child(["bench.parts.relay"]))
         hosts = {"linguad": server.url, "relay": f"ws://127.0.0.1:{processes.line(relay)}"}
-        nodes = [f"{hosts[impl]}/ws/node" for impl in IMPLS]
-        processes.line(stack.enter_context(processes.child(["bench.parts.echo_node", *nodes, str(NODES)])))
+        nodes = [word for impl in IMPLS for word in (f"--{impl}", f"{hosts[impl]}/ws/node")]
+        processes.line(stack.enter_context(processes.child(["bench.parts.echo_node", str(NODES), *nodes])))
         pids = {"linguad": server.pid, "relay": relay.pid}
         urls = {impl: f"{host}/ws/session" for impl, host in hosts.items()}
         rows = trio.run(_measure, urls, pids, cases, arguments.quick)

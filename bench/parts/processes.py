@@ -21,6 +21,7 @@ from pathlib import Path
 READY_S = 30
 STOP_S = 40
 LOG_CHARS = 4000
+TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,23 @@ def line(process: subprocess.Popen[str]) -> str:
     if not text:
         raise SystemExit("a process of the bench ended early")
     return text
+
+
+def cpu_s(pid: int) -> float:
+    """CPU time of a process so far, all its threads, s."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) * TICK_S
+
+
+def waited_s(pid: int) -> float:
+    """How long the first thread of a process was ready to run and had no CPU, so far, s."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+
+
+def resident_kib(pid: int) -> int:
+    """Memory of a process that is in RAM now, KiB."""
+    _, _, rest = Path(f"/proc/{pid}/smaps_rollup").read_text().partition("Rss:")
+    return int(rest.split()[0])
 
 
 def _summarise(log: Path) -> None:
