@@ -1,4 +1,4 @@
-"""docs/defects.md names every defect, and only files and tests that exist."""
+"""docs/defects.md and docs/defects-sessions.md name every defect, and only files and tests that exist."""
 
 from __future__ import annotations
 
@@ -10,9 +10,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROWS = re.findall(
-    r"^\| D(\d+) \| (.+) \| (.+) \| (.+) \|$", (ROOT / "docs/defects.md").read_text(), flags=re.MULTILINE
-)
+PAGES = {"docs/defects.md": range(1, 37), "docs/defects-sessions.md": range(43)}
+
+Row = tuple[str, str, str, str]
+
+
+def rows(page: str) -> list[Row]:
+    """Number, what went wrong, what rules it out, and the tests."""
+    text = (ROOT / page).read_text()
+    return re.findall(r"^\| D(\d+) \| (.+) \| (.+) \| (.+) \|$", text, flags=re.MULTILINE)
 
 
 @cache
@@ -27,12 +33,16 @@ def names_in(path: Path) -> frozenset[str]:
     return frozenset(found)
 
 
-def test_every_defect_has_its_row() -> None:
-    assert [int(number) for number, *_ in ROWS] == list(range(1, 37))
+@pytest.mark.parametrize("page", PAGES)
+def test_every_defect_has_its_row(page: str) -> None:
+    assert [int(number) for number, *_ in rows(page)] == list(PAGES[page])
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"D{row[0]}")
-def test_what_a_row_names_exists(row: tuple[str, str, str, str]) -> None:
+@pytest.mark.parametrize(
+    "row",
+    [pytest.param(row, id=f"{Path(page).stem}-D{row[0]}") for page in PAGES for row in rows(page)],
+)
+def test_what_a_row_names_exists(row: Row) -> None:
     _, _, mechanism, proof = row
     files = [name for name in re.findall(r"`([^`]+)`", mechanism) if "/" in name]
     assert files
