@@ -61,7 +61,11 @@ def messages(draw: st.DrawFn) -> Json:
     return message
 
 
-frames = messages() | messages() | json_values.map(json.dumps) | st.text(max_size=60) | st.binary(max_size=60)
+binary_frames = st.tuples(st.sampled_from([1, 2, 0x10, 255]), st.integers(-1, 1), st.binary(max_size=40))
+"""Its kind, by how much the length it tells of its session's name is wrong, and what it holds after that."""
+
+texts = json_values.map(json.dumps) | st.text(max_size=60)
+frames = messages() | messages() | texts | st.binary(max_size=60) | binary_frames
 stories = st.lists(st.tuples(frames, st.sampled_from([0.0, 0.05, 4.0, 40.0])), max_size=12)
 
 
@@ -72,8 +76,14 @@ class Stranger:
         self.client = client
         self.room_code = "503118"
 
-    async def send(self, frame: Json | str | bytes) -> None:
-        if isinstance(frame, dict):
+    async def send(self, frame: Json | str | bytes | tuple[int, int, bytes]) -> None:
+        """Say it, and hear what is answered."""
+        if isinstance(frame, tuple):
+            kind, wrong, data = frame
+            name = self.client.session_id.encode()
+            head = bytes([kind, max(0, len(name) + wrong)]) + bytes(10 if kind == 1 else 8)
+            frame = head + name + data
+        elif isinstance(frame, dict):
             names = {"session_id": self.client.session_id, "room_code": self.room_code}
             frame = frame | {name: names[name] for name in names if isinstance(frame.get(name), str)}
         await self.client.say(frame)
@@ -87,7 +97,7 @@ class Stranger:
                     self.room_code = message["room_code"]
 
 
-@given(stories, st.sampled_from(["", "web", "ios", "api-gateway"]))
+@given(stories, st.sampled_from(["", "web", "ios", "api-gateway", "binary"]))
 @settings(max_examples=50, deadline=None)
 def test_any_frames_are_an_error_or_a_close_and_never_a_crash_or_a_stuck_session(
     story: list[tuple[Any, float]], platform: str
@@ -99,7 +109,7 @@ def test_any_frames_are_an_error_or_a_close_and_never_a_crash_or_a_stuck_session
             await world.working_node()
             client = await world.stranger()
             if platform:
-                await client.open(platform=platform)
+                await client.open(platform=platform, use_binary_frame=platform == "binary")
             stranger = Stranger(client)
             try:
                 for frame, wait_s in story:
