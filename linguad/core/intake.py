@@ -128,6 +128,10 @@ class Intake:
         """What comes next is in another language: what was said before it waits for nothing."""
         return self._spoken(self._cutter.part(now))
 
+    def end_slices(self, now: float) -> list[Input]:
+        """What comes next is for others: a turn that is cut into slices ends."""
+        return self._spoken(self._cutter.end_slices(now))
+
     def finish(self, now: float) -> list[Input]:
         """There is no more to come: cut what is buffered."""
         return self._spoken(self._cutter.close(now))

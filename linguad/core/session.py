@@ -24,6 +24,7 @@ from linguad.core.rooms import Rooms
 from linguad.core.rules import SessionRules
 from linguad.core.seat import Seat
 from linguad.errors import ErrorCode, WireError
+from linguad.wire.room import RoomCreate, RoomJoin, RoomLeave
 from linguad.wire.session import (
     AudioAck,
     AudioChunk,
@@ -221,6 +222,9 @@ class Session:
                 return self._settle()
             case SessionInit():
                 return self.error(ErrorCode.INVALID_MESSAGE, "the session has begun")
+            case RoomCreate() | RoomJoin() | RoomLeave():
+                said_before = self._take_in(self._intake.end_slices(now), now)
+                return [*said_before, *self._seat.handle(message, self.next_index, now)]
             case _:
                 return [*self._seat.handle(message, self.next_index, now)]
 

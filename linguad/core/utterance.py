@@ -230,6 +230,14 @@ class UtteranceCutter:
             cuts += self._release(now, now)
         return cuts
 
+    def end_slices(self, now: float) -> list[Cut]:
+        """What comes next is for others: slices that are out get the last one of their turn."""
+        cuts = self._overdue(now)
+        if self._sliced and self._parts:
+            self._ending = None
+            cuts.append(self._cut(CutReason.CLOSE, now))
+        return cuts
+
     def close(self, now: float) -> list[Cut]:
         """Cut what is left when the session ends or its socket is lost."""
         cuts = self._overdue(now)

@@ -22,6 +22,7 @@ from linguad.errors import ErrorCode
 from linguad.wire import session as wire
 from linguad.wire.common import FeatureFlags, PipelineConfig
 from linguad.wire.node import JobResult
+from linguad.wire.room import RoomCreate
 
 
 class TestStreamedSpeech:
@@ -139,6 +140,26 @@ class TestOtherLanguages:
         talk = Talk(SessionRules())
         talk.chunk(plan_a(13), final=True)
         assert submitted(self.update(talk)) == []
+
+
+class TestTurnsInRooms:
+    """Slices of a turn that are out need a last one, or their node keeps them back for ever."""
+
+    def test_a_turn_in_slices_ends_when_its_speaker_goes_elsewhere(self) -> None:
+        talk = Talk(SessionRules())
+        talk.chunk(plan_a(510))
+        assert submitted(talk.say(RoomCreate(client_ts=0))) == [1]
+        sliced, last = talk.jobs[0].request, talk.jobs[1].request
+        assert (sliced.reason, last.reason) == (CutReason.MAX_DURATION, CutReason.CLOSE)
+        assert sliced.turn_id == last.turn_id
+        talk.chunk(plan_a(30), final=True)
+        assert talk.jobs[2].request.turn_id != last.turn_id
+        assert talk.jobs[2].request.room_id
+
+    def test_a_sentence_in_one_piece_is_not_cut_by_that(self) -> None:
+        talk = Talk(SessionRules())
+        talk.chunk(plan_a(30))
+        assert submitted(talk.say(RoomCreate(client_ts=0))) == []
 
 
 class TestUtteranceMessages:
