@@ -77,10 +77,14 @@ class Reception:
     def adopted(self, connection: Connection, message: ClientMessage) -> Session | None:
         """The session that a connection without one speaks for by naming it (1.11).
 
-        Only the earlier API gateway may, which opens a connection for each utterance; the newest one counts.
+        Only the earlier API gateway may, which opens a connection for each utterance; the newest one counts,
+        even if what an older one said comes after it.
         """
         entry = self._sessions.get(getattr(message, "session_id", ""))
         if entry is None or not entry.session.is_gateway:
+            return None
+        current = entry.connection
+        if current is not None and current.link.opened_at > connection.link.opened_at:
             return None
         self._sessions.attach(entry, connection)
         entry.session.attach(self._now())

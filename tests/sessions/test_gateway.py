@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import trio
 from harness import Client, Json, World, base64, daemon_in_memory, plan_a
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -49,6 +50,19 @@ async def test_the_newest_connection_owns_the_session(autojump_clock: MockClock)
         await old.drop()
         third = await call(world, session_id, 2)
         assert (await third.result())["utterance_index"] == 2
+
+
+async def test_what_an_older_connection_says_late_is_refused(autojump_clock: MockClock) -> None:
+    async with daemon_in_memory() as world:
+        await world.working_node()
+        session_id = await session_of(world)
+        old = await world.stranger()
+        await trio.sleep(1.0)
+        new = await call(world, session_id, 0)
+        old.session_id = session_id
+        await old.utterance(0, manual_cut=False)
+        assert (await old.closed())[0] == 1008
+        assert (await new.result())["utterance_index"] == 0
 
 
 @pytest.mark.parametrize("reason", ["ASR_EMPTY", "NO_TEXT_ASSIGNED"])
