@@ -32,6 +32,7 @@ from linguad.dispatch.engine import Engine
 from linguad.dispatch.tasks import EngineTasks
 from linguad.errors import CloseReason
 from linguad.ids import RandomIds
+from linguad.net import collector
 from linguad.net.front import Front, FrontSettings
 from linguad.net.http import HttpApp
 from linguad.net.links import Links
@@ -218,6 +219,7 @@ class Daemon:
         return self.dispatch.explain(name, trio.current_time())
 
     def _started(self, port: int) -> None:
+        collector.settle()
         notify("READY=1")
         if not COMPILED:
             logger.warning("extension_missing", cure="install a C compiler and reinstall linguad")

@@ -147,11 +147,11 @@ class Sessions(Table, frozen=True, kw_only=True):
         Meta(
             ge=100,
             le=120_000,
-            description="How long later results wait for a missing earlier one. 3000: a lost sentence "
-            "delays the next by at most 3 s; a result that comes later is still delivered, "
-            "marked as late.",
+            description="How long later results wait for a missing earlier one. 2950: with the rest of its "
+            "way a lost sentence delays the next by no more than 3 s; a result that comes later is still "
+            "delivered, marked as late.",
         ),
-    ] = 3000
+    ] = 2950
     late_result_window_ms: Annotated[
         int,
         Meta(

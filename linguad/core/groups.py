@@ -10,7 +10,6 @@ spoken in, and are no context of what came after.
 
 from __future__ import annotations
 
-from collections import deque
 from unicodedata import category
 
 from msgspec import Struct, field
@@ -78,7 +77,7 @@ class Groups:
         self._clock = clock
         self._rules = rules
         self._group: Group | None = None
-        self._former = deque[Group](maxlen=MAX_FORMER)
+        self._former: list[Group] = []
         self._playing_since: float | None = None
         self._last_ms = 0
 
@@ -188,7 +187,7 @@ class Groups:
         self._last_ms = max(self._clock.epoch_ms(now), self._last_ms + 1)
         group = Group(f"group_{self._session_id}_{self._last_ms}", *spoken)
         if self._group is not None and spoken[1] < self._group.began_at:
-            self._former.append(group)
+            self._keep(group)
             return group
         if self._group is not None:
             self._retire(self._group)
@@ -199,8 +198,12 @@ class Groups:
     def _retire(self, group: Group) -> None:
         """The group is over; what was said in it is not needed any more."""
         group.parts.clear()
-        self._former.append(group)
+        self._keep(group)
         self._group = self._playing_since = None
+
+    def _keep(self, group: Group) -> None:
+        self._former.append(group)
+        del self._former[:-MAX_FORMER]
 
 
 def _tail(text: str, longest: int) -> str:

@@ -6,8 +6,6 @@ looks like silence only waits to be the beginning of something, and all else has
 
 from __future__ import annotations
 
-from collections import deque
-
 from msgspec import Struct
 
 MAX_PIECES = 100
@@ -32,7 +30,7 @@ class Held:
     """Mutable state: the pieces in order, their sums, and when they go although nothing follows."""
 
     def __init__(self) -> None:
-        self._pieces: deque[Piece] = deque()
+        self._pieces: list[Piece] = []
         self._loud = 0
         self.release_at: float | None = None
         """When they become an utterance of their own, monotonic s; None while all of them are silent."""
@@ -68,7 +66,7 @@ class Held:
         """
         dropped_ms = 0
         while self.exceeds(max_ms) and self._pieces[0].silent:
-            piece = self._pieces.popleft()
+            piece = self._pieces.pop(0)
             self._count(piece, -1)
             dropped_ms += piece.duration_ms
         return dropped_ms

@@ -41,6 +41,7 @@ class FleetPort(Protocol):
 class Watched(Struct, eq=False):
     """What sessions need: a request that stands for it, what was found and when, and who they are."""
 
+    need: Need
     request: JobRequest
     unserved: Unserved | None
     looked_at: float
@@ -59,7 +60,7 @@ class Availability:
     def check(self, session: Session, now: float) -> list[Send]:
         """What to tell a session whose needs are new, or whose nodes came or went."""
         requests = session.needed()
-        needs = tuple(map(_need, requests))
+        needs = tuple(map(self._one_of, map(_need, requests)))
         if needs != self._needs.get(session.id):
             self._let_go(session.id)
             self._needs[session.id] = needs
@@ -92,10 +93,15 @@ class Availability:
         self._let_go(session_id)
         self._missing.pop(session_id, None)
 
+    def _one_of(self, need: Need) -> Need:
+        """The same need, once for all sessions that have it."""
+        watched = self._watched.get(need)
+        return need if watched is None else watched.need
+
     def _look(self, need: Need, request: JobRequest, session_id: str, now: float) -> Unserved | None:
         watched = self._watched.get(need)
         if watched is None:
-            watched = self._watched[need] = Watched(request, self._fleet.unserved(request), now)
+            watched = self._watched[need] = Watched(need, request, self._fleet.unserved(request), now)
         elif now - watched.looked_at >= FRESH_S:
             watched.unserved, watched.looked_at = self._fleet.unserved(request), now
         watched.sessions.add(session_id)

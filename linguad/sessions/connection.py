@@ -21,6 +21,8 @@ logger = log.get(__name__)
 class Connection:
     """Mutable: the session it speaks for, if it has one, and what it was told lately."""
 
+    __slots__ = ("_now", "_paused_until", "_throttle", "former", "link", "session")
+
     def __init__(self, link: Link, error_throttle_s: float, now: Callable[[], float]) -> None:
         """`now` is the clock, monotonic s."""
         self._now = now
