@@ -80,9 +80,10 @@ class ResultOrder(Generic[T]):
         return released
 
     def drain(self) -> list[Released[T]]:
-        """Everything finished, in order, skipping what is open; for the end of a session."""
+        """Everything finished, in order, as the session ends; open slots before it are late from now on."""
         released = [Released(index, self._ready[index][0]) for index in self._slots if index in self._ready]
-        self._slots = [index for index in self._slots if index not in self._ready]
+        if released:
+            self._slots = [index for index in self._slots if index > released[-1].index]
         self._ready.clear()
         return released
 

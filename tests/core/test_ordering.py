@@ -105,12 +105,19 @@ def test_opening_twice_is_once() -> None:
 
 
 def test_drain_leaves_out_what_is_open() -> None:
-    stream = order(0, 1, 2, 3)
+    stream = order(0, 1, 2, 3, 4)
     stream.resolve(3, "d", 0.0)
     stream.resolve(1, "b", 0.0)
     assert told(stream.drain()) == ["1:b", "3:d"]
-    assert stream.open_slots == 2
     assert stream.due() is None
+    assert stream.open_slots == 1
+    assert told(stream.resolve(0, "a", 0.0)) == ["0:a late"]
+    assert told(stream.resolve(4, "e", 0.0)) == ["4:e"]
+
+
+def test_drain_of_nothing_skips_nothing() -> None:
+    stream = order(0, 1)
+    assert stream.drain() == []
     assert told(stream.resolve(0, "a", 0.0)) == ["0:a"]
 
 
