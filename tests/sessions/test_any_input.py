@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import trio
-from harness import Client, Json, daemon_in_memory, plan_a
+from harness import Client, Json, World, daemon_in_memory, plan_a
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
@@ -53,7 +53,7 @@ json_values = st.recursive(
 def messages(draw: st.DrawFn) -> Json:
     """A message that clients send, with some of its members missing, or replaced by anything."""
     message = dict(draw(st.sampled_from(GOLDEN)))
-    for name in draw(st.lists(st.sampled_from(sorted(message)), max_size=3)):
+    for name in draw(st.lists(st.sampled_from(sorted(message)), max_size=2)):
         if draw(st.booleans()):
             message[name] = draw(json_values)
         else:
@@ -65,59 +65,77 @@ binary_frames = st.tuples(st.sampled_from([1, 2, 0x10, 255]), st.integers(-1, 1)
 """Its kind, by how much the length it tells of its session's name is wrong, and what it holds after that."""
 
 texts = json_values.map(json.dumps) | st.text(max_size=60)
-frames = messages() | messages() | texts | st.binary(max_size=60) | binary_frames
-stories = st.lists(st.tuples(frames, st.sampled_from([0.0, 0.05, 4.0, 40.0])), max_size=12)
+frames = st.one_of(*[messages()] * 7, texts, st.binary(max_size=60), binary_frames)
+Frame = Json | str | bytes | tuple[int, int, bytes]
+
+waits = st.sampled_from([0.0, 0.0, 0.0, 0.0, 0.05, 4.0, 40.0])
+stories = st.lists(st.tuples(frames, waits), min_size=12, max_size=30)
 
 
 class Stranger:
     """A client that sends anything, and learns the names it is given so that it is not refused for them."""
 
-    def __init__(self, client: Client) -> None:
-        self.client = client
-        self.room_code = "503118"
+    def __init__(self, world: World, platform: str) -> None:
+        self._world = world
+        self._platform = platform
+        self._room_code = "503118"
+        self.client: Client
 
-    async def send(self, frame: Json | str | bytes | tuple[int, int, bytes]) -> None:
-        """Say it, and hear what is answered."""
+    async def connect(self) -> None:
+        """On another connection, without a session."""
+        self.client = await self._world.stranger()
+
+    async def hello(self) -> None:
+        """Another session."""
+        await self.client.open(platform=self._platform, use_binary_frame=self._platform == "binary")
+
+    async def send(self, frame: Frame) -> None:
+        """Say it, and hear what is answered; closed for it, connect again."""
+        try:
+            await self.client.say(self._with_names(frame))
+            for message in await self.client.heard():
+                match message["type"]:
+                    case "session_init_ack":
+                        self.client.session_id = message["session_id"]
+                    case "session_close_ack":
+                        self.client.session_id = ""
+                    case "room_create_ack":
+                        self._room_code = message["room_code"]
+        except ConnectionClosed:
+            assert (await self.client.closed())[0] == 1008
+            await self.connect()
+
+    def _with_names(self, frame: Frame) -> Json | str | bytes:
         if isinstance(frame, tuple):
             kind, wrong, data = frame
             name = self.client.session_id.encode()
-            head = bytes([kind, max(0, len(name) + wrong)]) + bytes(10 if kind == 1 else 8)
-            frame = head + name + data
-        elif isinstance(frame, dict):
-            names = {"session_id": self.client.session_id, "room_code": self.room_code}
-            frame = frame | {name: names[name] for name in names if isinstance(frame.get(name), str)}
-        await self.client.say(frame)
-        for message in await self.client.heard():
-            match message["type"]:
-                case "session_init_ack":
-                    self.client.session_id = message["session_id"]
-                case "session_close_ack":
-                    self.client.session_id = ""
-                case "room_create_ack":
-                    self.room_code = message["room_code"]
+            return bytes([kind, max(0, len(name) + wrong)]) + bytes(10 if kind == 1 else 8) + name + data
+        if isinstance(frame, dict):
+            names = {"session_id": self.client.session_id, "room_code": self._room_code}
+            return frame | {name: names[name] for name in names if isinstance(frame.get(name), str)}
+        return frame
 
 
-@given(stories, st.sampled_from(["", "web", "ios", "api-gateway", "binary"]))
-@settings(max_examples=50, deadline=None)
+@given(st.lists(frames, max_size=4), stories, st.sampled_from(["web", "ios", "api-gateway", "binary"]))
+@settings(max_examples=60, deadline=None)
 def test_any_frames_are_an_error_or_a_close_and_never_a_crash_or_a_stuck_session(
-    story: list[tuple[Any, float]], platform: str
+    early: list[Frame], story: list[tuple[Frame, float]], platform: str
 ) -> None:
-    """Also before `session_init` (`platform` is empty then)."""
+    """`early` is what comes before `session_init`."""
 
     async def main() -> None:
         async with daemon_in_memory() as world:
             await world.working_node()
-            client = await world.stranger()
-            if platform:
-                await client.open(platform=platform, use_binary_frame=platform == "binary")
-            stranger = Stranger(client)
-            try:
-                for frame, wait_s in story:
-                    await stranger.send(frame)
-                    await trio.sleep(wait_s)
-                await still_works(client)
-            except ConnectionClosed:
-                assert (await client.closed())[0] == 1008
+            stranger = Stranger(world, platform)
+            await stranger.connect()
+            for frame in early:
+                await stranger.send(frame)
+            for frame, wait_s in story:
+                if not stranger.client.session_id:
+                    await stranger.hello()
+                await stranger.send(frame)
+                await trio.sleep(wait_s)
+            await still_works(stranger.client)
             other = await world.client()
             await other.speak()
             assert (await other.result())["utterance_index"] == 0
@@ -147,7 +165,7 @@ utterances = st.lists(st.tuples(st.sampled_from(["es", "zh"]), ends), min_size=1
     st.randoms(use_true_random=False),
     st.lists(st.sampled_from([0.0, 0.5, 2.9, 3.1]), min_size=10),
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_any_interleaving_of_results_is_delivered_in_order(
     said: list[tuple[str, str]], random: Any, waits: list[float]
 ) -> None:
