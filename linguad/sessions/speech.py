@@ -19,6 +19,9 @@ from linguad.net.outbox import Later
 from linguad.wire import codec
 from linguad.wire.session import TranslationResult
 
+Waiting = tuple[TranslationResult, Later, float]
+"""A result whose speech is being converted, its promise, and when it was asked for, monotonic s."""
+
 logger = log.get(__name__)
 
 MAX_WAITING = 64
@@ -43,18 +46,19 @@ class Speech:
     """Converts the speech of results, each once however many get it; mutable: what waits, and for whom."""
 
     def __init__(self) -> None:
-        self._wanted: dict[str, list[tuple[TranslationResult, Later]]] = {}
+        self._wanted: dict[str, list[Waiting]] = {}
         self._queue, self._queued = trio.open_memory_channel[str](MAX_WAITING)
 
     async def run(self) -> None:
         """Convert for ever, in the order in which it was asked."""
         async for speech in self._queued:
             pcm16 = await self._convert(speech)
-            for message, later in self._wanted.pop(speech):
+            for message, later, asked_at in self._wanted.pop(speech):
                 if pcm16 is None:
                     later.fail()
                 else:
-                    later.set(codec.encode(replace(message, tts_audio=pcm16, tts_format="pcm16")))
+                    playable = replace(_sent_now(message, asked_at), tts_audio=pcm16, tts_format="pcm16")
+                    later.set(codec.encode(playable))
                 # A frame is large: a whole room at once would keep everybody else waiting for milliseconds.
                 await trio.lowlevel.checkpoint()
 
@@ -76,7 +80,7 @@ class Speech:
                 return silent
             self._wanted[speech] = []
         later = Later(min(GROWTH * len(speech), MAX_CHARS) + len(silent), silent)
-        self._wanted[speech].append((message, later))
+        self._wanted[speech].append((message, later, trio.current_time()))
         return later
 
     async def _convert(self, speech: str) -> str | None:
@@ -91,6 +95,14 @@ class Speech:
             logger.error("speech_crashed", job=job_id, exc_info=error)
         metrics.SPEECH_UNDECODABLE.inc()
         return None
+
+
+def _sent_now(message: TranslationResult, asked_at: float) -> TranslationResult:
+    """A result that was held up since then is sent so much later; clients reckon their network by it."""
+    if message.scheduler_sent_at_ms is None:
+        return message
+    held_up_ms = round((trio.current_time() - asked_at) * 1000)
+    return replace(message, scheduler_sent_at_ms=message.scheduler_sent_at_ms + held_up_ms)
 
 
 def pcm16_of(speech: str) -> str:

@@ -5,6 +5,7 @@ Rules: real codecs in real threads, so a real clock; what is heard is compared b
 
 from __future__ import annotations
 
+import json
 from base64 import b64decode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ from harness import Node, World, base64, daemon_in_memory, plan_a
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from meetings import meeting
+from msgspec.structs import replace
 from prometheus_client import REGISTRY
 from tones import is_tone, speech
 
@@ -176,6 +178,19 @@ async def test_estimate_is_near_the_truth() -> None:
             made = await later.wait()
             assert later.size == len(made)
             assert 0.5 < estimate / len(made) < 2
+            nursery.cancel_scope.cancel()
+
+
+async def test_time_of_sending_is_after_the_conversion() -> None:
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            converter = Speech()
+            later = converter.playable(replace(result(speech()), scheduler_sent_at_ms=1769900000000))
+            assert isinstance(later, Later)
+            await trio.sleep(0.1)
+            nursery.start_soon(converter.run)
+            made = json.loads(await later.wait())
+            assert made["scheduler_sent_at_ms"] >= 1769900000100
             nursery.cancel_scope.cancel()
 
 
