@@ -14,7 +14,15 @@ from scheduler_peer import SESSION, TRACE, Scheduler, ack, always, event, listen
 from trio_websocket import WebSocketConnection
 
 from linguad import audio, client
-from linguad.client import ClosedError, ConnectError, RefusedError, SilentError, open_session
+from linguad.client import (
+    ClosedError,
+    ConnectError,
+    RefusedError,
+    SilentError,
+    connection,
+    lifeline,
+    open_session,
+)
 from linguad.errors import AudioError
 from linguad.wire import codec, opus
 from linguad.wire.room import RoomJoin
@@ -66,7 +74,7 @@ async def test_an_utterance_goes_up_in_browser_chunks_and_comes_back() -> None:
     assert scheduler.received[-1] == SessionClose(session_id=SESSION, reason="client_disconnect")
 
 
-async def test_session_init_is_that_of_a_web_client() -> None:
+async def test_session_init_says_what_was_asked_for() -> None:
     scheduler = Scheduler()
     async with listening(scheduler) as url:
         async with open_session(url, "en", "es", client_version="web-client-v1.0"):
@@ -76,7 +84,7 @@ async def test_session_init_is_that_of_a_web_client() -> None:
         ):
             pass
     one_way, two_way = scheduler.of(SessionInit)
-    assert (one_way.platform, one_way.client_version) == ("web", "web-client-v1.0")
+    assert (one_way.platform, one_way.client_version) == ("python", "web-client-v1.0")
     assert (one_way.src_lang, one_way.tgt_lang, one_way.mode, one_way.lang_a) == ("en", "es", "one_way", None)
     assert one_way.trace_id != two_way.trace_id
     assert (two_way.src_lang, two_way.tgt_lang, two_way.mode) == ("auto", "en", "two_way_auto")
@@ -123,7 +131,7 @@ async def test_a_final_without_audio_is_not_sent() -> None:
 
 
 async def test_heartbeats_go_by_themselves_and_on_demand(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "HEARTBEAT_S", 0.01)
+    monkeypatch.setattr(connection, "HEARTBEAT_S", 0.01)
     scheduler = Scheduler()
     async with listening(scheduler) as url, open_session(url, "en", "es") as session:
         for _ in range(3):
@@ -133,11 +141,10 @@ async def test_heartbeats_go_by_themselves_and_on_demand(monkeypatch: pytest.Mon
 
 
 async def test_a_server_that_never_answers_heartbeats_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "HEARTBEAT_S", 0.01)
-    monkeypatch.setattr(client, "SILENCE_S", 0.05)
+    monkeypatch.setattr(connection, "HEARTBEAT_S", 0.01)
 
     async with listening(acknowledge_and_sleep) as url, open_session(url, "en", "es") as session:
-        with pytest.raises(SilentError, match=r"not answered for 0\.05 s"):
+        with pytest.raises(SilentError, match=r"not answered for 0\.03 s"):
             await session.receive()
         with pytest.raises(SilentError):
             await session.send_audio(tone(4096))
@@ -208,14 +215,14 @@ async def test_close_waits_for_the_acknowledgement_and_only_so_long(monkeypatch:
         assert await session.close("done")
         assert await session.close()
         assert [message async for message in session.events()] == []
-    monkeypatch.setattr(client, "CLOSE_S", 0.05)
+    monkeypatch.setattr(lifeline, "CLOSE_S", 0.05)
     silent = Scheduler(closes_acknowledged=False)
     async with listening(silent) as url, open_session(url, "en", "es") as session:
         assert not await session.close()
 
 
 async def test_an_application_that_does_not_read_can_still_close(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "MAX_EVENTS", 4)
+    monkeypatch.setattr(lifeline, "MAX_EVENTS", 4)
     scheduler = Scheduler(always(*[lambda at: event(at, "DISPATCHED")] * 100))
     async with listening(scheduler) as url, open_session(url, "en", "es") as session:
         await session.send_audio(tone(4096))
@@ -233,14 +240,40 @@ async def test_the_application_s_own_error_comes_out_as_it_is() -> None:
     assert scheduler.of(SessionClose)
 
 
-async def test_a_cancelled_send_ends_the_session() -> None:
-    async with listening(acknowledge_and_sleep) as url, open_session(url, "en", "es") as session:
+async def test_a_cancelled_send_breaks_no_frame() -> None:
+    go_on = trio.Event()
+    scheduler = Scheduler()
+
+    async def slow(ws: WebSocketConnection) -> None:
+        await ws.get_message()
+        await ws.send_message(codec.encode(ack()))
+        await go_on.wait()
+        await scheduler(ws)
+
+    long = AudioChunk(session_id=SESSION, seq=0, is_final=False, payload="A" * 2**22)
+    async with listening(slow) as url, open_session(url, "en", "es") as session:
         with trio.move_on_after(0.2) as scope:
             while True:
-                await session.send(AudioChunk(session_id=SESSION, seq=0, is_final=False, payload="A" * 2**22))
+                await session.send(long)
         assert scope.cancelled_caught
-        with pytest.raises(ClosedError, match="not sent completely"):
-            await session.send_audio(tone(4096))
+        go_on.set()
+        await session.send(RoomJoin(room_code="503118"))
+    assert {chunk.payload for chunk in scheduler.of(AudioChunk)} == {long.payload}
+    assert scheduler.of(RoomJoin) == [RoomJoin(room_code="503118")]
+
+
+async def test_a_server_that_reads_no_more_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "SEND_S", 0.2)
+    async with listening(acknowledge_and_sleep) as url, open_session(url, "en", "es") as session:
+
+        async def flood() -> None:
+            while True:
+                await session.send(AudioChunk(session_id=SESSION, seq=0, is_final=False, payload="A" * 2**22))
+
+        with pytest.raises(SilentError, match=r"took no data for 0\.2 s"):
+            await flood()
+        with pytest.raises(SilentError):
+            await session.receive()
 
 
 async def test_nobody_listens() -> None:
@@ -269,7 +302,7 @@ async def test_the_path_is_wrong() -> None:
 
 
 async def test_something_else_listens_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "CONNECT_S", 0.1)
+    monkeypatch.setattr(connection, "CONNECT_S", 0.1)
 
     async def echo(stream: trio.SocketStream) -> None:
         await stream.send_all(b"220 mail.example ESMTP\r\n")
@@ -310,7 +343,7 @@ async def test_the_first_answer_is_no_acknowledgement(answer: str) -> None:
 
 
 async def test_no_acknowledgement_comes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "ACK_S", 0.05)
+    monkeypatch.setattr(connection, "ACK_S", 0.05)
 
     async def silent(ws: WebSocketConnection) -> None:
         await trio.sleep(DEADLINE_S)

@@ -17,7 +17,7 @@ import trio
 from scheduler_peer import SESSION, TRACE, Scheduler, always, event, listening, result
 
 from linguad import audio
-from linguad.commands import translate
+from linguad.commands import conversation, translate
 from linguad.wire.session import AudioChunk, ErrorMessage, MissingResult, ServerMessage
 
 DEMO = Path(__file__).parent.parent / "demo" / "audio"
@@ -32,8 +32,8 @@ async def _deadline() -> AsyncGenerator[None]:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(translate, "SETTLE_S", 0.05)
-    monkeypatch.setattr(translate, "QUIET_S", 0.5)
+    monkeypatch.setattr(conversation, "SETTLE_S", 0.05)
+    monkeypatch.setattr(conversation, "QUIET_S", 0.5)
 
 
 @dataclass
@@ -297,12 +297,36 @@ async def test_real_time_takes_as_long_as_the_speech(run: Callable, tmp_path: Pa
 async def test_a_flood_is_slowed_to_the_pace_of_speech(
     run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(translate, "MAX_AHEAD_S", 1.0)
+    monkeypatch.setattr(conversation, "MAX_AHEAD_S", 1.0)
     scheduler = Scheduler(HELLO)
     async with listening(scheduler) as url:
         ran = await run(url, silence(tmp_path / "short.wav", 2), "--json")
     assert ran.report["elapsed_ms"] > 950
     assert len(scheduler.of(AudioChunk)) == 9
+
+
+async def test_what_had_no_answer_is_counted_anew_in_the_next_session() -> None:
+    answers = conversation.Answers()
+    for said in (event(0, "DISPATCHED"), event(1, "DISPATCHED"), result(0, "one", "uno", b"")):
+        answers.take(said)
+    answers.take(missing(1, "cancelled"))
+    assert answers.open == [1]
+    answers.begin_anew()
+    assert answers.complete
+    answers.take(event(0, "DISPATCHED"))
+    assert answers.open == [1]
+    answers.take(result(0, "two", "dos", b""))
+    assert [result.text_translated for result in answers.in_order] == ["uno", "dos"]
+    assert answers.complete
+
+
+@pytest.mark.parametrize("name", ["INPUT_STARTED", "LANGUAGES_AVAILABLE", "ERROR"])
+async def test_events_of_no_utterance_announce_none(name: str) -> None:
+    answers = conversation.Answers()
+    assert not answers.take(msgspec.structs.replace(event(3, name), job_id=""))
+    assert answers.open == []
+    assert answers.take(msgspec.structs.replace(event(3, "INPUT_ENDED"), job_id=""))
+    assert answers.open == [3]
 
 
 @pytest.mark.parametrize(

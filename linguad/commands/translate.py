@@ -9,8 +9,6 @@ import re
 import sys
 import time
 from base64 import b64decode
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,40 +21,13 @@ from rich.table import Table
 from rich.text import Text
 
 from linguad import audio, client
+from linguad.commands.conversation import Answers, Conversation, TranslateError
 from linguad.errors import AudioError, LinguadError
 from linguad.net import dial
-from linguad.wire.session import (
-    ErrorMessage,
-    MissingResult,
-    ServerHeartbeat,
-    ServerMessage,
-    TranslationResult,
-    UiEvent,
-)
+from linguad.wire.session import TranslationResult
 
 DEFAULT_SERVER = "ws://127.0.0.1:5010/ws/session"
 """A server on this machine with its default port."""
-
-CHUNK_S = client.CHUNK_SAMPLES / audio.WIRE_RATE
-"""Speech in a chunk, s."""
-
-SLICE_S = 10.0
-"""Length at which servers cut running speech by default (`sessions.max_duration_ms`), s."""
-
-SHORTEST_S = 0.4
-"""A rest shorter than this may be merged or dropped by the server, so no answer is expected for it, s."""
-
-MAX_AHEAD_S = 2 * SLICE_S
-"""Unanswered speech above which sending slows down to the pace of speech, so as not to flood a node, s."""
-
-PAUSE_S = 0.001
-"""Between two chunks of a fast transfer: the server serves others as well, s."""
-
-SETTLE_S = 0.5
-"""After the final: more than the server waits for a late chunk and for a short rest, s."""
-
-QUIET_S = 12.0
-"""When all known utterances are answered: how long another may hide in the server's queue (10 s there), s."""
 
 NO_LOSS = frozenset({"silence_detected", "merged"})
 """Reasons for a missing result that lose nothing: there was no speech, or it is in another utterance."""
@@ -72,110 +43,6 @@ _CAUSES = {
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z0-9]{2,8})*|auto")
 _STAGES = ("asr", "nmt", "tts")
 _STEPS = ("cut", "queue", "send", "node", "reorder", "total")
-
-
-class TranslateError(LinguadError):
-    """The file did not come back translated; the text says why and what to do next."""
-
-
-@dataclass
-class Answers:
-    """What the server said about each utterance so far; the indexes are its own."""
-
-    known: set[int] = field(default_factory=set)
-    results: dict[int, TranslationResult] = field(default_factory=dict)
-    missing: dict[int, str] = field(default_factory=dict)
-    """Reasons of utterances that will have no result."""
-
-    def take(self, event: ServerMessage) -> bool:
-        """Note an event; true if it said anything about an utterance."""
-        match event:
-            case TranslationResult(utterance_index=index):
-                self.results[index] = event
-                self.missing.pop(index, None)
-            case MissingResult(utterance_index=index):
-                # After a gap timeout the job goes on, and its result may still come, marked as late.
-                if index not in self.results and event.reason != "gap_timeout":
-                    self.missing[index] = event.reason
-            case UiEvent(utterance_index=index):
-                pass
-            case _:
-                return False
-        self.known.add(index)
-        return True
-
-    @property
-    def complete(self) -> bool:
-        """At least one utterance is known, and none is still open."""
-        return bool(self.known) and not self.open
-
-    @property
-    def open(self) -> list[int]:
-        """Utterances that were announced and not answered, in order."""
-        return sorted(self.known - self.results.keys() - self.missing.keys())
-
-    @property
-    def in_order(self) -> list[TranslationResult]:
-        """The results by index."""
-        return [self.results[index] for index in sorted(self.results)]
-
-
-class Conversation:
-    """One file on its way through a session; one task sends and listens in turn."""
-
-    def __init__(self, session: client.Session, seconds: float, on_sent: Callable[[float], object]) -> None:
-        self.answers = Answers()
-        self._session = session
-        self._seconds = seconds
-        self._on_sent = on_sent
-
-    async def speak(self, payloads: list[bytes], realtime: bool) -> None:
-        """Send the chunks and the final. Raises ClientError and TranslateError."""
-        started = trio.current_time()
-        for count, payload in enumerate(payloads, start=1):
-            await self._session.send_audio(payload, "opus")
-            sent_s = min(count * CHUNK_S, self._seconds)
-            self._on_sent(sent_s)
-            if realtime:
-                await self._listen_until(started + sent_s)
-            else:
-                answered_s = SLICE_S * (len(self.answers.results) + len(self.answers.missing))
-                slow = sent_s - answered_s > MAX_AHEAD_S
-                await self._listen_until(trio.current_time() + (CHUNK_S if slow else PAUSE_S))
-        await self._session.finish_utterance()
-
-    async def listen(self) -> None:
-        """Wait until every utterance is answered. Raises ClientError and TranslateError.
-
-        How many there will be is the server's affair; ours is how many its usual cuts give. When as many are
-        answered, one heartbeat makes sure that nothing else was announced behind the last answer.
-        """
-        whole, rest = divmod(self._seconds, SLICE_S)
-        expected = int(whole) + (rest >= SHORTEST_S)
-        await self._listen_until(trio.current_time() + SETTLE_S)
-        asked = False
-        while True:
-            done = self.answers.complete and len(self.answers.known) >= expected
-            if done and not asked:
-                await self._session.heartbeat()
-                asked = True
-            may_end = self.answers.complete or not expected
-            with trio.move_on_after(QUIET_S if may_end else math.inf) as quiet:
-                event = await self._session.receive()
-            if quiet.cancelled_caught or (done and isinstance(event, ServerHeartbeat)):
-                return
-            if self._take(event):
-                asked = False
-
-    async def _listen_until(self, when: float) -> None:
-        with trio.move_on_at(when):
-            while True:
-                self._take(await self._session.receive())
-
-    def _take(self, event: ServerMessage) -> bool:
-        if isinstance(event, ErrorMessage):
-            raise TranslateError(f"the server reports: {event.message} ({event.code})")
-        return self.answers.take(event)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -214,7 +81,12 @@ async def _translate(args: argparse.Namespace) -> dict[str, Any]:
     with _progress() as progress:
         task = progress.add_task("sending", total=seconds)
         async with client.open_session(args.server, args.src, args.tgt) as session:
-            conversation = Conversation(session, seconds, lambda sent: progress.update(task, completed=sent))
+            conversation = Conversation(
+                session,
+                seconds,
+                on_sent=lambda sent: progress.update(task, completed=sent),
+                on_reconnect=lambda event: progress.console.print(_news(event), soft_wrap=True),
+            )
             with trio.move_on_after(args.timeout) as deadline:
                 await conversation.speak(payloads, args.realtime)
                 progress.update(task, description="waiting")
@@ -238,7 +110,8 @@ async def _translate(args: argparse.Namespace) -> dict[str, Any]:
         "out": str(args.out) if args.out is not None and speech else None,
         "speech_seconds": round(len(speech) / 2 / audio.WIRE_RATE, 3),
         "elapsed_ms": round((time.monotonic() - started) * 1000),
-        "utterances": [_utterance(result) for result in answers.in_order],
+        "reconnects": conversation.reconnects,
+        "utterances": [_utterance(index, result) for index, result in sorted(answers.results.items())],
         "missing": [{"index": index, "reason": reason} for index, reason in sorted(answers.missing.items())],
         "error": _problem(args, answers, timed_out=deadline.cancelled_caught, spoken=bool(speech)),
     }
@@ -270,10 +143,17 @@ def _write(path: Path, speech: bytes) -> None:
         raise TranslateError(f"{path} cannot be written: {error.strerror}") from error
 
 
-def _utterance(result: TranslationResult) -> dict[str, Any]:
+def _news(event: client.Reconnected) -> str:
+    """What is said when a lost connection is back."""
+    what = "goes on where it was" if event.recovered else "sends again what had no answer"
+    lost = f", but {event.lost} parts of the speech are lost" if event.lost else ""
+    return f"linguad translate: reconnected; {what}{lost}"
+
+
+def _utterance(index: int, result: TranslationResult) -> dict[str, Any]:
     """What `--json` tells of one utterance: all but the sound."""
     return {
-        "index": result.utterance_index,
+        "index": index,
         "text_asr": result.text_asr,
         "text_translated": result.text_translated,
         "tts_format": result.tts_format,
