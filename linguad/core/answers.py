@@ -104,6 +104,7 @@ class Answers:
     def without_job(self, request: JobRequest, reason: MissingReason, now: float) -> list[Output]:
         """An utterance that leads to no job has its turn all the same."""
         index, tgt_lang = request.utterance_index, request.tgt_lang
+        self._requested.drop(index, tgt_lang)
         self._await(index, tgt_lang)
         outcome = Outcome(missing=reason, received_at=now)
         return self._resolve(tgt_lang, index, Resolved(outcome, request.trace_id), 0, now)

@@ -57,6 +57,10 @@ class Requested:
         if len(self._last) > MAX_REMEMBERED:
             del self._last[next(iter(self._last))]
 
+    def drop(self, index: int, tgt_lang: str) -> None:
+        """What was asked for in this slot is not waited for any more."""
+        self._open.pop((index, tgt_lang), None)
+
     def take(self, request: JobRequest, *, has_text: bool) -> bool:
         """Whether an outcome of this request is for the client; it is taken as told."""
         slot = request.utterance_index, request.tgt_lang

@@ -289,8 +289,10 @@ class Session:
         """
         self.detached_at = now
         if self.recovery is None:
-            self._answers.groups.close()
-            return [*self.finish(now), *self._seat.leave()]
+            outputs = [*self.finish(now), *self._seat.leave()]
+            if not self.is_gateway:  # whose session goes on with its next connection
+                self._answers.groups.close()
+            return outputs
         self._intake.cutter.pause()
         return [*self._seat.away(now)]
 

@@ -65,6 +65,19 @@ async def test_what_an_older_connection_says_late_is_refused(autojump_clock: Moc
         assert (await new.result())["utterance_index"] == 0
 
 
+async def test_silence_after_a_call_that_was_broken_off(autojump_clock: MockClock) -> None:
+    async with daemon_in_memory() as world:
+        node = await world.node()
+        session_id = await session_of(world)
+        first = await call(world, session_id, 0)
+        job = await node.job()
+        await first.drop()
+        second = await call(world, session_id, 0, b"")
+        assert (await second.result())["text_translated"] == ""
+        await node.answer(job)
+        assert await second.heard("translation_result") == []
+
+
 @pytest.mark.parametrize("reason", ["ASR_EMPTY", "NO_TEXT_ASSIGNED"])
 async def test_silence_is_an_empty_result(reason: str, autojump_clock: MockClock) -> None:
     async with daemon_in_memory() as world:
@@ -178,3 +191,15 @@ async def test_message_of_no_use_closes(autojump_clock: MockClock) -> None:
         caller = await world.stranger()
         await caller.say({"type": "utterance", "session_id": session_id})
         assert await caller.closed() == (1008, "message cannot be used")
+
+
+async def test_what_was_said_in_the_call_before_is_context(autojump_clock: MockClock) -> None:
+    async with daemon_in_memory() as world:
+        node = await world.node()
+        session_id = await session_of(world)
+        first = await call(world, session_id, 0)
+        await node.answer(await node.job())
+        await first.result()
+        await first.drop()
+        await call(world, session_id, 1)
+        assert (await node.job())["context_text"] == "User: heard 0\nTarget: oído 0"
