@@ -54,6 +54,8 @@ class Member(Struct, kw_only=True, eq=False):
     """Languages that the last turn of its speech is translated to."""
     turn_own: bool = False
     """That turn began when nobody else was there."""
+    turn_recognised: bool = False
+    """That turn began when all understood it."""
 
     @property
     def language(self) -> str:

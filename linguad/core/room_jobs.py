@@ -34,14 +34,13 @@ def room_requests(request: JobRequest, plan: Plan, src_lang: str) -> list[JobReq
     """The jobs of an utterance; where nobody needs a translation they read what was said."""
     if plan.own:
         return [replace(request, room_id=plan.room_id)]
-    if not plan.languages:
+    jobs, languages = [], plan.languages
+    if plan.recognised:
         target = request.tgt_lang if normalize(src_lang) == AUTO else src_lang
-        heard = request_in_room(request, src_lang, target)
-        return [replace(heard, pipeline=RECOGNITION_ONLY, room_id=plan.room_id)]
-    return [
-        replace(request_in_room(request, src_lang, language), room_id=plan.room_id, for_speaker=number == 0)
-        for number, language in enumerate(plan.languages)
-    ]
+        jobs = [replace(request_in_room(request, src_lang, target), pipeline=RECOGNITION_ONLY)]
+        languages = [language for language in languages if normalize(language) != normalize(target)]
+    jobs += [request_in_room(request, src_lang, language) for language in languages]
+    return [replace(job, room_id=plan.room_id, for_speaker=not number) for number, job in enumerate(jobs)]
 
 
 def request_in_room(request: JobRequest, src_lang: str, tgt_lang: str) -> JobRequest:

@@ -85,9 +85,11 @@ class Plan(Struct, frozen=True):
     room_id: str
     """Remembered by the jobs; their results are for those who are in this room when they come."""
     languages: list[str]
-    """One job each, and the speaker reads the result of the first; none if all understand the speaker."""
+    """One job each, and the speaker reads the result of the first."""
     own: bool
     """Nobody else is there: one job as outside rooms, for the speaker, and for who joins meanwhile."""
+    recognised: bool = False
+    """Before all others a job that only recognises the speech: all understood it when the turn began."""
 
 
 class Rooms:
@@ -235,7 +237,8 @@ class Rooms:
         if room is None:
             return None
         speaker, source = room.members[session_id], normalize(src_lang)
-        if speaker.turn_id != turn_id:
+        is_new = speaker.turn_id != turn_id
+        if is_new:
             speaker.turn_id, speaker.turn_languages = turn_id, []
             speaker.turn_own = len(room.members) == 1
         if speaker.turn_own:
@@ -247,7 +250,9 @@ class Rooms:
         speaker.turn_languages = [
             language for language in languages if source == AUTO or normalize(language) != source
         ]
-        return Plan(room.id, speaker.turn_languages, own=False)
+        if is_new:
+            speaker.turn_recognised = not speaker.turn_languages
+        return Plan(room.id, speaker.turn_languages, own=False, recognised=speaker.turn_recognised)
 
     def deliver(
         self,

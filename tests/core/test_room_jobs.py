@@ -57,10 +57,18 @@ def test_languages_to_choose_from_stay_where_the_source_is_unknown() -> None:
 
 
 def test_who_needs_no_translation_reads_what_was_said() -> None:
-    (job,) = room_requests(TWO_WAY, Plan("room-1", [], own=False), "en")
+    (job,) = room_requests(TWO_WAY, Plan("room-1", [], own=False, recognised=True), "en")
     assert (job.src_lang, job.tgt_lang, job.lang_a, job.room_id) == ("en", "en", None, "room-1")
     assert (job.pipeline.use_asr, job.pipeline.use_nmt, job.pipeline.use_tts) == (True, False, False)
     assert job.for_speaker
+
+
+def test_who_needs_one_later_in_the_turn_gets_it_beside_that() -> None:
+    jobs = room_requests(TWO_WAY, Plan("room-1", ["es"], own=False, recognised=True), "en")
+    assert [(job.tgt_lang, job.for_speaker, job.pipeline.use_nmt) for job in jobs] == [
+        ("en", True, False),
+        ("es", False, True),
+    ]
 
 
 def test_speaker_alone_gets_what_it_gets_outside_rooms() -> None:

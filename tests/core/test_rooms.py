@@ -402,6 +402,18 @@ def test_nobody_needs_a_translation_of_what_all_understand(house: House) -> None
     assert planned(house, "a") == []
 
 
+def test_turn_that_all_understood_goes_on_to_be_recognised(house: House) -> None:
+    code = house.together(a="en", b="en")
+    plans = [house.rooms.plan("a", "en", "turn-1")]
+    house.join("c", code, "fr")
+    plans += [house.rooms.plan("a", "en", turn) for turn in ("turn-1", "turn-2")]
+    assert [(plan.languages, plan.recognised) for plan in plans if plan is not None] == [
+        ([], True),
+        (["fr"], True),
+        (["fr"], False),
+    ]
+
+
 def test_language_that_the_speaker_reads_goes_first(house: House) -> None:
     house.together(a="fr", b="es", c="fr")
     assert planned(house, "a") == ["fr", "es"]
