@@ -19,7 +19,10 @@ from linguad.wire.session import TranslationResult
 
 
 class Seat:
-    """Mutable: the language it was heard to speak last, and that of its last turn."""
+    """Mutable: the language it was heard to speak last, and that of its last turn.
+
+    Also when its client chose other languages, and which turn kept the ones before.
+    """
 
     def __init__(self, rooms: Rooms, requests: Requests, origin: str, is_gateway: bool) -> None:
         """`requests` knows what those of the session share; for `origin` its wrong codes are counted."""
@@ -28,6 +31,8 @@ class Seat:
         self._origin = origin
         self._is_gateway = is_gateway
         self._heard = ""
+        self._changed_at = 0.0
+        self._turn_before: str | None = None
         self._turn = "", ""
 
     @property
@@ -68,16 +73,18 @@ class Seat:
         """The client sent sound."""
         self._rooms.spoke(self._id, now)
 
-    def heard(self, extra: ExtraResult | None, now: float) -> None:
-        """A node told what it recognised."""
+    def heard(self, extra: ExtraResult | None, request: JobRequest, now: float) -> None:
+        """A node told what it recognised; speech from before a change of languages tells nothing."""
+        if request.cut_at < self._changed_at or request.turn_id == self._turn_before:
+            return
         language = language_heard(extra)
         if language and language != self._heard:
             self._heard = language
             self._rooms.change_languages(self._id, now, speaks=self._speaks, hears=self._hears)
 
-    def changed(self, preferred_lang: str | None, now: float) -> list[Tell]:
-        """The client speaks or hears another language from now on; what was heard before tells nothing."""
-        self._heard = ""
+    def changed(self, preferred_lang: str | None, running_turn: str | None, now: float) -> list[Tell]:
+        """The client speaks or hears another language from now on, or after the turn that is being spoken."""
+        self._heard, self._changed_at, self._turn_before = "", now, running_turn
         return self._rooms.change_languages(
             self._id, now, speaks=self._speaks, hears=self._hears, preferred_lang=preferred_lang
         )

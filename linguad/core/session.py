@@ -394,7 +394,7 @@ class Session:
             lang_a=shared.lang_a,
             lang_b=shared.lang_b,
         )
-        changed = self._seat.changed(message.preferred_lang, now)
+        changed = self._seat.changed(message.preferred_lang, running, now)
         return [*said_before, Send(ack), *changed, Check()]
 
     def _take_in(self, inputs: list[Input], now: float) -> list[Output]:

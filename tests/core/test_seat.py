@@ -59,18 +59,30 @@ def test_source_is_what_was_heard_last_and_changes_between_turns_only() -> None:
     a, b = table.seat("a", **PAIR), table.seat("b", src="es", tgt="es")
     table.together(a, b)
     assert directions(a, "a", turn_id="one", **PAIR) == ["en>es"]
-    a.heard(ExtraResult(detected_src_lang="ko"), 0.0)
-    a.heard(None, 0.0)
+    a.heard(ExtraResult(detected_src_lang="ko"), request(), 0.0)
+    a.heard(None, request(), 0.0)
     assert directions(a, "a", turn_id="one", **PAIR) == ["en>es"]
     assert directions(a, "a", turn_id="two", **PAIR) == ["ko>es"]
     assert table.rooms.pairs("b") == [("es", "ko"), ("ko", "es")]
+
+
+def test_speech_from_before_a_change_of_languages_tells_nothing() -> None:
+    table = Table()
+    a, b = table.seat("a", **PAIR), table.seat("b", src="es", tgt="es")
+    table.together(a, b)
+    a.changed(None, "running", 5.0)
+    a.heard(ExtraResult(detected_src_lang="ko"), replace(request(), cut_at=4.0), 6.0)
+    a.heard(ExtraResult(detected_src_lang="ko"), replace(request(turn_id="running"), cut_at=6.0), 7.0)
+    assert directions(a, "a", turn_id="one", **PAIR) == ["en>es"]
+    a.heard(ExtraResult(detected_src_lang="ko"), replace(request(), cut_at=6.0), 7.0)
+    assert directions(a, "a", turn_id="two", **PAIR) == ["ko>es"]
 
 
 def test_what_was_heard_may_only_need_to_be_read() -> None:
     table = Table()
     a, b = table.seat("a", **PAIR), table.seat("b", src="es", tgt="es")
     table.together(a, b)
-    a.heard(ExtraResult(detected_src_lang="es"), 0.0)
+    a.heard(ExtraResult(detected_src_lang="es"), request(), 0.0)
     (job,) = a.requests(request(session="a", **PAIR))
     assert (job.src_lang, job.tgt_lang, job.pipeline) == ("es", "es", RECOGNITION_ONLY)
 
