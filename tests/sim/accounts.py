@@ -12,6 +12,7 @@ from linguad.core.utterance import Audio
 from linguad.dispatch.engine import Engine, SessionPort
 
 from . import speech
+from .roombook import Company
 
 
 @dataclass(eq=False)
@@ -28,18 +29,39 @@ class Account:
     """When its present stage began, on the clock of the process."""
     stage: tuple[JobStatus, int, str] | None = None
     """Its status, how many attempts it has had, and the only node it may go to."""
+    company: Company | None = None
+    """Who else was in its room when it was made; None outside rooms."""
+
+    @property
+    def span(self) -> range:
+        """The numbers of its packets."""
+        return range(speech.number(self.packets[0]), speech.number(self.packets[-1]) + 1)
+
+    @property
+    def settled(self) -> bool:
+        """Whether its session was told of its end."""
+        return bool(self.outcomes)
 
 
 class Accounts:
     """Both ports in one: sessions submit here, and the engine tells of jobs here."""
 
-    def __init__(self, dispatch: Dispatch, engine: Engine, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        dispatch: Dispatch,
+        engine: Engine,
+        now: Callable[[], float],
+        company: Callable[[str], Company | None],
+    ) -> None:
+        """`company` tells who else is in the room of a session."""
         self.all: dict[str, Account] = {}
         self.open: dict[str, Account] = {}
         """Accounts not closed by `checks`; some jobs may be over since the last look."""
         self._dispatch = dispatch
         self._engine = engine
         self._now = now
+        self._company = company
+        self._of: dict[str, list[Account]] = {}
         self._sessions: SessionPort
 
     def connect(self, sessions: SessionPort) -> None:
@@ -48,7 +70,14 @@ class Accounts:
 
     def of(self, session_id: str) -> list[Account]:
         """The jobs of a session, in the order in which they were made."""
-        return [account for account in self.all.values() if account.session_id == session_id]
+        return self._of.get(session_id, [])
+
+    def language_of(self, session_id: str, index: int) -> str | None:
+        """Into which language an utterance goes for its speaker; None if there was no job."""
+        for account in reversed(self.of(session_id)):
+            if account.index == index and account.job.request.for_speaker:
+                return account.job.request.tgt_lang
+        return None
 
     @property
     def latest_job(self) -> str:
@@ -64,6 +93,7 @@ class Accounts:
         job = next(reversed(self._dispatch.jobs.values()))
         account = self.all.get(job.id) or self._open(job)
         account.packets = speech.decode(audio.base64)
+        account.company = self._company(request.session_id)
 
     def session_ended(self, session_id: str) -> None:
         """Passed on."""
@@ -97,4 +127,5 @@ class Accounts:
         request = job.request
         account = Account(job, request.session_id, request.utterance_index, [], [], self._now())
         self.all[job.id] = self.open[job.id] = account
+        self._of.setdefault(request.session_id, []).append(account)
         return account

@@ -74,6 +74,13 @@ class Cable:
         self._unread: deque[str | None] = deque()
         self._held = 0
 
+    @classmethod
+    def refused(cls, world: World, peer: Peer) -> Cable:
+        """Nobody takes it at the other end."""
+        cable = cls(world, peer)
+        cable.up = False
+        return cable
+
     # The peer's end
 
     def send(self, text: str) -> None:

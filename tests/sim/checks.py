@@ -1,18 +1,14 @@
-"""What must hold after everything that happens in linguad, when all was answered, and when all are gone."""
+"""What must hold after everything that happens in linguad; see `endings.py` for what must hold later."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 
 from linguad.core.amnesty import GRACE_S
 from linguad.core.job import Chosen, JobStatus
 from linguad.core.placement import TURN_OVERFLOW_SLOTS
 
-from . import speech
 from .accounts import Account
-from .client import Client, Heard
-from .node import SimNode
 from .server import Server
 
 ROUNDING_S = 1e-6
@@ -52,7 +48,20 @@ class Inspector:
         assert audio_bytes == counted, f"jobs have {audio_bytes} bytes of audio, {counted} are counted"
         unsent, counted = sum(link.queued_bytes for link in server.links), server.link_bytes.used
         assert unsent == counted, f"outboxes hold {unsent} bytes, {counted} are counted"
-        assert server.session_bytes.used >= 0, "sessions gave back more audio than they had"
+        self._kept()
+
+    def _kept(self) -> None:
+        """Sessions hold what is counted for them, and no more results than they may."""
+        rules, held = self._server.settings.sessions, 0
+        for entry in self._server.entries:
+            held += entry.session.buffered_bytes
+            recovery = entry.session.recovery
+            if recovery is not None:
+                kept = len(recovery.after(0))
+                assert kept <= rules.kept_results, f"{entry.session.id} keeps {kept} results"
+                assert recovery.kept_bytes <= rules.kept_bytes, f"{entry.session.id} keeps too many bytes"
+        counted = self._server.session_bytes.used
+        assert held == counted, f"sessions hold {held} bytes, {counted} are counted"
 
     def _slots(self, holding: Counter[str]) -> None:
         """Slots taken are attempts that hold one, on every node; a node is online while it has a link."""
@@ -112,85 +121,3 @@ class Inspector:
         assert not job.open_attempts, f"{job.id} is over, an attempt is open"
         expected = job.status is not JobStatus.CANCELLED
         assert told == expected, f"{job.id} is {job.status.value}, its session was told {told} times"
-
-
-def all_answered(
-    server: Server, nodes: list[SimNode], clients: list[Client], *, honest: bool
-) -> Iterator[str]:
-    """What is wrong when all was said and there was time enough to answer."""
-    for node in nodes:
-        if count := node.complaints["untranslated"]:
-            yield f"a node left {count} utterances untranslated: sent out of order"
-        if count := node.complaints["duplicate"]:
-            yield f"a node refused {count} jobs whose names it knew"
-    yield from _leaks(server)
-    for account in server.accounts.all.values():
-        if len(account.outcomes) > 2:
-            yield f"{account.job.id} was reported {len(account.outcomes)} times"
-    for client in clients:
-        for session_id, heard in client.heard.items():
-            whole = client.connected and client.spec.ending == "stays" and session_id == client.session_id
-            for problem in _session(server, session_id, client, heard, whole=whole, honest=honest):
-                yield f"{session_id}: {problem}"
-
-
-def all_gone(server: Server) -> Iterator[str]:
-    """What is left when everybody left."""
-    yield from _leaks(server)
-    if server.budget.used:
-        yield f"{server.budget.used} bytes were not given back"
-    if len(server.sessions) or server.sessions.due() is not None:
-        yield f"{len(server.sessions)} sessions are left"
-    if len(server.nodes) or server.fleet.nodes:
-        yield f"{len(server.nodes)} links and {len(server.fleet.nodes)} records of nodes are left"
-
-
-def _leaks(server: Server) -> Iterator[str]:
-    used, waiting = server.fleet.table.statistics()["used"], len(server.dispatch.waiting)
-    if used or server.dispatch.open_jobs or waiting:
-        yield f"{used} slots are taken, {server.dispatch.open_jobs} jobs are open, {waiting} wait"
-    if server.engine.due() is not None:
-        yield "the dispatcher waits for a deadline though nothing is open"
-    if server.job_bytes.used or server.session_bytes.used:
-        yield f"{server.job_bytes.used} + {server.session_bytes.used} bytes of audio were not given back"
-
-
-def _session(
-    server: Server, session_id: str, client: Client, heard: Heard, *, whole: bool, honest: bool
-) -> Iterator[str]:
-    accounts = server.accounts.of(session_id)
-    yield from _cuts(accounts, heard, whole=whole)
-    expected = {account.index for account in accounts} | set(heard.empty)
-    left = set(heard.on_time)
-    if not left <= expected:
-        yield f"indexes that never were: {sorted(left - expected)}"
-    if whole and left != expected:
-        yield f"indexes that never left: {sorted(expected - left)}"
-    if whole and honest:
-        yield from _silently_lost(accounts, heard)
-
-
-def _cuts(accounts: list[Account], heard: Heard, *, whole: bool) -> Iterator[str]:
-    """Every packet that was spoken is in one utterance, unless the client left before it was cut."""
-    sound: dict[int, list[bytes]] = {}
-    for account in accounts:
-        if sound.setdefault(account.index, account.packets) != account.packets:
-            yield f"utterance {account.index} was made twice, of different audio"
-    cut = [number for packets in sound.values() for number in speech.numbers(packets)]
-    if len(set(cut)) != len(cut):
-        yield "some audio is in two utterances"
-    lost = set(heard.spoken) - set(cut)
-    if lost and whole:
-        yield f"{len(lost)} packets were cut into no utterance, the first is {min(lost)}"
-
-
-def _silently_lost(accounts: list[Account], heard: Heard) -> Iterator[str]:
-    """Speech that came back neither as text nor as an error; slices go by what came of their turn."""
-    failed_turns = {account.job.request.turn_id for account in accounts if account.index in heard.failed}
-    for account in accounts:
-        if account.job.request.turn_id in failed_turns:
-            continue
-        spoken = {number for number in speech.numbers(account.packets) if not heard.spoken[number]}
-        if lost := spoken - heard.read:
-            came_to = heard.on_time.get(account.index) or "delivered"
-            yield f"utterance {account.index} ({came_to}) lacks {len(lost)} of its packets"

@@ -48,10 +48,11 @@ class SimLink:
     ) -> None:
         self.id = name
         self.peer = Peer(address, 4000)
+        self.opened_at = process.now()
         self.may_ping = True
         self.closing: CloseReason | None = None
         self._process = process
-        self._cable = cable
+        self.cable = cable
         self._limits = limits
         self._outbox = Outbox(limits.outbox_messages, limits.outbox_bytes, budget)
         self._take: Callable[[str], Coroutine[Any, bool, None] | None]
@@ -109,6 +110,11 @@ class SimLink:
         return self._outbox.statistics().bytes
 
     @property
+    def reaches_peer(self) -> bool:
+        """Whether what is sent now will be read."""
+        return self.closing is None and not self._ended and self._blocked_at is None and self.cable.answers
+
+    @property
     def ended(self) -> bool:
         """Whether nobody reads here any more."""
         return self._ended
@@ -154,7 +160,7 @@ class SimLink:
             self._waiting = None
             return
         self._waiting = taking
-        answers = pong.link._cable.answers
+        answers = pong.link.cable.answers
         self._process.after(SOON_S if answers else pong.seconds, self._ponged, taking, answers)
 
     def _ponged(self, taking: Coroutine[Any, bool, None], answer: bool) -> None:
@@ -177,7 +183,7 @@ class SimLink:
             self._process.after(self._limits.write_s, self._shut)
 
     def _shut(self) -> None:
-        self._cable.shut()
+        self.cable.shut()
         self._outbox.clear()
 
     # The writer
@@ -185,11 +191,11 @@ class SimLink:
     def _write(self) -> None:
         if self._blocked_at is not None:
             return
-        while self._cable.has_room:
+        while self.cable.has_room:
             text = self._outbox.take()
             if text is None:
                 return
-            self._cable.write(text)
+            self.cable.write(text)
         self._blocked_at = now = self._process.now()
         self._process.after(self._limits.write_s, self._give_up_writing, now)
 
@@ -208,7 +214,7 @@ class SimLink:
         if self._ended:
             return
         now = self._process.now()
-        if self._cable.answers:
+        if self.cable.answers:
             self._heard_at = now
         elif self.may_ping and now - self._heard_at >= self._limits.idle_s:
             self.close(CloseReason.SILENT_PEER)

@@ -7,16 +7,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from .checks import Inspector, all_answered, all_gone
+from .checks import Inspector
 from .client import Client
+from .endings import all_answered, all_gone, farewell
+from .gateway import Gateway
 from .journal import listening
 from .node import SimNode
+from .resuming import ResumingClient
 from .server import Server
+from .spec import ClientSpec
 from .story import TALK_S, Mishaps, Teller
 from .world import World
 
 AFTERMATH_S = 400.0
 """Long enough for every deadline, retry and grace after the last word."""
+
+GOODBYE_S = 20.0
+"""Longest way of what was said last when the server stops."""
 
 PATIENCE_S = 60.0
 """For a run, which takes a tenth of a second."""
@@ -60,21 +67,36 @@ def _play(world: World) -> list[str]:
         world.say(spec.name, f"{spec}")
         nodes.append(SimNode(world, server, spec))
     world.run(world.between(0.0, 8.0))
-    clients = [Client(world, server, spec) for spec in story.clients]
+    parties = [_party(world, server, spec) for spec in story.clients]
+    clients = [party for party in parties if isinstance(party, Client)]
+    gateways = [party for party in parties if isinstance(party, Gateway)]
     calmed = world.now + TALK_S + 30.0
     _befall(world, server, story.mishaps, calmed)
-    world.run(TALK_S + 30.0)
-    nodes += [clone for node in nodes for clone in node.clones]
-    for one in (*nodes, *clients):
-        one.faulty = False
-    world.run(AFTERMATH_S)
-    problems = list(all_answered(server, nodes, clients, honest=story.honest))
-    for client in clients:
-        client.leave()
-    for node in nodes:
+    if story.stops_after_s is not None:
+        world.run(story.stops_after_s)
+        server.drain(story.drain_s)
+        world.run(story.drain_s + GOODBYE_S)
+        problems = list(farewell(server, clients))
+    else:
+        world.run(TALK_S + 30.0)
+        nodes += [clone for node in nodes for clone in node.clones]
+        for one in (*nodes, *parties):
+            one.faulty = False
+        world.run(AFTERMATH_S)
+        problems = list(all_answered(server, nodes, clients, gateways, honest=story.honest))
+    for party in parties:
+        party.leave()
+    clones = [clone for node in nodes for clone in node.clones]
+    for node in (*nodes, *clones):
         node.retire()
     world.run(AFTERMATH_S)
     return problems + list(all_gone(server))
+
+
+def _party(world: World, server: Server, spec: ClientSpec) -> Client | Gateway:
+    if spec.gateway:
+        return Gateway(world, server, spec)
+    return ResumingClient(world, server, spec) if spec.resumes else Client(world, server, spec)
 
 
 def _befall(world: World, server: Server, mishaps: Mishaps, until: float) -> None:

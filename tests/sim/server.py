@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
+from math import inf
 from pathlib import Path
 from random import Random
 
@@ -11,6 +14,7 @@ from linguad.core.clock import Clock
 from linguad.core.dispatch import Dispatch
 from linguad.core.fleet import Fleet
 from linguad.core.rules import JobRules, NodeRules, SessionRules
+from linguad.core.session import Session
 from linguad.core.utterance import CutRules
 from linguad.dispatch.engine import Engine
 from linguad.errors import CloseReason
@@ -21,6 +25,7 @@ from linguad.nodes.serve import Nodes
 from linguad.pools import NodeTable
 from linguad.sessions.last import LastSessions
 from linguad.sessions.limit import SessionLimit
+from linguad.sessions.registry import Entry
 from linguad.sessions.serve import Sessions
 from linguad.wire.override import Override
 
@@ -28,9 +33,13 @@ from .accounts import Accounts
 from .cable import LAG_S, Cable, Peer
 from .link import LinkLimits, SimLink
 from .process import Process
+from .roombook import RoomBook
 from .world import Names, World
 
 REGISTER_TIMEOUT_S = 60.0
+
+IDLE_LOOK_S = 0.05
+"""How often it is looked whether all jobs are done when it stops; the daemon is told."""
 
 
 class Settings(Struct, frozen=True):
@@ -38,7 +47,7 @@ class Settings(Struct, frozen=True):
 
     jobs: JobRules = JobRules()
     nodes: NodeRules = NodeRules()
-    sessions: SessionRules = SessionRules(cut=CutRules(silence_packet_bytes=0))
+    sessions: SessionRules = SessionRules(cut=CutRules(silence_packet_bytes=0), gateway_detach_grace_s=90.0)
     """No packet of a simulated client is dropped as silence, so that each can be looked for."""
     links: LinkLimits = LinkLimits()
     buffered_bytes: int = 1 << 30
@@ -66,6 +75,18 @@ class Share(Budget):
         self._whole.give(size)
 
 
+class Memo(LastSessions):
+    """What the daemon would write to a file when it stops."""
+
+    def __init__(self) -> None:
+        super().__init__(Path("/nowhere"))
+        self.saved: dict[str, int] = {}
+        """By session the number of its last result."""
+
+    async def save(self, sessions: Iterable[Session], epoch_s: float) -> None:
+        self.saved = {one.id: one.recovery.delivery for one in sessions if one.recovery is not None}
+
+
 class Server:
     """The real core, the real engine, the real handlers of both kinds of sockets."""
 
@@ -76,6 +97,16 @@ class Server:
         self.links: list[SimLink] = []
         self.codes: list[str] = []
         """Pairing codes that nodes show on their screens."""
+        self.room_codes: list[str] = []
+        """Codes of rooms that people tell each other."""
+        self.stopping = False
+        """It takes no more connections."""
+        self.drained_at = self.stopped_at = inf
+        """When it cut what was buffered, and when it said goodbye; world time."""
+        self.last_jobs = 0
+        """How many jobs there had been then; who made more learns nothing of them."""
+        self.farewells: dict[str, Cable] = {}
+        """Sessions that were attached then, and on which connection."""
         self._node_connections: list[tuple[SimLink, NodeConnection]] = []
         self.clock = Clock(1.7e9)
         self.settings = settings
@@ -85,7 +116,9 @@ class Server:
         self.fleet = Fleet(settings.nodes, NodeTable(rng_seed=world.random.getrandbits(32)), names)
         self.dispatch = Dispatch(self.fleet, settings.jobs, names)
         self.engine = Engine(self.dispatch, self.job_bytes, now)
-        self.accounts = Accounts(self.dispatch, self.engine, now)
+        self.book = RoomBook(self)
+        self.accounts = Accounts(self.dispatch, self.engine, now, self.book.company)
+        self.memo = Memo()
         self.sessions = Sessions(
             self.accounts,
             settings.sessions,
@@ -95,9 +128,10 @@ class Server:
             self.session_bytes,
             SessionLimit(),
             TrustedProxies(),
-            LastSessions(Path("/nowhere")),
+            self.memo,
             now,
         )
+        self.book.watch()
         self.nodes = Nodes(self.engine, REGISTER_TIMEOUT_S, self.clock)
         self.engine.connect(self.nodes, self.accounts)
         self.accounts.connect(self.sessions)
@@ -107,15 +141,24 @@ class Server:
 
     def connect_client(self, peer: Peer, lag_s: float = LAG_S) -> Cable:
         """A client opens a connection."""
+        if self.stopping:
+            return Cable.refused(self._world, peer)
         cable, link = self._connect("session", peer, lag_s)
         connection = self.sessions.connected(link)
-        link.serve(
-            lambda frame: self.sessions.take(connection, frame), lambda: self.sessions.lost(connection)
-        )
+
+        def take(frame: str) -> None:
+            speaker = connection.session
+            self.sessions.take(connection, frame)
+            if speaker is not None:
+                self.book.taken(speaker.id, frame)
+
+        link.serve(take, lambda: self.sessions.lost(connection))
         return cable
 
     def connect_node(self, peer: Peer, lag_s: float = LAG_S) -> Cable:
         """A node opens a connection."""
+        if self.stopping:
+            return Cable.refused(self._world, peer)
         cable, link = self._connect("node", peer, lag_s)
         connection = self.nodes.connected(link)
         link.serve(lambda frame: self.nodes.take(connection, frame), lambda: self.nodes.lost(connection))
@@ -141,6 +184,48 @@ class Server:
             node_id = chance.choice(node_ids)
             self._world.say("operator", f"{node_id} {said}")
             self.process.reach(self._override, node_id, said)
+
+    def entry(self, session_id: str) -> Entry | None:
+        """A session with its connection, if there is one of this id."""
+        return self.sessions._sessions.get(session_id)
+
+    @property
+    def entries(self) -> Iterable[Entry]:
+        """All sessions."""
+        return self.sessions._sessions
+
+    def drain(self, seconds: float) -> None:
+        """A signal to stop: what `daemon.py` does then."""
+        self.stopping = True
+        self.process.reach(self._drain, seconds)
+
+    def _drain(self, seconds: float) -> None:
+        self.process.say(f"stops within {seconds:.1f} s")
+        self.drained_at = self._world.now
+        self.dispatch.amnesty.draining = True
+        self.sessions.finish(seconds)
+        self._wait_idle(self.process.now() + seconds)
+
+    def _wait_idle(self, until: float) -> None:
+        if self.dispatch.open_jobs and self.process.now() < until:
+            self.process.after(IDLE_LOOK_S, self._wait_idle, until)
+        else:
+            self._stop()
+
+    def _stop(self) -> None:
+        self.sessions.abandon()
+        remembering = self.sessions.remember()
+        with suppress(StopIteration):
+            remembering.send(None)
+        self.last_jobs = len(self.accounts.all)
+        for entry in self.entries:
+            connection = entry.connection
+            if connection is not None and connection.link.reaches_peer:
+                self.farewells[entry.session.id] = connection.link.cable
+        for link in self.links:
+            link.close(CloseReason.SHUTDOWN)
+        self.stopped_at = self._world.now
+        self.process.say("stopped")
 
     def _connect(self, kind: str, peer: Peer, lag_s: float) -> tuple[Cable, SimLink]:
         self._opened += 1

@@ -31,9 +31,19 @@ def is_silent(packets: Iterable[bytes]) -> bool:
     return all(packet[4] for packet in packets)
 
 
+def number(packet: bytes) -> int:
+    """Which one it is."""
+    return int.from_bytes(packet[:4], "big")
+
+
+def overlap(one: range, other: range) -> bool:
+    """Whether some numbers are in both."""
+    return one.start < other.stop and other.start < one.stop
+
+
 def numbers(packets: Iterable[bytes]) -> list[int]:
     """Who is in there."""
-    return [int.from_bytes(packet[:4], "big") for packet in packets]
+    return [number(packet) for packet in packets]
 
 
 def text_of(packets: Iterable[bytes]) -> str:

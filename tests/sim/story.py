@@ -6,13 +6,17 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Literal, TypeVar
 
-from linguad.core.rules import Affinity, JobRules
+from msgspec.structs import replace as replace_struct
+
+from linguad.core.rooms import RoomRules
+from linguad.core.rules import Affinity, JobRules, SessionRules
 
 from .cable import LAG_S
-from .client import ClientSpec
+from .languages import CODES
 from .link import LinkLimits
 from .node import NodeFaults, NodeSpec
 from .server import Settings
+from .spec import ClientSpec
 from .worker import JobFaults
 
 TALK_S = 60.0
@@ -53,6 +57,10 @@ class Story:
     clients: tuple[ClientSpec, ...]
     settings: Settings = field(default_factory=Settings)
     mishaps: Mishaps = Mishaps()
+    stops_after_s: float | None = None
+    """When the server gets the signal to stop, while clients still talk."""
+    drain_s: float = 0.0
+    """How long jobs may take then."""
 
     @property
     def honest(self) -> bool:
@@ -65,19 +73,24 @@ class Teller:
 
     def __init__(self, random: Random) -> None:
         self._random = random
+        self._in_rooms = False
+        """Whether clients go into rooms in this story."""
 
     def story(self) -> Story:
         """The story of a seed."""
         kinds: tuple[Kind, ...] = ("calm", "frail", "rough")
         [kind] = self._random.choices(kinds, (20, 20, 60))
         rough = kind == "rough"
+        self._in_rooms = self._random.random() < 0.35
         make_node = {"calm": self._calm_node, "frail": self._frail_node, "rough": self._rough_node}[kind]
         return Story(
             kind,
             tuple(make_node(f"n{number}") for number in range(self._random.randint(1, 7))),
-            tuple(self._client(kind) for _ in range(self._random.randint(1, 5))),
+            tuple(self._client(kind) for _ in range(self._random.randint(2 if self._in_rooms else 1, 5))),
             self._settings() if rough else self._plain_settings(),
             self._mishaps() if rough else Mishaps(),
+            stops_after_s=self._maybe(self._random.uniform(5.0, TALK_S), None, 0.15),
+            drain_s=self._random.choice([0.0, 1.0, 5.0, 60.0]),
         )
 
     def _maybe(self, value: T, otherwise: T, chance: float = 0.3) -> T:
@@ -144,15 +157,25 @@ class Teller:
         src, tgt = random.choice(PAIRS)
         two_way = random.random() < 0.3
         [other] = {"en", "es", "zh"} - {src, tgt}
+        visits = self._in_rooms and random.random() < 0.8
+        resumes = random.random() < 0.4
         spec = ClientSpec(
             src,
             tgt,
-            streams=random.random() < 0.6,
+            streams=visits or random.random() < 0.6,
             two_way=two_way,
+            gateway=not visits and random.random() < 0.15,
             second_tgt="" if two_way else self._maybe(other, "", 0.15),
             talks_s=random.uniform(10.0, TALK_S),
             longest_s=random.choice([3.0, 12.0, 25.0 if kind == "calm" else 40.0]),
             ending=random.choice(["stays", "stays", "stays", "closes", "drops"]),
+            updates_every_s=self._maybe(12.0, 0.0),
+            resumes=resumes,
+            breaks_every_s=random.choice([0.0, 5.0, 12.0]),
+            careless=self._maybe(True, False),
+            acknowledges=random.choice([0.0, 0.3, 1.0]),
+            visits=visits,
+            prefers=random.choice([None, None, *CODES]),
         )
         if kind != "rough":
             return spec
@@ -167,7 +190,19 @@ class Teller:
         )
 
     def _plain_settings(self) -> Settings:
-        return Settings(jobs=JobRules(affinity=self._random.choice(AFFINITIES)))
+        jobs = JobRules(affinity=self._random.choice(AFFINITIES))
+        return Settings(jobs=jobs, sessions=self._session_rules())
+
+    def _session_rules(self) -> SessionRules:
+        """Nearly those of every server; some keep less, and not for long."""
+        random = self._random
+        return replace_struct(
+            Settings().sessions,
+            detach_grace_s=random.choice([30.0, 30.0, 8.0]),
+            kept_results=self._maybe(3, 256, 0.15),
+            kept_bytes=self._maybe(300, 8 << 20, 0.1),
+            rooms=RoomRules(max_members=self._maybe(2, 10, 0.2), idle_s=self._maybe(25.0, 1800.0, 0.2)),
+        )
 
     def _settings(self) -> Settings:
         random = self._random
@@ -186,6 +221,7 @@ class Teller:
         )
         return Settings(
             jobs=jobs,
+            sessions=self._session_rules(),
             links=self._maybe(LinkLimits(outbox_messages=2, write_s=30.0), LinkLimits()),
             buffered_bytes=self._maybe(20_000, 1 << 30, 0.1),
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from linguad.wire.common import ExtraResult
+from linguad.wire.language import AUTO
 from linguad.wire.node import JobAssign, JobError, JobResult
 
 from . import speech
@@ -133,10 +134,13 @@ class Worker:
     def _said(self, job: JobAssign, packets: list[bytes], **members: Any) -> JobResult:
         if speech.is_silent(packets):
             return self._nothing(job, "ASR_EMPTY")
-        text = speech.text_of(packets)
-        return self._result(
-            job, **({"text_asr": text, "text_translated": text, "tts_audio": "AAAA"} | members)
-        )
+        text, extra = speech.text_of(packets), None
+        if job.src_lang == AUTO and job.lang_a and job.lang_b:
+            extra = ExtraResult(detected_src_lang=self.world.random.choice((job.lang_a, job.lang_b)))
+        said = {"text_asr": text, "extra": extra}
+        if job.pipeline.use_nmt:
+            said |= {"text_translated": text, "tts_audio": "AAAA"}
+        return self._result(job, **(said | members))
 
     def _heard(self, job: JobAssign, packets: list[bytes]) -> JobResult:
         if speech.is_silent(packets):
