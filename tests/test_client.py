@@ -10,6 +10,7 @@ from itertools import pairwise
 
 import pytest
 import trio
+from msgspec.structs import replace
 from scheduler_peer import SESSION, TRACE, Scheduler, ack, always, event, listening, result
 from trio_websocket import WebSocketConnection
 
@@ -183,6 +184,25 @@ async def test_events_end_with_the_close_code_of_the_server() -> None:
         assert caught.value.code == 1001
         with pytest.raises(ClosedError):
             await session.send(RoomJoin(room_code="503118"))
+
+
+async def test_a_server_that_repeats_itself_is_heard_once() -> None:
+    async def forgetful(ws: WebSocketConnection) -> None:
+        await ws.get_message()
+        await ws.send_message(codec.encode(replace(ack(), resume_token="secret")))
+        for delivery, index in ((1, 0), (1, 0), (2, 1), (1, 0)):
+            numbered = replace(result(index, "hello", "hola", b""), delivery=delivery)
+            await ws.send_message(codec.encode(numbered))
+        await ws.send_message(codec.encode(event(2, "DISPATCHED")))
+        await ws.get_message()
+
+    async with listening(forgetful) as url, open_session(url, "en", "es") as session:
+        seen = [await session.receive() for _ in range(3)]
+    assert [(type(message).__name__, message.utterance_index) for message in seen] == [
+        ("TranslationResult", 0),
+        ("TranslationResult", 1),
+        ("UiEvent", 2),
+    ]
 
 
 async def test_a_broken_connection_is_1006() -> None:

@@ -25,9 +25,6 @@ ACK_S = 10.0
 SEND_S = 30.0
 """Deadline for one message to leave; enough for a paused minute of audio on a slow uplink, s."""
 
-CLOSE_S = 5.0
-"""Deadline for the closing handshake, s."""
-
 HEARTBEAT_S = 30.0
 """Between two heartbeats, as real web clients do (session-protocol 1.5), s."""
 
@@ -49,6 +46,8 @@ class Connection:
         self._ws = ws
         self._failure: ClientError | None = None
         self._waiting_since: float | None = None
+        self._waiting = trio.CancelScope()
+        self._left = False
 
     async def send(self, frame: str | bytes) -> None:
         """Send a message. Raises ClientError.
@@ -77,9 +76,8 @@ class Connection:
         Raises ClientError.
         """
         while True:
-            self._waiting_since = trio.current_time()
             try:
-                frame = await self._ws.get_message()
+                frame = await self._frame()
             except ConnectionClosed:
                 raise self._fail(_closed(self._ws)) from None
             finally:
@@ -108,10 +106,19 @@ class Connection:
                 # It is kept, and raised by whatever is done next.
                 return
 
-    async def close(self) -> None:
-        """Close with a handshake that may take CLOSE_S; what was not received yet is dropped."""
-        with trio.move_on_after(CLOSE_S):
-            await self._ws.aclose()
+    def end(self) -> None:
+        """Receive nothing more: `receive` raises, and its caller leaves the block of `connect`."""
+        self._fail(ClosedError(1000, "the connection was closed"))
+        self._left = True
+        self._waiting.cancel()
+
+    async def _frame(self) -> str | bytes:
+        """The next frame. Raises ClientError and ConnectionClosed."""
+        self._waiting_since = trio.current_time()
+        with trio.CancelScope() as self._waiting:
+            if not self._left:
+                return await self._ws.get_message()
+        raise self._failure or ClosedError(1000, "the connection was closed")
 
     def _fail(self, error: ClientError) -> ClientError:
         """Keep the first failure, which is the cause of all later ones."""

@@ -22,6 +22,7 @@ from linguad.client.backoff import Backoff
 from linguad.client.connection import Connection, connect
 from linguad.client.errors import ClientError, ClosedError, GaveUpError, RefusedError
 from linguad.client.ledger import KEPT_BYTES, Chunk, Entry, Ledger
+from linguad.errors import CloseReason
 from linguad.wire import binary, codec
 from linguad.wire.session import (
     AudioAck,
@@ -42,7 +43,7 @@ from linguad.wire.session import (
 )
 
 CLOSE_S = 5.0
-"""Deadline for `session_close_ack`, s."""
+"""Deadline for `session_close_ack` and for the closing handshake, each, s."""
 
 MAX_PAUSE_S = 10.0
 """Longest pause obeyed on one `backpressure`; servers ask for 1 to 3 s and repeat it, s."""
@@ -165,7 +166,9 @@ class Lifeline:
                     await self._until(lambda: self._ended)
                 except ClientError:
                     pass
-            await connection.close()
+            connection.end()
+            with trio.move_on_after(CLOSE_S):
+                await self._until(lambda: self._ended)
         self._life.cancel()
         return self._close_acknowledged
 
@@ -181,7 +184,7 @@ class Lifeline:
             loss = await self._converse(connection)
         backoff = Backoff(give_up_s if self._give_up_s is None else self._give_up_s)
         backoff.connected(connected_at)
-        while self._token is not None and not self._closing:
+        while self._token is not None and not self._closing and not _is_final(loss):
             pause = backoff.lost(trio.current_time())
             if pause is None:
                 lost = f"the connection to {self._url} was lost and is not back after {backoff.give_up_s:g} s"
@@ -280,17 +283,14 @@ class Lifeline:
         self._tell()
 
     async def _hand_over(self, message: ServerMessage) -> None:
-        """Have the application told, at its own pace: without a deadline, but only while that is of use.
+        """Have the application told, at its own pace, which has no deadline.
 
-        Raises ClosedError if the connection was lost meanwhile; then the message was not handed over.
+        What has come of a connection that is lost is not waited with, for the next one is needed.
         """
         await self._until(lambda: len(self._events) < MAX_EVENTS or self._closing or self._connection is None)
-        if self._closing:
-            return
-        if len(self._events) >= MAX_EVENTS:
-            raise ClosedError(1006, "the connection to the server broke")
-        self._events.append(message)
-        self._tell()
+        if not self._closing:
+            self._events.append(message)
+            self._tell()
 
     async def _write(self, connection: Connection) -> None:
         """Send what is due, in order."""
@@ -329,7 +329,7 @@ class Lifeline:
         self._tell()
         with trio.move_on_after(time_left_s):
             await self._until(lambda: self._ledger.settled and not self._flows)
-        await connection.close()
+        connection.end()
 
     def _frame(self, what: Chunk | ClientMessage) -> str | bytes:
         """What goes over the wire; it names the session that there is now."""
@@ -377,3 +377,8 @@ class Lifeline:
     async def _until(self, holds: Callable[[], object]) -> None:
         while not holds():
             await self._changed.wait()
+
+
+def _is_final(loss: ClientError) -> bool:
+    """Whether another connection would end like this one: a message that is too long would be sent again."""
+    return isinstance(loss, ClosedError) and loss.code == CloseReason.MESSAGE_TOO_BIG.code
