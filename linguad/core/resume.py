@@ -140,7 +140,7 @@ class AudioProgress:
             self._sent.append((number, self._open.pop(index)))
 
     def settle(self, acknowledged: int, cut_bytes: int) -> AudioMark | None:
-        """The last chunk that is settled, if it is another one than before (resolution 49).
+        """The last chunk that is settled, if it is another one than was told before (resolution 49).
 
         The client has acknowledged so many deliveries, and audio behind `cut_bytes` is in no utterance yet.
         """
@@ -151,6 +151,11 @@ class AudioProgress:
         while self._chunks and self._chunks[0].size <= end:
             self._settled = self._chunks.popleft()
         return self._settled if self._settled is not before else None
+
+    def tell_again(self) -> None:
+        """What was told last may have been lost with its connection."""
+        if self._settled.seq >= 0:
+            self._chunks.appendleft(AudioMark(self._settled.seq, self._settled.size))
 
 
 def _hash(token: str) -> str:

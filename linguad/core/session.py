@@ -306,8 +306,9 @@ class Session:
         """What a client that came back has missed since result `delivery`."""
         assert self.recovery is not None, "only these are resumed"
         self.recovery.acknowledge(delivery)
+        self.recovery.audio.tell_again()
         missed = [Send(result) for result in self.recovery.after(delivery)]
-        return [*missed, *self._seat.back(), Check()]
+        return [*missed, *self._settle(), *self._seat.back(), Check()]
 
     def end(self, now: float, *goodbye: Output) -> list[Output]:
         """The client is gone, or begins another session (2.2.5, resolution 16).

@@ -318,3 +318,20 @@ async def test_languages_that_went_meanwhile_are_told(autojump_clock: MockClock)
         client.minds_languages = True
         assert (await client.open(resume=resume))["recovered"] is True
         assert (await client.until("ui_event"))["error_code"] == "NO_AVAILABLE_NODE"
+
+
+async def test_audio_that_was_acknowledged_is_told_again(autojump_clock: MockClock) -> None:
+    async with daemon_in_memory() as world:
+        await world.working_node()
+        client, resume = await talker(world)
+        await client.speak()
+        await client.result()
+        await client.drop()
+        await wait_all_tasks_blocked()
+        last = client.seq - 1
+        client, _ = await again(world, client, resume | {"delivery": 1})
+        assert (await client.until("audio_ack"))["seq"] == last
+        await client.drop()
+        await wait_all_tasks_blocked()
+        client, _ = await again(world, client, resume | {"delivery": 1})
+        assert (await client.until("audio_ack"))["seq"] == last
