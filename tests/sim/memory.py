@@ -56,7 +56,7 @@ class Memory:
 
     def settle(self, seq: int) -> list[Said]:
         """Chunks up to this one need not be sent again; returns what need not be kept for them."""
-        assert seq > self.settled, f"chunk {seq} is settled after {self.settled}"
+        assert seq >= self.settled, f"chunk {seq} is settled after {self.settled}"
         self.settled = seq
         dropped: list[Said] = []
         while self.said and not self.said[0].is_missing_after(seq):
