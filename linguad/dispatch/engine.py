@@ -71,7 +71,10 @@ class SessionPort(Protocol):
 
 
 class Engine:
-    """Every call goes to the core at once and its actions are performed before the call returns."""
+    """Every call goes to the core at once and its actions are performed before the call returns.
+
+    Only of calls that an action leads to they are performed after it.
+    """
 
     def __init__(self, dispatch: Dispatch, budget: Budget, now: Callable[[], float]) -> None:
         """`now` is the clock, monotonic s."""
@@ -80,6 +83,8 @@ class Engine:
         self._budget = budget
         self._now = now
         self._changed: Callable[[], object] = _nothing
+        self._performing: list[Action] | None = None
+        """What is being done; more may be added meanwhile."""
         self._nodes: NodePort
         self._sessions: SessionPort
 
@@ -176,13 +181,21 @@ class Engine:
         self.perform(self.dispatch.connection_lost(node_id, connection, self._now()))
 
     def perform(self, actions: list[Action]) -> None:
-        """Do everything, in order, without awaiting; a bug in one action does not keep the others from it."""
+        """Do everything, in order, without awaiting; a bug in one action does not keep the others from it.
+
+        What an action leads to comes after those that were decided before it: nodes get jobs in this order.
+        """
+        if self._performing is not None:
+            self._performing += actions
+            return
+        self._performing = actions
         for action in actions:
             try:
                 self._do(action)
             except Exception as error:
                 metrics.ACTIONS_FAILED.inc()
                 logger.error("action_failed", action=type(action).__name__, exc_info=error)
+        self._performing = None
         self._changed()
 
     def _do(self, action: Action) -> None:
