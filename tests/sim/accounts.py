@@ -31,6 +31,8 @@ class Account:
     """Its status, how many attempts it has had, and the only node it may go to."""
     company: Company | None = None
     """Who else was in its room when it was made; None outside rooms."""
+    away: bool = False
+    """Whether its client was away then, and might come back."""
 
     @property
     def span(self) -> range:
@@ -52,8 +54,9 @@ class Accounts:
         engine: Engine,
         now: Callable[[], float],
         company: Callable[[str], Company | None],
+        is_away: Callable[[str], bool],
     ) -> None:
-        """`company` tells who else is in the room of a session."""
+        """`company` tells who else is in the room of a session, `is_away` if its client may come back."""
         self.all: dict[str, Account] = {}
         self.open: dict[str, Account] = {}
         """Accounts not closed by `checks`; some jobs may be over since the last look."""
@@ -61,6 +64,7 @@ class Accounts:
         self._engine = engine
         self._now = now
         self._company = company
+        self._is_away = is_away
         self._of: dict[str, list[Account]] = {}
         self._sessions: SessionPort
 
@@ -94,6 +98,7 @@ class Accounts:
         account = self.all.get(job.id) or self._open(job)
         account.packets = speech.decode(audio.base64)
         account.company = self._company(request.session_id)
+        account.away = self._is_away(request.session_id)
 
     def session_ended(self, session_id: str) -> None:
         """Passed on."""

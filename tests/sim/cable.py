@@ -99,6 +99,11 @@ class Cable:
         """From now on nothing gets through, and neither side is told."""
         self._torn = True
 
+    @property
+    def works(self) -> bool:
+        """Whether anything gets through."""
+        return not self._torn
+
     def stop_reading(self, seconds: float) -> None:
         """The peer reads nothing for so long, and answers no pings."""
         if self._reading:

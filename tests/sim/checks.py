@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 from linguad.core.amnesty import GRACE_S
 from linguad.core.job import Chosen, JobStatus
 from linguad.core.placement import TURN_OVERFLOW_SLOTS
@@ -19,17 +17,18 @@ class Inspector:
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._highest_caps: Counter[str] = Counter()
+        self._highest_caps: dict[str, int] = {}
 
     def look(self) -> None:
         """Raises AssertionError for the first thing that does not hold."""
-        server, holding = self._server, Counter[str]()
+        server, holding = self._server, dict[str, int]()
         waiting = audio_bytes = 0
         for job_id, account in list(server.accounts.open.items()):
             job = account.job
             for attempt in job.attempts:
                 assert not attempt.holds_slot or attempt.open, f"{job_id} holds a slot after its attempt"
-                holding[attempt.node_id] += attempt.holds_slot
+                if attempt.holds_slot:
+                    holding[attempt.node_id] = holding.get(attempt.node_id, 0) + 1
             if job.status.final:
                 del server.accounts.open[job_id]
                 self._ended(account)
@@ -57,28 +56,29 @@ class Inspector:
             held += entry.session.buffered_bytes
             recovery = entry.session.recovery
             if recovery is not None:
-                kept = len(recovery.after(0))
+                kept = len(recovery._kept)
                 assert kept <= rules.kept_results, f"{entry.session.id} keeps {kept} results"
                 assert recovery.kept_bytes <= rules.kept_bytes, f"{entry.session.id} keeps too many bytes"
         counted = self._server.session_bytes.used
         assert held == counted, f"sessions hold {held} bytes, {counted} are counted"
 
-    def _slots(self, holding: Counter[str]) -> None:
+    def _slots(self, holding: dict[str, int]) -> None:
         """Slots taken are attempts that hold one, on every node; a node is online while it has a link."""
         server, fleet = self._server, self._server.fleet
         used = fleet.table.statistics()["used"]
-        assert used == holding.total(), f"{used} slots are taken, {holding.total()} attempts hold one"
-        online = 0
-        for node in fleet.nodes.values():
-            slots, attempts = fleet.slots_used(node.id), holding[node.id]
-            assert slots == attempts, f"{slots} slots of {node.id} are taken, {attempts} attempts hold one"
-            cap = self._highest_caps[node.id] = max(self._highest_caps[node.id], node.cap)
-            assert slots <= cap + TURN_OVERFLOW_SLOTS, f"{node.id} has {slots} jobs, its cap is {cap}"
-            online += node.online
+        held = sum(holding.values())
+        assert used == held, f"{used} slots are taken, {held} attempts hold one"
+        for node_id, attempts in holding.items():
+            slots = fleet.slots_used(node_id)
+            assert slots == attempts, f"{slots} slots of {node_id} are taken, {attempts} attempts hold one"
+            cap = max(self._highest_caps.get(node_id, 0), fleet.nodes[node_id].cap)
+            self._highest_caps[node_id] = cap
+            assert slots <= cap + TURN_OVERFLOW_SLOTS, f"{node_id} has {slots} jobs, its cap is {cap}"
+        online = sum(node.online for node in fleet.nodes.values())
         linked = len(server.nodes)
         assert online == linked, f"{online} nodes are online, {linked} have a link"
-        owners = Counter(server.registered())
-        assert owners.total() == len(owners), f"a node has two links: {owners}"
+        owners = server.registered()
+        assert len(set(owners)) == len(owners), f"a node has two links: {owners}"
 
     def _times(self) -> None:
         """Nothing waits past its deadline, and no job of a session is sent before one that waited already."""

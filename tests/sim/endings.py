@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import groupby, islice
 
+from linguad.core.utterance import CutReason
 from linguad.wire.language import AUTO, normalize
 
 from . import speech
@@ -33,6 +34,8 @@ def all_answered(
     for client in clients:
         if client.goes_on and not client.connected:
             yield f"{client.session_id} has no connection"
+        if isinstance(client, ResumingClient) and client.forgotten:
+            yield f"{client.session_id} went on, and {len(client.forgotten)} of its old connections are open"
         for session_id, heard in client.heard.items():
             whole = client.connected and client.spec.ending == "stays" and session_id == client.session_id
             for problem in _session(server, session_id, client, heard, whole=whole, honest=honest):
@@ -102,6 +105,8 @@ def _accounts(server: Server) -> Iterator[str]:
         if len(account.outcomes) > 2:
             yield f"{job.id} was reported {len(account.outcomes)} times"
         texts = sum(outcome.result is not None for outcome in account.outcomes)
+        if account.away and job.request.reason is CutReason.TIMEOUT:
+            yield f"{job.id} was cut because of silence while its client was away"
         told = server.book.told[job.id]
         gone = server.entry(account.session_id) is None
         if job.request.room_id and (told > texts or (told < texts and not gone)):

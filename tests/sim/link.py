@@ -107,7 +107,7 @@ class SimLink:
     @property
     def queued_bytes(self) -> int:
         """What the outbox counts against the budget."""
-        return self._outbox.statistics().bytes
+        return self._outbox._size
 
     @property
     def reaches_peer(self) -> bool:

@@ -51,6 +51,9 @@ class ResumingClient(Client):
         self._lost_at: float | None = None
         """Since when its connection may be lost; None while it works."""
         self._old: list[Cable] = []
+        self._left: list[Cable] = []
+        self._served: dict[Cable, str] = {}
+        """The session of each connection."""
         self._over = False
         self._expected = 1
         """The number of the result that comes next."""
@@ -77,6 +80,11 @@ class ResumingClient(Client):
         self._over, self.ready = True, False
         for cable in (*self._old, self.cable):
             cable.hang_up()
+
+    @property
+    def forgotten(self) -> list[Cable]:
+        """Connections of its session that it left, and that the server should have closed since."""
+        return [cable for cable in self._left if cable.up and cable.works]
 
     def closed(self, cable: Cable) -> None:
         """The server ended the connection; it comes back."""
@@ -171,6 +179,7 @@ class ResumingClient(Client):
     # Coming back
 
     def _welcome(self, ack: SessionInitAck) -> None:
+        self._served[self.cable] = ack.session_id
         assert ack.resume_token, "a client that asked for it got no token"
         if ack.recovered:
             self._go_on(ack)
@@ -186,6 +195,7 @@ class ResumingClient(Client):
         seq = -1 if ack.audio_seq is None else ack.audio_seq
         assert memory.settled <= seq <= self._seq, f"{seq} chunks came, of {self._seq}"
         self._expected = memory.presented + 1
+        self._left = [cable for cable in self._old if self._served.get(cable) == self.session_id]
         self.ready = True
         if self.visitor is not None:
             self.visitor.back()

@@ -117,7 +117,7 @@ class Server:
         self.dispatch = Dispatch(self.fleet, settings.jobs, names)
         self.engine = Engine(self.dispatch, self.job_bytes, now)
         self.book = RoomBook(self)
-        self.accounts = Accounts(self.dispatch, self.engine, now, self.book.company)
+        self.accounts = Accounts(self.dispatch, self.engine, now, self.book.company, self._is_away)
         self.memo = Memo()
         self.sessions = Sessions(
             self.accounts,
@@ -188,6 +188,10 @@ class Server:
     def entry(self, session_id: str) -> Entry | None:
         """A session with its connection, if there is one of this id."""
         return self.sessions._sessions.get(session_id)
+
+    def _is_away(self, session_id: str) -> bool:
+        entry = self.entry(session_id)
+        return entry is not None and entry.connection is None and entry.session.recovery is not None
 
     @property
     def entries(self) -> Iterable[Entry]:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from base64 import b64decode, b64encode
 from collections.abc import Iterable
+from functools import cache, lru_cache
 
 from linguad.wire import opus
 
 
+@cache
 def packet(number: int, silent: bool) -> bytes:
     """20 ms of sound."""
     return number.to_bytes(4, "big") + bytes([silent])
@@ -21,6 +23,7 @@ def encode(packets: list[bytes]) -> str:
     return b64encode(opus.join(packets)).decode()
 
 
+@lru_cache(64)
 def decode(audio: str) -> list[bytes]:
     """Packets that travelled."""
     return list(opus.packets(b64decode(audio)))
