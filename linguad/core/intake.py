@@ -101,6 +101,11 @@ class Intake:
         """
         self._arrivals.forget(request.utterance_index, None if request.room_id else request.tgt_lang)
 
+    def remember(self, request: JobRequest, now: float) -> None:
+        """This utterance has its text, perhaps after it had failed; it need not be sent again."""
+        if request.sound and not request.room_id:
+            self._arrivals.remember(request.utterance_index, request.tgt_lang, request.sound, now)
+
     def chunk(
         self, payload: bytes, *, seq: int, final: bool, client_ms: int | None, now: float
     ) -> list[Input]:

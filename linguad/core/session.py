@@ -249,6 +249,8 @@ class Session:
             return [] if self._is_needed else [Ended()]
         if outcome.error is not None or self.is_gateway:
             self._intake.forget(job.request)
+        elif outcome.result is not None:
+            self._intake.remember(job.request, now)
         outputs = self._answers.resolve(job, outcome, self.next_index, now) + self._settle()
         return outputs if self._is_needed else [*outputs, Ended()]
 

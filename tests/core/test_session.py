@@ -276,6 +276,13 @@ class TestUtteranceMessages:
         assert submitted(talk.utterance(0)) == [0]
         assert words(talk.resolve(0)) == ["0:hola"]
 
+    def test_one_that_failed_and_has_its_text_after_all_is_known_again(self) -> None:
+        talk = Talk()
+        talk.utterance(0)
+        talk.resolve(0, missing(MissingReason.NODE_LOST, ErrorCode.NODE_UNAVAILABLE))
+        assert words(talk.resolve(0)) == ["0:hola late"]
+        assert submitted(talk.utterance(0)) == []
+
     @pytest.mark.parametrize(
         "members", [{"audio_format": "wav"}, {"audio": "%%%"}, {"audio": "AAA"}, {"audio_format": ""}]
     )
