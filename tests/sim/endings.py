@@ -10,6 +10,7 @@ from linguad.wire.language import AUTO, normalize
 
 from . import speech
 from .accounts import Account
+from .cable import LAG_S
 from .client import Client
 from .gateway import Gateway
 from .heard import Heard
@@ -41,7 +42,8 @@ def all_answered(
             for problem in _session(server, session_id, client, heard, whole=whole, honest=honest):
                 yield f"{session_id}: {problem}"
         visitor = client.visitor
-        if visitor is not None and client.connected and client.spec.ending == "stays":
+        knows = client.spec.lag_s == LAG_S and not client.spec.dozes_every_s and not server.process.lost_s
+        if visitor is not None and client.connected and client.spec.ending == "stays" and knows:
             members = server.book.members(client.session_id)
             if visitor.members != members:
                 yield f"{client.session_id} sees {visitor.members} in its room, there are {members}"

@@ -99,6 +99,7 @@ class ResumingClient(Client):
             return
         if self.spec.ending == "begins anew":
             self._memory = Memory(self._languages)
+            self._lose()
         super()._end()
         self._over = self.spec.ending in ("closes", "drops", "vanishes")
 

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 ACTS_EVERY_S = 9.0
 
+ANSWERED_S = 1.0
+"""After that it knows in which room it is, unless the network is slow."""
+
 ACTS = ("enters", "leaves", "prefers", "prefers", "mistypes", "speaks", "stays", "stays")
 
 
@@ -38,6 +41,7 @@ class Visitor:
         self._server = server
         self._client = client
         self._code = ""
+        self._asked_at = 0.0
         world.again_and_again(ACTS_EVERY_S, self._act, lambda: client.faulty)
 
     def moved(self) -> None:
@@ -69,6 +73,8 @@ class Visitor:
         if not (client.ready and client.connected and client.faulty):
             return
         what = "enters" if not self._code else world.random.choice(ACTS)
+        if what == "leaves" and world.now < self._asked_at + ANSWERED_S:
+            return  # Nothing answers that; what comes next would be taken for the room it is in.
         world.say(client.session_id, f"{what} {self._code}")
         match what:
             case "enters":
@@ -80,6 +86,7 @@ class Visitor:
                 code = world.random.choice(CODES)
                 client.send(SessionUpdate(session_id=client.session_id, preferred_lang=code))
             case "mistypes":
+                self._asked_at = world.now
                 client.send(RoomJoin(room_code=world.random.choice(("000000", "12", self._code))))
             case "speaks":
                 client.send(RemoteSpeakingStart(room_code=self._code, ts_ms=0))
@@ -87,6 +94,7 @@ class Visitor:
 
     def _enter(self) -> None:
         """Mostly where somebody is already."""
+        self._asked_at = self._world.now
         codes, prefers = self._server.room_codes, self._client.spec.prefers
         if codes and self._world.chance(0.85):
             code = self._world.random.choice(codes[-2:])
@@ -95,4 +103,5 @@ class Visitor:
             self._create()
 
     def _create(self) -> None:
+        self._asked_at = self._world.now
         self._client.send(RoomCreate(client_ts=0, preferred_lang=self._client.spec.prefers))
