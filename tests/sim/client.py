@@ -205,11 +205,14 @@ class Client:
     def _sentence(self) -> None:
         """A sentence in chunks of 256 ms; then a final in one of its ways, or just silence."""
         world = self._world
-        chunks = max(1, round(world.between(0.2, self.spec.longest_s) / CHUNK_S))
+        short = world.chance(0.1)
+        chunks = 1 if short else max(1, round(world.between(0.2, self.spec.longest_s) / CHUNK_S))
         silent = world.chance(0.1)
         for number in range(chunks):
             world.after(number * CHUNK_S, self._chunk, silent, not number)
         end = chunks * CHUNK_S
+        if self.spec.updates_every_s and world.chance(0.2):
+            world.after(end + world.between(-0.2, 0.3), self._change_languages)
         match world.random.choice(["final", "final", "final with tail", "pause"]):
             case "final":
                 world.after(end, self._final)

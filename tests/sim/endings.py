@@ -124,6 +124,8 @@ def _session(
     yield from _languages_of_rooms(accounts)
     if client.spec.streams:
         yield from _languages(accounts, heard)
+    if whole:
+        yield from _left_open(accounts)
     expected = {account.index for account in accounts} | set(heard.empty)
     left = set(heard.on_time)
     if not left <= expected:
@@ -162,6 +164,14 @@ def _languages(accounts: list[Account], heard: Heard) -> Iterator[str]:
                 request = account.job.request
                 said = request.src_lang, request.tgt_lang, request.lang_a, request.lang_b
                 yield f"turn {turn_id} of {packets} is done in {said}, {allowed} held when it began"
+
+
+def _left_open(accounts: list[Account]) -> Iterator[str]:
+    """Every turn has a last slice in each of its languages, or a node would keep the others back for ever."""
+    last = {(one.job.request.turn_id, one.job.request.tgt_lang): one.job.request for one in accounts}
+    for (turn_id, tgt_lang), request in last.items():
+        if request.reason.speech_continues:
+            yield f"turn {turn_id} in {tgt_lang} has no last slice, {request.utterance_index} is the end"
 
 
 def _room(server: Server, session_id: str, heard: Heard, *, whole: bool) -> Iterator[str]:

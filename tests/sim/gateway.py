@@ -135,7 +135,7 @@ class Gateway:
 
     def _speak(self) -> None:
         world, first = self._world, self._packet
-        count = 0 if world.chance(0.05) else round(world.between(0.2, self.spec.longest_s) * 50)
+        count = 0 if world.chance(0.15) else round(world.between(0.2, self.spec.longest_s) * 50)
         self._packet += count
         silent = world.chance(0.1)
         self._call([speech.packet(number, silent) for number in range(first, self._packet)])
@@ -161,7 +161,7 @@ class Gateway:
                 )
             )
         )
-        if self.faulty and self.spec.breaks_every_s and self._world.chance(0.25):
+        if self.faulty and self.spec.breaks_every_s and self._world.chance(0.4):
             self._world.after(self._world.between(0.0, 4.0), self._give_up, call)
 
     def _give_up(self, call: Call) -> None:

@@ -65,6 +65,11 @@ class Memory:
             dropped.append(said)
         return dropped
 
+    def chunks_up_to(self, seq: int) -> list[AudioChunk]:
+        """Chunks that a server has, and would ignore; not settled ones."""
+        chunks = [said.message for said in self.said if said.seq <= seq]
+        return [message for message in chunks if isinstance(message, AudioChunk)]
+
     def missing_after(self, seq: int) -> list[Said]:
         """What a server that has all chunks up to this one needs again."""
         return [said for said in self.said if said.is_missing_after(seq)]

@@ -201,6 +201,9 @@ class ResumingClient(Client):
         if self.visitor is not None:
             self.visitor.back()
         self._world.say(self.session_id, f"goes on after result {memory.presented} and chunk {seq}")
+        if self.spec.careless and self._world.chance(0.3):
+            for message in memory.chunks_up_to(seq):
+                self.send(message)
         for said in memory.missing_after(seq):
             self.send(said.message)
         for index in sorted(memory.utterances):

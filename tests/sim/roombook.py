@@ -111,7 +111,7 @@ class RoomBook:
             case RoomLeave() as message:
                 if self._codes.get(message.room_code) == self._of.get(session_id):
                     self._leave(session_id)
-            case SessionUpdate() as message if session_id in self._of:
+            case SessionUpdate(session_id=named) as message if named == session_id and named in self._of:
                 seat = self._seats[self._of[session_id]][session_id]
                 seat.hears = self._hears(session_id)
                 if message.preferred_lang is not None:

@@ -164,7 +164,7 @@ class Teller:
             tgt,
             streams=visits or random.random() < 0.6,
             two_way=two_way,
-            gateway=not visits and random.random() < 0.15,
+            gateway=not visits and random.random() < 0.2,
             second_tgt="" if two_way else self._maybe(other, "", 0.15),
             talks_s=random.uniform(10.0, TALK_S),
             longest_s=random.choice([3.0, 12.0, 25.0 if kind == "calm" else 40.0]),
