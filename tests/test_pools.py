@@ -359,7 +359,7 @@ def test_pools_follow_the_ladder_and_the_node_id(make: Make) -> None:
 
     def check() -> None:
         count = pools.pool_count_for(len(rows), 10)
-        assert table.statistics()["pools"] == count
+        assert table.statistics()["pools"] == (count if rows else 0)  # the class goes with its last row
         found = table.explain(key, 0, 1.0)
         assert {row["row"] for row in found} == set(rows)
         for row in found:
