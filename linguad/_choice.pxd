@@ -32,9 +32,9 @@ cdef struct Found:  # rows to compare, each with its speed for the key
     int32_t first  # where a comparison begins
 
 
-cdef inline bint overloaded(const Sums* sums, const Pool* pool) noexcept:
-    cdef double above = <double> (pool.used - 1) * <double> sums.cap
-    return above > OVERLOAD_RATIO * <double> sums.used * <double> pool.cap
+cdef inline bint overloaded(const Sums* sums, int64_t used, int64_t cap) noexcept:
+    cdef double above = <double> (used - 1) * <double> sums.cap
+    return above > OVERLOAD_RATIO * <double> sums.used * <double> cap
 
 
 cdef inline bint consider(
@@ -79,21 +79,20 @@ cdef inline void sample(
 
 
 cdef inline int32_t calm_pool(const Sums* sums, const Class* home, uint64_t route) noexcept:
-    """The first open pool of a class's ring that is not overloaded; -1 if the first few are."""
+    """The first open pool of a class's ring that is not overloaded; -1 if the whole class is."""
     cdef int32_t start, number, end
-    cdef int half, looks = 0
+    cdef int half
+    if not home.free or overloaded(sums, home.used, home.cap):
+        return -1
     if home.count == 1:
-        return 0 if home.only.available and not overloaded(sums, &home.only) else -1
+        return 0
     start = <int32_t> (route % <uint64_t> home.count)
     for half in range(2):
         end = start if half else home.count
         number = next_open_pool(home, 0 if half else start, end)
         while number < end:
-            if not overloaded(sums, &home.pools[number]):
+            if not overloaded(sums, home.pools[number].used, home.pools[number].cap):
                 return number
-            looks += 1
-            if looks == LOOKS:
-                return -1
             number = next_open_pool(home, number + 1, end)
     return -1
 

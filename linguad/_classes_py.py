@@ -78,10 +78,10 @@ class Key:
     free: int = 0
     tickets: list[tuple[int, int]] | None = None  # None: out of date
 
-    def overloaded(self, pool: Pool) -> bool:
-        """Whether a pool of this key has to be asked last."""
+    def overloaded(self, part: Pool | Class) -> bool:
+        """Whether a part of this key has to be asked last."""
         # (used - 1 slot) / cap > ratio × used / cap of the key, multiplied out: floats, as the compiled twin
-        return float(pool.used - 1) * float(self.cap) > OVERLOAD_RATIO * float(self.used) * float(pool.cap)
+        return float(part.used - 1) * float(self.cap) > OVERLOAD_RATIO * float(self.used) * float(part.cap)
 
     def drawn(self, draw: Callable[[int], int]) -> Class:
         """A random class, weighted by rows."""

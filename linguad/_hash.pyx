@@ -342,7 +342,7 @@ cdef class NodeTable:
                             "class": table.keys[key].tickets[i].number,
                             "pool": number,
                             "rank": rank,
-                            "overloaded": overloaded(&table.sums[key], pool),
+                            "overloaded": overloaded(&table.sums[key], pool.used, pool.cap),
                             "used": member.used,
                             "cap": member.cap,
                             "speed": speed,

@@ -37,7 +37,7 @@ STICKY_MARGIN_S: Final = 1.0  # ... or so long after it
 
 SCARCE_PART: Final = 8  # classes are drawn while at least this part of a key's rows is free
 DRAWS: Final = 8  # classes drawn before the search begins
-LOOKS: Final = 8  # pools of a class, and classes in a search, looked at for one that is not overloaded
+LOOKS: Final = 8  # classes that a search looks at before it takes what it has
 THIN_PART: Final = 4  # rows of a pool are drawn while at least this part of them is available
 
 # what the compiled twin was built for
@@ -305,9 +305,9 @@ class NodeTable:
         return found
 
     def _calm_pool(self, entry: Key, one: Class, route: int) -> Iterator[Pool]:
-        """The first open pool of a class that is not overloaded, if one of the first few is not."""
-        calm = (pool for pool in islice(one.open_pools(route), LOOKS) if not entry.overloaded(pool))
-        return islice(calm, 1)
+        """The first open pool of a class that is not overloaded; none if the whole class is."""
+        pools = () if entry.overloaded(one) else one.open_pools(route)
+        return islice((pool for pool in pools if not entry.overloaded(pool)), 1)
 
     def _sample(self, pool: Pool, besides: list[Row], exclude: Rows) -> list[Row]:
         """So many random available rows that there are enough together with those found before."""
