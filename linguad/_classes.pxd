@@ -11,7 +11,7 @@ from libc.string cimport memcpy, memmove, memset
 from linguad._table cimport *
 
 cdef enum:
-    TOLD_PART = 128  # as in `_classes_py`
+    TOLD_PART = 64  # as in `_classes_py`
 
 
 cdef inline void tell(Table* table, const Class* home, int64_t used, int64_t cap, int32_t free) noexcept:
@@ -51,7 +51,7 @@ cdef inline void count(Table* table, Place at, int64_t used, int64_t cap, int32_
         put_bit(home.open, at.pool, pool.available > 0)
     if home.listed:
         untold = home.used - home.told
-        if cap or free or (untold if untold > 0 else -untold) * TOLD_PART > home.cap:
+        if cap or free or (untold if untold > 0 else -untold) * TOLD_PART > home.told:
             home.told = home.used
             tell(table, home, untold, cap, free)
             if free:

@@ -16,7 +16,7 @@ from typing import Final
 from linguad._pool_ids import ring_order_ids
 
 OVERLOAD_RATIO: Final = 1.25  # a pool is asked last when its use is above this × its key's, plus one slot
-TOLD_PART: Final = 128  # a class tells its keys when its used slots changed by more than this part of its cap
+TOLD_PART: Final = 64  # a class tells its keys of its used slots when they changed by more than this part
 MAX_DRAFTS: Final = 64  # so many rows wait for their class; for one more the others get theirs
 
 RULES: Final = (OVERLOAD_RATIO, TOLD_PART, MAX_DRAFTS)  # what the compiled twin was built for
@@ -68,7 +68,7 @@ class Pool:
 
 @dataclass(slots=True, eq=False)
 class Key:
-    """What a job asks for. Its classes told it their sums, used slots up to TOLD_PART of them."""
+    """What a job asks for. Its classes told it their sums: the used slots but for TOLD_PART of them."""
 
     number: int
     classes: list[Class] = field(default_factory=list)
@@ -168,7 +168,7 @@ class Class:
         pool.used, pool.cap, pool.available = pool.used + used, pool.cap + cap, pool.available + free
         self.used, self.cap, self.free = self.used + used, self.cap + cap, self.free + free
         untold = self.used - self.told
-        if self.listed and (cap or free or abs(untold) * TOLD_PART > self.cap):
+        if self.listed and (cap or free or abs(untold) * TOLD_PART > self.told):
             self.told = self.used
             for key in self.keys.values():
                 self._tell(key, untold, cap, free)
