@@ -116,6 +116,22 @@ cdef inline void sample_any(
             pool = next_open_pool(home, pool + 1, end)
 
 
+cdef inline bint few_free(const Table* table, const Request* request) noexcept:
+    """Whether no more rows of a key are available than may be excluded and have to be compared."""
+    cdef const Key* key = &table.keys[request.key]
+    cdef int32_t most = table.choices + request.excluded
+    cdef int32_t number
+    if table.sums[request.key].open > most:
+        return False
+    number = next_open_class(table, key, 0, table.class_count)
+    while number < table.class_count:
+        most -= table.classes[number].free
+        if most < 0:
+            return False
+        number = next_open_class(table, key, number + 1, table.class_count)
+    return True
+
+
 cdef inline void find_all(Table* table, const Request* request, Found* found) noexcept:
     """All rows of a key that may be chosen, when they are few, compared from a random one on."""
     cdef const Key* key = &table.keys[request.key]
@@ -145,7 +161,7 @@ cdef inline void find_drawn(Table* table, const Request* request, Found* found) 
     cdef const Sums* sums = &table.sums[request.key]
     cdef const Ticket* ticket
     cdef int32_t i, pool
-    if <int64_t> sums.free * SCARCE_PART < sums.members:
+    if <int64_t> sums.open * SCARCE_PART < key.count:
         return
     if key.stale:
         refresh_tickets(table, key, sums.members)
@@ -218,9 +234,10 @@ cdef inline Place choose(Table* table, const Request* request) noexcept:
     cdef int32_t best = 0
     cdef double finish, best_finish = INFINITY
     found.count = found.first = 0
-    if table.sums[request.key].free <= table.choices + request.excluded:
-        if table.sums[request.key].free:
-            find_all(table, request, &found)
+    if not table.sums[request.key].open:
+        return Place(-1, 0, 0)
+    if few_free(table, request):
+        find_all(table, request, &found)
     else:
         find_drawn(table, request, &found)
         if not found.count:

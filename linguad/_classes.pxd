@@ -14,14 +14,14 @@ cdef enum:
     TOLD_PART = 64  # as in `_classes_py`
 
 
-cdef inline void tell(Table* table, const Class* home, int64_t used, int64_t cap, int32_t free) noexcept:
+cdef inline void tell(Table* table, const Class* home, int64_t used, int64_t cap, int32_t opened) noexcept:
     cdef int32_t i
     cdef Sums* sums
     for i in range(home.size):
         sums = &table.sums[home.keys[i]]
         sums.used += used
         sums.cap += cap
-        sums.free += free
+        sums.open += opened
 
 
 cdef inline void out_of_date(Table* table, const Class* home) noexcept:
@@ -40,7 +40,9 @@ cdef inline void count(Table* table, Place at, int64_t used, int64_t cap, int32_
     """Add to the sums of a pool, its class, and the class's keys."""
     cdef Class* home = &table.classes[at.number]
     cdef Pool* pool = pool_at(home, at.pool)
-    cdef int64_t untold
+    cdef bint was_open = home.free > 0
+    cdef int32_t opened
+    cdef int64_t untold, least
     pool.used += used
     pool.cap += cap
     pool.available += free
@@ -51,11 +53,13 @@ cdef inline void count(Table* table, Place at, int64_t used, int64_t cap, int32_
         put_bit(home.open, at.pool, pool.available > 0)
     if home.listed:
         untold = home.used - home.told
-        if cap or free or (untold if untold > 0 else -untold) * TOLD_PART > home.told:
+        opened = <int32_t> (home.free > 0) - <int32_t> was_open
+        least = max(home.told, min(home.cap, <int64_t> TOLD_PART))
+        if cap or opened or (untold if untold > 0 else -untold) * TOLD_PART > least:
             home.told = home.used
-            tell(table, home, untold, cap, free)
-            if free:
-                show_open(table, at.number, home.free > 0)
+            tell(table, home, untold, cap, opened)
+            if opened:
+                show_open(table, at.number, opened > 0)
 
 
 cdef inline void count_row(Table* table, Place at, const Member* member, int sign) noexcept:
@@ -254,7 +258,7 @@ cdef inline int enlist(Table* table, int32_t number) except -1:
         put_bit(key.bits, number, True)
     home.listed = True
     home.told = home.used
-    tell(table, home, home.used, home.cap, home.free)
+    tell(table, home, home.used, home.cap, home.free > 0)
     out_of_date(table, home)
     show_open(table, number, home.free > 0)
     return 0
@@ -274,7 +278,7 @@ cdef inline void delist(Table* table, int32_t number) noexcept:
         table.classes[last.number].tickets[last.column] = home.tickets[i]
         put_bit(key.bits, number, False)
     home.listed = False
-    tell(table, home, -home.told, -home.cap, -home.free)
+    tell(table, home, -home.told, -home.cap, -<int32_t> (home.free > 0))
     out_of_date(table, home)
     show_open(table, number, False)
 

@@ -16,7 +16,7 @@ from typing import Final
 from linguad._pool_ids import ring_order_ids
 
 OVERLOAD_RATIO: Final = 1.25  # a pool is asked last when its use is above this × its key's, plus one slot
-TOLD_PART: Final = 64  # a class tells its keys of its used slots when they changed by more than this part
+TOLD_PART: Final = 64  # a class keeps from its keys a change of its used slots by at most this part, or slot
 MAX_DRAFTS: Final = 64  # so many rows wait for their class; for one more the others get theirs
 
 RULES: Final = (OVERLOAD_RATIO, TOLD_PART, MAX_DRAFTS)  # what the compiled twin was built for
@@ -75,13 +75,18 @@ class Key:
     members: int = 0  # rows, those of drafts too
     used: int = 0
     cap: int = 0
-    free: int = 0
+    open: int = 0  # classes that have an available row
     tickets: list[tuple[int, int]] | None = None  # None: out of date
 
     def overloaded(self, part: Pool | Class) -> bool:
         """Whether a part of this key has to be asked last."""
         # (used - 1 slot) / cap > ratio × used / cap of the key, multiplied out: floats, as the compiled twin
         return float(part.used - 1) * float(self.cap) > OVERLOAD_RATIO * float(self.used) * float(part.cap)
+
+    @property
+    def free(self) -> int:
+        """Available rows."""
+        return sum(one.free for one in self.classes)
 
     def drawn(self, draw: Callable[[int], int]) -> Class:
         """A random class, weighted by rows."""
@@ -154,27 +159,29 @@ class Class:
         self.listed, self.told = True, self.used
         for key in self.keys.values():
             key.classes.append(self)
-            self._tell(key, self.used, self.cap, self.free)
+            self._tell(key, self.used, self.cap, int(self.free > 0))
 
     def delist(self) -> None:
         """Take it out of its keys' lists."""
         for key in self.keys.values():
             key.classes[key.classes.index(self)] = key.classes[-1]
             key.classes.pop()
-            self._tell(key, -self.told, -self.cap, -self.free)
+            self._tell(key, -self.told, -self.cap, -int(self.free > 0))
         self.listed = False
 
     def _count(self, pool: Pool, used: int, cap: int, free: int) -> None:
         pool.used, pool.cap, pool.available = pool.used + used, pool.cap + cap, pool.available + free
+        was_open = self.free > 0
         self.used, self.cap, self.free = self.used + used, self.cap + cap, self.free + free
-        untold = self.used - self.told
-        if self.listed and (cap or free or abs(untold) * TOLD_PART > self.told):
+        untold, opened = self.used - self.told, int(self.free > 0) - int(was_open)
+        news = abs(untold) * TOLD_PART > max(self.told, min(self.cap, TOLD_PART))
+        if self.listed and (news or cap or opened):
             self.told = self.used
             for key in self.keys.values():
-                self._tell(key, untold, cap, free)
+                self._tell(key, untold, cap, opened)
 
-    def _tell(self, key: Key, used: int, cap: int, free: int) -> None:
-        key.used, key.cap, key.free = key.used + used, key.cap + cap, key.free + free
+    def _tell(self, key: Key, used: int, cap: int, opened: int) -> None:
+        key.used, key.cap, key.open = key.used + used, key.cap + cap, key.open + opened
 
 
 class Classes:

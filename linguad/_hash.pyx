@@ -276,9 +276,16 @@ cdef class NodeTable:
 
     def free(self, Py_ssize_t key):
         """Rows of a key that are available: ready and below their cap."""
+        cdef Key* entry = self.key(key)
+        cdef int32_t i
+        self.settle()
+        return sum([self.table.classes[entry.tickets[i].number].free for i in range(entry.count)])
+
+    def has_free(self, Py_ssize_t key):
+        """Whether a row of a key is available; takes no longer the more rows there are."""
         self.key(key)
         self.settle()
-        return self.table.sums[key].free
+        return self.table.sums[key].open > 0
 
     def members(self, Py_ssize_t key):
         """Rows of a key, available or not."""

@@ -35,7 +35,7 @@ MAX_CAP: Final = 10_000  # slots of a node; keeps every sum of slots far inside 
 STICKY_RATIO: Final = 1.5  # a session keeps its node while it is done within this × the best finish
 STICKY_MARGIN_S: Final = 1.0  # ... or so long after it
 
-SCARCE_PART: Final = 8  # classes are drawn while at least this part of a key's rows is free
+SCARCE_PART: Final = 8  # classes are drawn while at least this part of them has an available row
 DRAWS: Final = 8  # classes drawn before the search begins
 LOOKS: Final = 8  # classes that a search looks at before it takes what it has
 THIN_PART: Final = 4  # rows of a pool are drawn while at least this part of them is available
@@ -198,6 +198,12 @@ class NodeTable:
         self._classes.settle()
         return entry.free
 
+    def has_free(self, key: int) -> bool:
+        """Whether a row of a key is available; takes no longer the more rows there are."""
+        entry = self._key(key)
+        self._classes.settle()
+        return entry.open > 0
+
     def members(self, key: int) -> int:
         """Rows of a key, available or not."""
         return self._key(key).members
@@ -272,14 +278,15 @@ class NodeTable:
 
     def _all_free(self, entry: Key, exclude: Rows) -> list[Row]:
         """All rows of a key that may be chosen, when they are few, as a ring from a random one."""
-        rows = [row for one in self._classes.open_ones(entry) for pool in one.pools for row in pool.rows]
+        pools = [pool for one in self._classes.open_ones(entry) for pool in one.open_pools(0)]
+        rows = [row for pool in pools for row in pool.rows]
         found = [row for row in rows if row.available and row.number not in exclude]
         return ring_order_ids(found, self._draw(len(found))) if found else found
 
     def _drawn(self, entry: Key, route: int, exclude: Rows) -> list[Row]:
         """Rows of random classes, from the first calm pool of each, until there are enough to compare."""
         found: list[Row] = []
-        if entry.free * SCARCE_PART >= entry.members:
+        if entry.open * SCARCE_PART >= len(entry.classes):
             for _ in range(DRAWS):
                 for pool in self._calm_pool(entry, entry.drawn(self._draw), route):
                     found += self._sample(pool, found, exclude)

@@ -76,7 +76,7 @@ cdef struct Ticket:  # a class of a key, and its part in the draw: see `_classes
 cdef struct Sums:  # of a key: what its classes told it; apart, for a change of a row may touch many
     int64_t used
     int64_t cap
-    int32_t free
+    int32_t open  # classes that have an available row
     int32_t members  # those of drafts too
 
 cdef struct Key:

@@ -201,6 +201,7 @@ def test_statistics(make: Make) -> None:
         lambda table, key, row: table.select(-1, 0, 1.0),
         lambda table, key, row: table.explain(key + 1, 0, 1.0),
         lambda table, key, row: table.free(key + 1),
+        lambda table, key, row: table.has_free(key + 1),
         lambda table, key, row: table.members(key + 1),
         lambda table, key, row: table.remove_key(key + 1),
         lambda table, key, row: table.join(key + 1, row),

@@ -127,6 +127,7 @@ class Twins:
         for key, rows in model.keys.items():
             assert self.both("members", key) == len(rows)
             assert self.both("free", key) == len(model.available(key))
+            assert self.both("has_free", key) is bool(model.available(key))
             assert {row["row"] for row in self.both("explain", key, 5, 1.0)} == rows
 
     def every_available_row_is_reached(self) -> None:
