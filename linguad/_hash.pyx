@@ -377,7 +377,8 @@ cdef class NodeTable:
         try:
             size = home.size
             table.classes[number].keys = <int32_t*> resized(NULL, (size + 1) * sizeof(int32_t))
-            memcpy(table.classes[number].keys, home.keys, size * sizeof(int32_t))
+            if size:
+                memcpy(table.classes[number].keys, home.keys, size * sizeof(int32_t))
             table.classes[number].size = size
             self.move_row(row, number)
         except MemoryError:
