@@ -229,7 +229,7 @@ def main() -> None:
         for nodes in (NODES[::2] if args.quick else NODES)
         if impl == "cython" or nodes <= SLOW_NODES
     ]
-    for _ in range(1 if args.quick else ROUNDS):
+    for _ in range(2 if args.quick else ROUNDS):
         for cell in cells:
             cell.measure()
     rows = [row for cell in cells for row in cell.rows()]
