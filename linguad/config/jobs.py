@@ -203,9 +203,9 @@ class Pools(Table, frozen=True, kw_only=True):
         Meta(
             ge=0,
             le=997,
-            description="Pools of the nodes that serve the same language pairs. 0 takes the smallest number of "
-            "a fixed ladder that keeps each pool at max_members, so that pools grow with the fleet; a fixed "
-            "number is best a prime, and is not reached by groups of fewer nodes.",
+            description="Pools of the nodes that serve the same language pairs. 0 takes the smallest number "
+            "of a fixed ladder that keeps each pool at max_members, so that pools grow with the fleet; a "
+            "fixed number is best a prime, and is not reached by groups of fewer nodes.",
         ),
     ] = 0
     max_members: Annotated[
