@@ -41,7 +41,7 @@ clean: ## remove what was built and measured; keeps .venv
 	rm -f linguad/_hash.c linguad/_hash.*.so $(INSTALLED)
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
-$(INSTALLED): pyproject.toml setup.py $(wildcard linguad/_hash.p*)
+$(INSTALLED): pyproject.toml setup.py $(wildcard linguad/_*.px*)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "linguad needs Python 3.11 or newer; name one with: make PYTHON=python3.11" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip' \

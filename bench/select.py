@@ -3,6 +3,9 @@
 Twins: `cython` and `python` are the two modules of linguad, `scan` looks at every row of the key each time.
 Fleets: `same` has 8 kinds of nodes with 12 pairs each; `mixed` has 2 000 language sets of up to 100 pairs.
 A fill of 1 means that every slot is out: each measured step gives one slot back and finds it again.
+
+Times are of the thread's CPU. All tables are measured in turns, in several rounds: `ns` is the best of the
+rounds' medians, for others use the machine, and its caches, too; `worst_ns` is the worst of them.
 """
 
 from __future__ import annotations
@@ -10,7 +13,9 @@ from __future__ import annotations
 import gc
 import random
 import time
-from collections.abc import Callable, Iterator
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from statistics import median
 
 from bench import report
 from linguad import _hash, _hash_py
@@ -19,8 +24,12 @@ CAP = 4  # slots of a node, a usual value of real ones
 AUDIO_S = 2.0  # seconds of speech in a job
 NODES = (100, 1_000, 10_000, 100_000)
 FILLS = (0.0, 0.5, 0.9, 1.0)
-SLOW_NODES = {"same": 100_000, "mixed": 10_000}  # largest fleets of the plain twins: more take minutes
-STEPS = {"cython": 20_000, "python": 1_000, "scan": 20}  # different steps in one repetition
+SLOW_NODES = 10_000  # largest fleet of the plain twins: more take minutes
+STEPS = {"cython": 20_000, "python": 500, "scan": 20}  # different steps in one run
+ROUNDS, RUNS = 7, 7  # of each cell, of each round
+
+BUDGET_NS = 1_000
+BUDGET_MORE_NS = 400  # at the most nodes, against the fewest
 
 
 class Scan:
@@ -106,78 +115,127 @@ class Fleet:
         self._taken = 0
 
     def fill(self, fill: float) -> None:
-        """Take slots at random until this part of all is out; fills come in ascending order."""
+        """Take slots at random, or give them back, until this part of all is out."""
         while self._taken < fill * len(self._slots):
             self.table.take(self._slots[self._taken], AUDIO_S)
             self._taken += 1
+        while self._taken > fill * len(self._slots):
+            self._taken -= 1
+            self.table.release(self._slots[self._taken], AUDIO_S)
 
-    def step(self) -> tuple[int, int, int]:
+    def _step(self) -> tuple[int, int, int]:
         """A random row that has a slot out, or any if all is free, one of its keys, and a route."""
         row = self._slots[self._random.randrange(self._taken or len(self._slots))]
         return row, self._random.choice(self._keys_of[row]), self._random.getrandbits(64)
 
-    def steps(self, count: int) -> list[tuple[int, int, int]]:
+    def steps(self, count: int) -> Steps:
         """Steps that find somebody: each is run once here, which leaves the table as it was."""
-        found: list[tuple[int, int, int]] = []
-        while len(found) < count:
-            row, key, route = self.step()
-            if self._taken == len(self._slots):
-                found.append((row, key, route))
-                continue
-            chosen = self.table.select(key, route, AUDIO_S)
-            if chosen >= 0:
+        rows, keys, routes = array("i"), array("i"), array("Q")
+        while len(rows) < count:
+            row, key, route = self._step()
+            if self._taken < len(self._slots):
+                chosen = self.table.select(key, route, AUDIO_S)
+                if chosen < 0:
+                    continue
                 self.table.release(chosen, AUDIO_S)
-                found.append((row, key, route))
-        return found
+            rows.append(row)
+            keys.append(key)
+            routes.append(route)
+        return rows, keys, routes
 
 
-def run(table: Table, steps: list[tuple[int, int, int]], full: bool) -> float:
+Steps = tuple[Sequence[int], Sequence[int], Sequence[int]]
+"""Rows, keys and routes; packed, so that they take little of the caches."""
+
+
+def run(table: Table, steps: Steps, full: bool) -> float:
     """Nanoseconds of one step."""
     select, release = table.select, table.release
-    start = time.perf_counter_ns()
+    start = time.thread_time_ns()
     if full:
-        for row, key, route in steps:
+        for row, key, route in zip(*steps, strict=True):
             release(row, AUDIO_S)
             select(key, route, AUDIO_S)
     else:
-        for _, key, route in steps:
+        for _, key, route in zip(*steps, strict=True):
             release(select(key, route, AUDIO_S), AUDIO_S)
-    return (time.perf_counter_ns() - start) / len(steps)
+    return (time.thread_time_ns() - start) / len(steps[0])
 
 
-def measure(impl: str, fleet: str, nodes: int, seconds: float) -> Iterator[dict[str, str | int | float]]:
-    """A row for each fill: the best of the repetitions that fit into this time, as timeit does."""
-    made = Fleet(impl, fleet, nodes)
-    for fill in FILLS:
-        made.fill(fill)
-        steps = made.steps(STEPS[impl])
-        best = run(made.table, steps, fill == 1.0)
-        end = time.perf_counter() + seconds
-        while time.perf_counter() < end:
-            best = min(best, run(made.table, steps, fill == 1.0))
-        yield {
-            "impl": impl,
-            "fleet": fleet,
-            "nodes": nodes,
-            "fill": fill,
-            "pairs_per_node": made.pairs_per_node,
-            "ns": round(best, 1),
-        }
+class Cell:
+    """A table in each of its fills, and what was measured."""
+
+    def __init__(self, impl: str, fleet: str, nodes: int) -> None:
+        self._about = {"impl": impl, "fleet": fleet, "nodes": nodes}
+        self._fleet = Fleet(impl, fleet, nodes)
+        self._steps: dict[float, Steps] = {}
+        self._medians: dict[float, list[float]] = {fill: [] for fill in FILLS}
+        self._count = STEPS[impl]
+
+    def measure(self) -> None:
+        """One round."""
+        for fill, medians in self._medians.items():
+            self._fleet.fill(fill)
+            if fill not in self._steps:
+                self._steps[fill] = self._fleet.steps(self._count)
+            table, steps, full = self._fleet.table, self._steps[fill], fill == 1.0
+            run(table, steps, full)  # to warm up
+            medians.append(median(run(table, steps, full) for _ in range(RUNS)))
+
+    def rows(self) -> Iterator[report.Row]:
+        """A row for each fill."""
+        for fill, medians in self._medians.items():
+            yield self._about | {
+                "fill": fill,
+                "pairs_per_node": self._fleet.pairs_per_node,
+                "ns": round(min(medians), 1),
+                "worst_ns": round(max(medians), 1),
+            }
+
+
+def verdicts(rows: Sequence[report.Row]) -> Iterator[str]:
+    """The two budgets, and whether the compiled table keeps them."""
+    ns = {
+        (str(row["fleet"]), int(row["nodes"] or 0), float(row["fill"] or 0)): float(row["ns"] or 0)
+        for row in rows
+        if row["impl"] == "cython"
+    }
+    at = max(ns, key=ns.__getitem__)
+    yield f"at most {BUDGET_NS:,} ns: {_kept(ns[at], BUDGET_NS)} ({at[0]}, {at[1]:,} nodes, fill {at[2]:g})"
+    few, many = NODES[0], NODES[-1]
+    more = {at: ns[at] - ns[at[0], few, at[2]] for at in ns if at[1] == many}
+    if not more:
+        yield f"at {many:,} nodes at most {BUDGET_MORE_NS} ns more than at {few}: not measured"
+        return
+    worst = max(more, key=more.__getitem__)
+    yield (
+        f"at {many:,} nodes at most {BUDGET_MORE_NS} ns more than at {few}: "
+        f"{_kept(more[worst], BUDGET_MORE_NS)} ({worst[0]}, fill {worst[2]:g})"
+    )
+
+
+def _kept(ns: float, budget_ns: int) -> str:
+    return f"{'kept' if ns <= budget_ns else 'NOT KEPT'}, {ns:,.0f} ns"
 
 
 def main() -> None:
     """Measure all of it."""
     args = report.parser(__doc__).parse_args()
     gc.disable()
-    rows = [
-        row
+    cells = [
+        Cell(impl, fleet, nodes)
         for fleet in ("same", "mixed")
         for impl in TWINS
         for nodes in (NODES[::2] if args.quick else NODES)
-        if impl == "cython" or nodes <= SLOW_NODES[fleet]
-        for row in measure(impl, fleet, nodes, 0.05 if args.quick else 0.3)
+        if impl == "cython" or nodes <= SLOW_NODES
     ]
+    for _ in range(2 if args.quick else ROUNDS):
+        for cell in cells:
+            cell.measure()
+    rows = [row for cell in cells for row in cell.rows()]
     report.show("select", rows, as_json=args.json)
+    if not args.json:
+        print(*verdicts(rows), sep="\n")
 
 
 if __name__ == "__main__":

@@ -1,24 +1,24 @@
 """Pool hashing and node selection in plain Python: the readable twin of `_hash.pyx`, with the same results.
 
-Rules (pools-and-cluster 2, design 6):
+Rules (pools-and-cluster 2, design 6, decision 5):
 
 - A row is a node; a key, whose meaning is not known here, lists the rows that are fit for one kind of job.
   A row has its slots once, whatever the number of keys it is in.
-- The rows of a key are sharded into pools; their number follows the number of rows by a fixed ladder, and a
-  node's pool follows from its id, so a key is re-sharded only when a row more or less changes that number.
-- Inside a pool the available rows (ready, used < cap) stand in front. `_change` is the only place where
-  readiness, cap or used slots of a row change, and it keeps every pool of that row in order.
-- A selection walks the pools of its key as a ring from the preferred one, calm pools first, and takes from
-  the first that has somebody the smallest expected finish among a few random rows.
+- Rows that are in the same keys form a class (`_classes_py.py`). The rows of a class are sharded into pools;
+  their number follows the number of rows by a fixed ladder, and a node's pool follows from its id.
+- A selection draws a class of its key, weighted by rows, walks the pools of the class as a ring from the one
+  the route prefers, and takes from the first that has somebody and is not overloaded the smallest expected
+  finish among a few random rows. If few rows are free it compares all; if chance finds nobody it searches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from math import inf
 from typing import Any, Final
 
+from linguad._classes_py import Class, Classes, Key, Pool, Row
 from linguad._pool_ids import MASK
 from linguad._pool_ids import POOL_LADDER as POOL_LADDER
 from linguad._pool_ids import fnv1a64 as fnv1a64
@@ -32,91 +32,26 @@ MAX_EXCLUDED: Final = 4  # rows that one selection may exclude
 MAX_CHOICES: Final = 16  # more samples than this cost more than they improve
 MAX_CAP: Final = 10_000  # slots of a node; keeps every sum of slots far inside 64 bits
 
-OVERLOAD_RATIO: Final = 1.25  # a pool is asked last when its use is above this × its key's, plus one slot
 STICKY_RATIO: Final = 1.5  # a session keeps its node while it is done within this × the best finish
 STICKY_MARGIN_S: Final = 1.0  # ... or so long after it
 
+SCARCE_PART: Final = 8  # classes are drawn while at least this part of them has an available row
+DRAWS: Final = 8  # classes drawn before the search begins
+LOOKS: Final = 8  # classes that a search looks at before it takes what it has
+THIN_PART: Final = 4  # rows of a pool are drawn while at least this part of them is available
+
+# what the compiled twin was built for
+RULES: Final = (SCARCE_PART, DRAWS, LOOKS, THIN_PART, STICKY_RATIO, STICKY_MARGIN_S)
+
 Rows = Sequence[int]
-
-
-@dataclass(slots=True, eq=False)
-class _Row:
-    number: int
-    node_id: str
-    hash: int
-    cap: int
-    used: int = 0
-    ready: bool = False
-    retired: bool = False  # removed, but slots of it are still out
-    backlog_s: float = 0.0
-    penalty_s: float = 0.0
-    open_s: float = 0.0  # audio seconds of the slots that are out
-    links: dict[int, _Link] = field(default_factory=dict)  # by key
-
-    @property
-    def available(self) -> bool:
-        return self.ready and self.used < self.cap
-
-    @property
-    def counts(self) -> tuple[int, int]:
-        """What this row adds to the used slots and the cap of its keys and pools."""
-        return (self.used, self.cap) if self.ready else (0, 0)
-
-
-@dataclass(slots=True, eq=False)
-class _Link:
-    """The membership of a row in a key."""
-
-    row: _Row
-    key: _Key
-    pool: _Pool
-    pos: int
-    speed: float
-
-    def count(self, used: int, cap: int) -> None:
-        self.key.used += used
-        self.key.cap += cap
-        self.pool.used += used
-        self.pool.cap += cap
-
-    def finish_s(self, audio_s: float) -> float:
-        """Seconds from now until this row is expected to be done with a job, penalties added."""
-        return (self.row.backlog_s + self.row.open_s + audio_s) / self.speed + self.row.penalty_s
-
-
-@dataclass(slots=True, eq=False)
-class _Pool:
-    number: int
-    links: list[_Link] = field(default_factory=list)
-    available: int = 0  # so many links in front are of available rows
-    used: int = 0  # sums of `counts` of its rows
-    cap: int = 0
-
-
-@dataclass(slots=True, eq=False)
-class _Key:
-    pools: list[_Pool]
-    members: int = 0
-    free: int = 0
-    used: int = 0  # sums of `counts` of its rows
-    cap: int = 0
-
-    def ring(self, route: int) -> list[_Pool]:
-        """All pools, from the one that this route prefers."""
-        start = route % len(self.pools)
-        return self.pools[start:] + self.pools[:start]
-
-    def overloaded(self, pool: _Pool) -> bool:
-        # (used - 1 slot) / cap > ratio × used / cap of the key, multiplied out: floats, as the compiled twin
-        return float(pool.used - 1) * float(self.cap) > OVERLOAD_RATIO * float(self.used) * float(pool.cap)
 
 
 class NodeTable:
     """Slots and loads of all nodes, and the choice of a node for a job.
 
     `hash_seed` places nodes in pools, `rng_seed` starts the table's own generator (xorshift64*), `choices` is
-    the number of rows compared in a pool, `max_members` the average size of a full pool, `pools` the number
-    of pools of every key (0: by the ladder).
+    the number of rows compared, `max_members` the average size of a full pool, `pools` the number of pools of
+    every class that has as many rows (0: by the ladder).
     Unknown handles raise KeyError, numbers out of range ValueError: seconds are finite and not negative,
     speeds finite and above 0, caps 0 to MAX_CAP.
     """
@@ -139,8 +74,9 @@ class NodeTable:
         self._max_members = max_members
         self._fixed_pools = pools
         self._random = fnv1a64(b"node table", rng_seed) or 1  # xorshift needs a state other than 0
-        self._rows: dict[int, _Row] = {}
-        self._keys: dict[int, _Key] = {}
+        self._rows: dict[int, Row] = {}
+        self._keys: dict[int, Key] = {}
+        self._classes = Classes(self._pool_count)
         self._spare_rows: list[int] = []
         self._spare_keys: list[int] = []
 
@@ -148,27 +84,29 @@ class NodeTable:
         """A row for a node with `cap` slots, not ready and in no key; rows of removed nodes are reused."""
         hashed, cap = fnv1a64(node_id, self._hash_seed), checked_cap(cap)
         row = self._spare_rows.pop() if self._spare_rows else len(self._rows)
-        self._rows[row] = _Row(row, node_id, hashed, cap)
+        node = self._rows[row] = Row(row, node_id, hashed, cap)
+        self._classes.keyless.put(node)
         return row
 
     def remove_node(self, row: int) -> None:
         """Take a node out of all keys; `release` still works, and the row is reused after its last slot."""
         node = self._row(row)
-        for key in list(node.links):
-            self.leave(key, row)
-        node.ready = False
+        for key in node.home.keys.values():
+            key.members -= 1
+        self._classes.retire(node)
+        node.home.change(node, node.used, node.cap, False)
         node.retired = True
         self._recycle(node)
 
     def set_cap(self, row: int, cap: int) -> None:
         """Change a node's slots; slots above the new cap stay out until they are released."""
         node = self._row(row)
-        self._change(node, node.used, checked_cap(cap), node.ready)
+        node.home.change(node, node.used, checked_cap(cap), node.ready)
 
     def set_ready(self, row: int, ready: bool) -> None:
         """A row that is not ready is never chosen; its slots stay out until they are released."""
         node = self._row(row)
-        self._change(node, node.used, node.cap, bool(ready))
+        node.home.change(node, node.used, node.cap, bool(ready))
 
     def set_load(self, row: int, backlog_s: float, penalty_s: float) -> None:
         """The reported backlog in audio seconds (without our open attempts) and the penalty in seconds."""
@@ -178,45 +116,35 @@ class NodeTable:
     def add_key(self) -> int:
         """A handle for a new index key without rows; handles of removed keys are reused."""
         key = self._spare_keys.pop() if self._spare_keys else len(self._keys)
-        self._keys[key] = _Key([_Pool(0)])
+        self._keys[key] = Key(key)
         return key
 
     def remove_key(self, key: int) -> None:
         """Forget a key; its rows keep their slots and their other keys."""
-        for pool in self._key(key).pools:
-            for link in pool.links:
-                del link.row.links[key]
+        self._classes.forget_key(self._key(key))
         del self._keys[key]
         self._spare_keys.append(key)
 
     def join(self, key: int, row: int, speed: float = 1.0) -> None:
         """Make a row eligible for a key, at `speed` audio seconds per second; ValueError if it already is."""
         entry, node = self._key(key), self._row(row)
-        if key in node.links:
+        if key in node.speeds:
             raise ValueError(f"row {row} is already in key {key}")
         speed = checked_speed(speed)
-        self._shard(entry, entry.members + 1)
-        link = node.links[key] = _Link(node, entry, entry.pools[0], 0, speed)
-        self._place(link)
+        self._classes.draft(node).keys[key] = entry
+        node.speeds[key] = speed
         entry.members += 1
 
     def leave(self, key: int, row: int) -> None:
         """Take a row out of a key. Raises KeyError if it is not in it."""
-        entry, link = self._key(key), self._link(key, row)
-        used, cap = link.row.counts
-        link.count(-used, -cap)
-        if link.row.available:
-            self._set_front(link, False)
-        self._swap(link.pool, link.pos, len(link.pool.links) - 1)
-        link.pool.links.pop()
-        del link.row.links[key]
+        entry, node = self._key(key), self._member(key, row)
+        del self._classes.draft(node).keys[key], node.speeds[key]
         entry.members -= 1
-        self._shard(entry, entry.members)
 
     def set_speed(self, key: int, row: int, speed: float) -> None:
         """Change the speed of a row in a key. Raises KeyError if it is not in it."""
         self._key(key)
-        self._link(key, row).speed = checked_speed(speed)
+        self._member(key, row).speeds[key] = checked_speed(speed)
 
     def select(self, key: int, route: int, audio_s: float, exclude: Rows = (), sticky: int = -1) -> int:
         """Choose a row for `audio_s` seconds of audio and take one of its slots; -1 when nobody is free.
@@ -253,7 +181,7 @@ class NodeTable:
             raise ValueError(f"row {row} has no slot to release")
         # from zero again each time, so that rounding cannot add up
         node.open_s = max(node.open_s - audio_s, 0.0) if node.used > 1 else 0.0
-        self._change(node, node.used - 1, node.cap, node.ready)
+        node.home.change(node, node.used - 1, node.cap, node.ready)
         self._recycle(node)
 
     def used(self, row: int) -> int:
@@ -266,14 +194,23 @@ class NodeTable:
 
     def free(self, key: int) -> int:
         """Rows of a key that are available: ready and below their cap."""
-        return self._key(key).free
+        entry = self._key(key)
+        self._classes.settle()
+        return entry.free
+
+    def has_free(self, key: int) -> bool:
+        """Whether a row of a key is available; takes no longer the more rows there are."""
+        entry = self._key(key)
+        self._classes.settle()
+        return entry.open > 0
 
     def members(self, key: int) -> int:
         """Rows of a key, available or not."""
         return self._key(key).members
 
     def statistics(self) -> dict[str, int]:
-        """Counts over the whole table; `used` includes slots of removed nodes."""
+        """Counts over the whole table; `used` includes slots of removed nodes, `pools` are of all classes."""
+        self._classes.settle()
         rows, keys = self._rows.values(), self._keys.values()
         nodes = [row for row in rows if not row.retired]
         return {
@@ -283,83 +220,124 @@ class NodeTable:
             "cap": sum(row.cap for row in nodes),
             "used": sum(row.used for row in rows),
             "keys": len(keys),
-            "pools": sum(len(key.pools) for key in keys),
+            "pools": sum(len(one.pools) for one in self._classes),
             "memberships": sum(key.members for key in keys),
         }
 
     def explain(
         self, key: int, route: int, audio_s: float, exclude: Rows = (), sticky: int = -1
     ) -> list[dict[str, Any]]:
-        """Every row of a key as `select` would see it now, in the order of the ring; changes nothing.
+        """Every row of a key as `select` would see it now, in the order of the rings; changes nothing.
 
-        `vetoes` are `not_ready`, `at_capacity`, `excluded`; `overloaded` says that the row's pool is asked
-        last, `selected` marks the row that `select` would take.
+        `pool` is a number in the `class`, `rank` its place in the ring. `vetoes` are `not_ready`,
+        `at_capacity`, `excluded`; `overloaded` says that the row's pool is asked last, `selected` marks the
+        row that `select` would take.
         """
         state = self._random
         chosen = self._choose(key, route, audio_s, exclude, sticky)
         self._random = state
         entry = self._key(key)
-        return [
+        found = [
             {
-                "row": link.row.number,
-                "node_id": link.row.node_id,
+                "row": row.number,
+                "node_id": row.node_id,
+                "class": one.number,
                 "pool": pool.number,
                 "rank": rank,
                 "overloaded": entry.overloaded(pool),
-                "used": link.row.used,
-                "cap": link.row.cap,
-                "speed": link.speed,
-                "backlog_s": link.row.backlog_s + link.row.open_s,
-                "penalty_s": link.row.penalty_s,
-                "finish_s": link.finish_s(audio_s),
-                "vetoes": _vetoes(link.row, exclude),
-                "sticky": link.row.number == sticky,
-                "selected": link.row is chosen,
+                "used": row.used,
+                "cap": row.cap,
+                "speed": row.speeds[key],
+                "backlog_s": row.backlog_s + row.open_s,
+                "penalty_s": row.penalty_s,
+                "finish_s": row.finish_s(key, audio_s),
+                "vetoes": _vetoes(row, exclude),
+                "sticky": row.number == sticky,
+                "selected": row is chosen,
             }
-            for rank, pool in enumerate(entry.ring(route))
-            for link in sorted(pool.links, key=lambda link: link.row.number)
+            for one in entry.classes
+            for rank, pool in enumerate(one.ring(route))
+            for row in pool.rows
         ]
+        return sorted(found, key=lambda candidate: (candidate["rank"], candidate["row"]))
 
-    def _choose(self, key: int, route: int, audio_s: float, exclude: Rows, sticky: int) -> _Row | None:
+    def _choose(self, key: int, route: int, audio_s: float, exclude: Rows, sticky: int) -> Row | None:
         checked_seconds(audio_s)
         if len(exclude) > MAX_EXCLUDED:
             raise ValueError(f"at most {MAX_EXCLUDED} rows may be excluded")
         entry = self._key(key)
         if not 0 <= route <= MASK:
             raise OverflowError("route must fit 64 bits")
-        if not entry.free:
-            return None
-        for overloaded in (False, True):
-            for pool in entry.ring(route):
-                if pool.available and entry.overloaded(pool) == overloaded:
-                    best = self._sample(pool, audio_s, exclude)
-                    if best is not None:
-                        return self._kept(key, sticky, best, audio_s, exclude) or best.row
-        return None
-
-    def _sample(self, pool: _Pool, audio_s: float, exclude: Rows) -> _Link | None:
-        """The best of a few random available rows, of all where there are few; None if all are excluded."""
-        available = pool.available
-        if available <= self._choices + len(exclude):
-            ring = pool_probe_order(available, self._draw(available))
-            found = [pos for pos in ring if pool.links[pos].row.number not in exclude]
+        self._classes.settle()
+        if entry.free <= self._choices + len(exclude):
+            found = self._all_free(entry, exclude)
         else:
-            found = []
-            for _ in range(self._choices):
-                pos = self._draw(available)
-                # there are more rows than can be found or excluded, so this ends
-                while pos in found or pool.links[pos].row.number in exclude:
-                    pos = (pos + 1) % available
-                found.append(pos)
-        links = [pool.links[pos] for pos in found]
-        return min(links, key=lambda link: link.finish_s(audio_s), default=None)
+            found = self._drawn(entry, route, exclude) or self._searched(entry, route, exclude)
+        best = min(found, key=lambda row: row.finish_s(key, audio_s), default=None)
+        return best and (self._kept(key, sticky, best, audio_s, exclude) or best)
 
-    def _kept(self, key: int, sticky: int, best: _Link, audio_s: float, exclude: Rows) -> _Row | None:
+    def _all_free(self, entry: Key, exclude: Rows) -> list[Row]:
+        """All rows of a key that may be chosen, when they are few, as a ring from a random one."""
+        pools = [pool for one in self._classes.open_ones(entry) for pool in one.open_pools(0)]
+        rows = [row for pool in pools for row in pool.rows]
+        found = [row for row in rows if row.available and row.number not in exclude]
+        return ring_order_ids(found, self._draw(len(found))) if found else found
+
+    def _drawn(self, entry: Key, route: int, exclude: Rows) -> list[Row]:
+        """Rows of random classes, from the first calm pool of each, until there are enough to compare."""
+        found: list[Row] = []
+        if entry.open * SCARCE_PART >= len(entry.classes):
+            for _ in range(DRAWS):
+                for pool in self._calm_pool(entry, entry.drawn(self._draw), route):
+                    found += self._sample(pool, found, exclude)
+                if len(found) == self._choices:
+                    break
+        return found
+
+    def _searched(self, entry: Key, route: int, exclude: Rows) -> list[Row]:
+        """Rows of open classes, from a random one on, until there are enough; calm pools before others."""
+        found: list[Row] = []
+        open_ones = self._classes.open_ones(entry, self._draw(len(self._classes)))
+        for calm in (True, False):
+            for looks, one in enumerate(open_ones, 1):
+                for pool in self._calm_pool(entry, one, route) if calm else one.open_pools(route):
+                    sample = self._sample(pool, found, exclude)
+                    found += sample
+                    if sample:
+                        break
+                if len(found) == self._choices or (looks >= LOOKS and (calm or found)):
+                    break
+            if found:
+                break
+        return found
+
+    def _calm_pool(self, entry: Key, one: Class, route: int) -> Iterator[Pool]:
+        """The first open pool of a class that is not overloaded; none if the whole class is."""
+        pools = () if entry.overloaded(one) else one.open_pools(route)
+        return islice((pool for pool in pools if not entry.overloaded(pool)), 1)
+
+    def _sample(self, pool: Pool, besides: list[Row], exclude: Rows) -> list[Row]:
+        """So many random available rows that there are enough together with those found before."""
+        found: list[Row] = []
+        most = self._choices - len(besides)
+        plenty = pool.available > self._choices + len(exclude)
+        if plenty and pool.available * THIN_PART >= len(pool.rows):
+            # there are more rows than can be found or excluded, so this ends, and soon
+            while len(found) < most:
+                row = pool.rows[self._draw(len(pool.rows))]
+                if row.available and row not in found + besides and row.number not in exclude:
+                    found.append(row)
+            return found
+        available = [row for row in pool.rows if row.available]
+        ring = ring_order_ids(available, self._draw(len(available)))
+        return [row for row in ring if row not in besides and row.number not in exclude][:most]
+
+    def _kept(self, key: int, sticky: int, best: Row, audio_s: float, exclude: Rows) -> Row | None:
         """The sticky row, if it may be kept."""
         node = self._rows.get(sticky)
-        if node is None or sticky in exclude or key not in node.links or not node.available:
+        if node is None or sticky in exclude or key not in node.speeds or not node.available:
             return None
-        finish, best_finish = node.links[key].finish_s(audio_s), best.finish_s(audio_s)
+        finish, best_finish = node.finish_s(key, audio_s), best.finish_s(key, audio_s)
         close = finish <= STICKY_RATIO * best_finish or finish <= best_finish + STICKY_MARGIN_S
         return node if close else None
 
@@ -372,74 +350,39 @@ class NodeTable:
         self._random = x
         return ((x * 0x2545_F491_4F6C_DD1D & MASK) >> 32) * n >> 32
 
-    def _take(self, node: _Row, audio_s: float) -> None:
+    def _take(self, node: Row, audio_s: float) -> None:
         node.open_s += audio_s
-        self._change(node, node.used + 1, node.cap, node.ready)
+        node.home.change(node, node.used + 1, node.cap, node.ready)
 
-    def _change(self, node: _Row, used: int, cap: int, ready: bool) -> None:
-        was_available, (was_used, was_cap) = node.available, node.counts
-        node.used, node.cap, node.ready = used, cap, ready
-        available, (now_used, now_cap) = node.available, node.counts
-        for link in node.links.values():
-            link.count(now_used - was_used, now_cap - was_cap)
-            if available != was_available:
-                self._set_front(link, available)
-
-    def _set_front(self, link: _Link, available: bool) -> None:
-        """Move a link to the available ones in front of its pool, or away from them."""
-        pool = link.pool
-        self._swap(pool, link.pos, pool.available if available else pool.available - 1)
-        pool.available += 1 if available else -1
-        link.key.free += 1 if available else -1
-
-    def _swap(self, pool: _Pool, a: int, b: int) -> None:
-        links = pool.links
-        links[a], links[b] = links[b], links[a]
-        links[a].pos, links[b].pos = a, b
-
-    def _place(self, link: _Link) -> None:
-        """Put a link at the end of its pool, then to the front if its row is available."""
-        link.pool = link.key.pools[link.row.hash % len(link.key.pools)]
-        link.pos = len(link.pool.links)
-        link.pool.links.append(link)
-        link.count(*link.row.counts)
-        if link.row.available:
-            self._set_front(link, True)
-
-    def _shard(self, entry: _Key, members: int) -> None:
-        """Spread the rows anew if this number of members asks for another number of pools."""
-        count = self._fixed_pools or pool_count_for(members, self._max_members)
-        if count == len(entry.pools):
-            return
-        old = entry.pools
-        entry.pools = [_Pool(number) for number in range(count)]
-        entry.free = entry.used = entry.cap = 0
-        for pool in old:
-            for link in pool.links:
-                self._place(link)
-
-    def _recycle(self, node: _Row) -> None:
+    def _recycle(self, node: Row) -> None:
         if node.retired and node.used == 0:
+            self._classes.keyless.cut(node)
             del self._rows[node.number]
             self._spare_rows.append(node.number)
 
-    def _row(self, row: int, retired: bool = False) -> _Row:
+    def _pool_count(self, members: int) -> int:
+        """How many pools a class of so many rows has; no more than rows, but for steps of the ladder."""
+        if self._fixed_pools:
+            return min(self._fixed_pools, pool_count_for(members, 1))
+        return pool_count_for(members, self._max_members)
+
+    def _row(self, row: int, retired: bool = False) -> Row:
         node = self._rows.get(row)
         if node is None or (node.retired and not retired):
             raise KeyError(f"no row {row}")
         return node
 
-    def _key(self, key: int) -> _Key:
+    def _key(self, key: int) -> Key:
         entry = self._keys.get(key)
         if entry is None:
             raise KeyError(f"no key {key}")
         return entry
 
-    def _link(self, key: int, row: int) -> _Link:
-        link = self._row(row).links.get(key)
-        if link is None:
+    def _member(self, key: int, row: int) -> Row:
+        node = self._row(row)
+        if key not in node.speeds:
             raise KeyError(f"row {row} is not in key {key}")
-        return link
+        return node
 
 
 def checked_cap(cap: int) -> int:
@@ -463,7 +406,7 @@ def checked_seconds(seconds: float) -> float:
     return float(seconds)
 
 
-def _vetoes(row: _Row, exclude: Rows) -> list[str]:
+def _vetoes(row: Row, exclude: Rows) -> list[str]:
     full, excluded = row.used >= row.cap, row.number in exclude
     vetoes = ("not_ready", not row.ready), ("at_capacity", full), ("excluded", excluded)
     return [veto for veto, holds in vetoes if holds]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeVar
+
+Item = TypeVar("Item")
 
 POOL_LADDER: Final = (1, 2, 3, 5, 7, 11, 17, 29, 47, 79, 127, 211, 347, 577, 997)  # primes, × 1.65 or so
 
@@ -40,7 +42,7 @@ def pool_probe_order(count: int, preferred: int) -> list[int]:
     return ring_order_ids(range(max(count, 1)), preferred)
 
 
-def ring_order_ids(ids: Sequence[int], start: int) -> list[int]:
+def ring_order_ids(ids: Sequence[Item], start: int) -> list[Item]:
     """The ids as a ring from index `start` (modulo their number)."""
     at = start % len(ids) if ids else 0
     return [*ids[at:], *ids[:at]]

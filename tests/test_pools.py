@@ -201,6 +201,7 @@ def test_statistics(make: Make) -> None:
         lambda table, key, row: table.select(-1, 0, 1.0),
         lambda table, key, row: table.explain(key + 1, 0, 1.0),
         lambda table, key, row: table.free(key + 1),
+        lambda table, key, row: table.has_free(key + 1),
         lambda table, key, row: table.members(key + 1),
         lambda table, key, row: table.remove_key(key + 1),
         lambda table, key, row: table.join(key + 1, row),
@@ -359,7 +360,7 @@ def test_pools_follow_the_ladder_and_the_node_id(make: Make) -> None:
 
     def check() -> None:
         count = pools.pool_count_for(len(rows), 10)
-        assert table.statistics()["pools"] == count
+        assert table.statistics()["pools"] == (count if rows else 0)  # the class goes with its last row
         found = table.explain(key, 0, 1.0)
         assert {row["row"] for row in found} == set(rows)
         for row in found:

@@ -127,6 +127,7 @@ class Twins:
         for key, rows in model.keys.items():
             assert self.both("members", key) == len(rows)
             assert self.both("free", key) == len(model.available(key))
+            assert self.both("has_free", key) is bool(model.available(key))
             assert {row["row"] for row in self.both("explain", key, 5, 1.0)} == rows
 
     def every_available_row_is_reached(self) -> None:
@@ -182,6 +183,13 @@ class History(RuleBasedStateMachine):
         self.twins.remove_key(self.key(key))
 
     @some_keys
+    @rule(key=picks, cap=st.integers(0, 3))
+    def pass_by(self, key: int, cap: int) -> None:
+        row = self.twins.add_node(cap, True)
+        self.twins.toggle(self.key(key), row, 1.0)
+        self.twins.remove_node(row)
+
+    @some_keys
     @some_rows
     @rule(key=picks, row=picks, speed=st.floats(0.1, 10.0))
     def toggle(self, key: int, row: int, speed: float) -> None:
@@ -228,23 +236,51 @@ TestHistory.settings = settings(max_examples=60, stateful_step_count=40, deadlin
 
 
 @pytest.mark.parametrize(
-    ("seed", "nodes", "max_members", "pools"),
-    [(1, 30, 100, 0), (2, 120, 3, 0), (3, 300, 20, 0), (4, 60, 100, 7)],
+    ("seed", "nodes", "kinds", "max_members", "pools", "fill"),
+    [
+        (1, 30, 30, 100, 0, 0.5),
+        (2, 120, 3, 3, 0, 0.5),
+        (3, 300, 300, 20, 0, 0.9),
+        (4, 60, 10, 100, 7, 0.5),
+        (5, 300, 300, 100, 0, 0.97),
+        (6, 400, 2, 5, 0, 0.97),
+        (7, 300, 40, 2, 0, 0.99),
+    ],
 )
-def test_long_history(seed: int, nodes: int, max_members: int, pools: int) -> None:
-    """Thousands of steps over a fleet that grows, shrinks and fills up."""
+def test_long_history(seed: int, nodes: int, kinds: int, max_members: int, pools: int, fill: float) -> None:
+    """Thousands of steps over a fleet of so many kinds of nodes that grows and shrinks around a fill."""
     chance = random.Random(seed)
-    twins = Twins(seed, choices=1 + seed, max_members=max_members, pools=pools)
+    twins = Twins(seed, choices=1 + seed % 4, max_members=max_members, pools=pools)
     model = twins.model
     keys = [twins.add_key() for _ in range(8)]
+    kind = [chance.sample(range(8), chance.randint(1, 8)) for _ in range(kinds)]
 
     def a_row() -> int:
         return chance.choice(list(model.cap))
 
-    def grow() -> None:
+    def grow() -> int:
         row = twins.add_node(chance.randint(0, 4), chance.random() < 0.9)
-        for key in chance.sample(keys, chance.randint(0, 8)):
-            twins.toggle(key, row, chance.uniform(0.5, 2.0))
+        for number in chance.choice(kind):
+            twins.toggle(keys[number], row, chance.uniform(0.5, 2.0))
+        return row
+
+    def pass_by() -> None:
+        """A node that comes, changes its mind and goes before anybody looks."""
+        row = grow()
+        twins.toggle(keys[0], row, 1.0)
+        twins.remove_node(row)
+
+    def set_speed() -> None:
+        key = chance.choice(keys)
+        if model.keys[key]:
+            twins.both("set_speed", key, min(model.keys[key]), chance.uniform(0.5, 2.0))
+
+    def replace_key() -> None:
+        number = chance.randrange(8)
+        twins.remove_key(keys[number])
+        keys[number] = twins.add_key()
+        for row in [row for row in model.cap if chance.random() < 0.5]:
+            twins.toggle(keys[number], row, 1.0)
 
     def select() -> None:
         exclude = [a_row() for _ in range(chance.choice((0, 0, 1, 4)))]
@@ -253,10 +289,10 @@ def test_long_history(seed: int, nodes: int, max_members: int, pools: int) -> No
         twins.select(chance.choice(keys), route, chance.uniform(0.2, 20.0), exclude, sticky)
 
     def release() -> None:
-        if model.held:
+        if model.held and len(model.held) > fill * sum(model.cap.values()):
             twins.release(chance.randrange(len(model.held)))
 
-    steps: list[tuple[int, Callable[[], None]]] = [
+    steps: list[tuple[float, Callable[[], object]]] = [
         (3, grow),
         (2, lambda: twins.remove_node(a_row())),
         (10, lambda: twins.toggle(chance.choice(keys), a_row(), chance.uniform(0.5, 2.0))),
@@ -265,17 +301,23 @@ def test_long_history(seed: int, nodes: int, max_members: int, pools: int) -> No
         (10, lambda: twins.both("set_load", a_row(), chance.uniform(0, 9), chance.choice((0.0, 0.2, 5.0)))),
         (90, select),
         (5, lambda: twins.take(a_row(), chance.uniform(0.2, 20.0), chance.randint(0, 2))),
-        (60, release),
+        (120, release),
+        (2, pass_by),
+        (2, set_speed),
+        (0.5, replace_key),
+        (0.5, twins.check),
     ]
     for _ in range(nodes):
         grow()
+    while len(model.held) < fill * sum(model.cap[row] for row in model.cap if model.ready[row]) - 8:
+        select()
     weights = [weight for weight, _ in steps]
     for _, step in chance.choices(steps, weights, k=1500):
         step()
     twins.check()
     twins.every_available_row_is_reached()
     while model.held:
-        release()
+        twins.release(chance.randrange(len(model.held)))
     for row in list(model.cap):
         twins.remove_node(row)
     twins.check()

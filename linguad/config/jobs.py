@@ -196,16 +196,16 @@ class Jobs(Table, frozen=True, kw_only=True):
 
 
 class Pools(Table, frozen=True, kw_only=True):
-    """How nodes of one language pair are grouped and one of them is chosen."""
+    """How nodes that serve the same are grouped and one of them is chosen."""
 
     count: Annotated[
         int,
         Meta(
             ge=0,
             le=997,
-            description="Pools per language pair. 0 takes the smallest number of a fixed ladder that keeps "
-            "each pool at max_members, so that pools grow with the fleet; a fixed number is "
-            "best a prime.",
+            description="Pools of the nodes that serve the same language pairs. 0 takes the smallest number "
+            "of a fixed ladder that keeps each pool at max_members, so that pools grow with the fleet; a "
+            "fixed number is best a prime, and is not reached by groups of fewer nodes.",
         ),
     ] = 0
     max_members: Annotated[
@@ -230,7 +230,7 @@ class Pools(Table, frozen=True, kw_only=True):
         int,
         Meta(
             ge=1,
-            le=64,
+            le=16,
             description="Free nodes that are compared for each job. 3: two already avoid the busiest, the "
             "third helps where nodes differ in speed, and more crowd onto the same best one.",
         ),

@@ -288,7 +288,7 @@ class Fleet:
         if key.node:
             return self.has_ready(key) and self.slots_used(key.node) < self.nodes[key.node].slots
         handle = self.handle(key)
-        return handle is not None and self.table.free(handle) > 0
+        return handle is not None and self.table.has_free(handle)
 
     def handle(self, key: Key) -> int | None:
         """The table's handle of a key, or None while no registered node serves it."""
