@@ -4,9 +4,10 @@
 """
 
 from linguad.config.base import Secret, Table
-from linguad.config.jobs import Jobs, Pools
+from linguad.config.jobs import Jobs
 from linguad.config.logs import Log
 from linguad.config.nodes import Nodes
+from linguad.config.pools import Pools
 from linguad.config.reading import load
 from linguad.config.server import Server
 from linguad.config.sessions import Sessions

@@ -10,9 +10,10 @@ import msgspec
 from msgspec import field
 
 from linguad.config.base import Table
-from linguad.config.jobs import Jobs, Pools
+from linguad.config.jobs import Jobs
 from linguad.config.logs import Log
 from linguad.config.nodes import Nodes
+from linguad.config.pools import Pools
 from linguad.config.server import Server
 from linguad.config.sessions import Sessions
 from linguad.errors import ConfigError
