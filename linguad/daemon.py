@@ -17,6 +17,7 @@ from linguad import __version__, log, metrics
 from linguad.config import Config, Server
 from linguad.config import Nodes as NodeSettings
 from linguad.config import Sessions as SessionSettings
+from linguad.core.capability import ALL_SERVICES, CapabilityPool, Pin, PoolRules
 from linguad.core.clock import Clock
 from linguad.core.dispatch import Dispatch
 from linguad.core.fleet import Fleet
@@ -26,7 +27,7 @@ from linguad.core.node import Node
 from linguad.core.pairing import LiveCode
 from linguad.core.rooms import RoomRules
 from linguad.core.rules import JobRules, NodeRules, SessionRules
-from linguad.core.services import MarkRules
+from linguad.core.services import CORE_SERVICES, MarkRules, Services
 from linguad.core.utterance import CutRules
 from linguad.dispatch.engine import Engine
 from linguad.dispatch.tasks import EngineTasks
@@ -87,7 +88,7 @@ class Daemon:
             max_members=pools.max_members,
             pools=pools.count,
         )
-        self.fleet = Fleet(_node_rules(config), table, ids, pools.hash_seed)
+        self.fleet = Fleet(_node_rules(config), table, ids)
         self.node_memory = NodeMemory(self.fleet, self._clock, config.state_dir() / "nodes.json")
         self.dispatch = Dispatch(self.fleet, _job_rules(config), ids)
         self.engine = Engine(self.dispatch, self._budget, trio.current_time)
@@ -311,11 +312,32 @@ def _node_rules(config: Config) -> NodeRules:
         overrides=nodes.overrides,
         max_concurrent_jobs=nodes.max_concurrent_jobs,
         resource_threshold=config.pools.resource_threshold,
+        pools=_pool_rules(config),
         marks=MarkRules(
             ttl_s=nodes.unavailable_ttl_seconds,
             window_s=nodes.unavailable_window_seconds,
             max_reports=nodes.unavailable_max_reports,
         ),
+    )
+
+
+def _pool_rules(config: Config) -> PoolRules:
+    pools = config.pools
+    capability = [
+        CapabilityPool(id=pool.id, name=name, services=Services.of(pool.required_services))
+        for name, pool in pools.capability.items()
+    ]
+    return PoolRules(
+        pools=tuple(sorted(capability, key=lambda pool: pool.id)),
+        compared=CORE_SERVICES if pools.match_scope == "core_only" else ALL_SERVICES,
+        exact=pools.match_mode == "exact",
+        strict=pools.strict_eligibility,
+        fallback=pools.fallback,
+        tenants={
+            tenant: Pin(pool=pools.capability[chosen.pool].id, strict=chosen.strict)
+            for tenant, chosen in pools.tenants.items()
+        },
+        hash_seed=pools.hash_seed,
     )
 
 

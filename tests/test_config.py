@@ -381,3 +381,36 @@ class TestEarlierServer:
         assert set(old.NAMES.values()) <= paths
         packages = {package for group in old.PACKAGES.values() for package in group} | {"worker"}
         assert packages <= set(log.packages())
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "words"),
+    [
+        (
+            '[pools.capability.a]\nid = 1\nrequired_services = ["asr", "whisper"]',
+            "pools.capability",
+            'a: there is no service "whisper"; allowed is "asr"',
+        ),
+        (
+            "[pools.capability.a]\nid = 1\n[pools.capability.b]\nid = 1",
+            "pools.capability",
+            "b: has the id 1, as a",
+        ),
+        ('[pools.tenants.t]\npool = "gold"', "pools.tenants.t.pool", "there are none"),
+        (
+            '[pools.capability.a]\nid = 1\n[pools.tenants.t]\npool = "gold"',
+            "pools.tenants.t.pool",
+            'no capability pool is named "gold"; there are a',
+        ),
+        ("[pools.capability.a]\nid = 65536", "pools.capability", "cannot be used"),
+        ("[pools.capability.a]\nid = 1\nservices = []", "pools.capability", "cannot be used"),
+    ],
+)
+def test_capability_pools_that_cannot_be(tmp_path: Path, text: str, path: str, words: str) -> None:
+    assert words in problems(write(tmp_path, text))[path]
+
+
+def test_shown_pools_can_be_read_again(tmp_path: Path) -> None:
+    text = '[pools.capability.a]\nid = 1\nrequired_services = ["asr"]\n[pools.tenants."t.1"]\npool = "a"'
+    made = load(write(tmp_path, text), {})
+    assert load(write(tmp_path, config.render(made)), {}) == made

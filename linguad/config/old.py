@@ -34,6 +34,12 @@ NAMES = {
     "scheduler.load_balancer.resource_threshold": "pools.resource_threshold",
     "scheduler.phase3.pool_count": "pools.count",
     "scheduler.phase3.hash_seed": "pools.hash_seed",
+    "scheduler.phase3.pools": "pools.capability",
+    "scheduler.phase3.tenant_overrides": "pools.tenants",
+    "scheduler.phase3.pool_match_scope": "pools.match_scope",
+    "scheduler.phase3.pool_match_mode": "pools.match_mode",
+    "scheduler.phase3.strict_pool_eligibility": "pools.strict_eligibility",
+    "scheduler.phase3.fallback_scan_all_pools": "pools.fallback",
 }
 """Keys of the earlier server and the settings that took their place."""
 

@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Literal
 
-from msgspec import Meta
+from msgspec import Meta, Struct, field
 
-from linguad.config.base import Table
+from linguad.config.base import Table, one_of
+
+SERVICES = ("asr", "nmt", "tts", "tone", "semantic")
+"""Types of service that a capability pool may ask for."""
+
+
+class CapabilityPool(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A part of the fleet by what its nodes have installed."""
+
+    id: Annotated[int, Meta(ge=0, le=65535)]
+    required_services: tuple[str, ...] = ()
+
+
+class TenantPool(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the jobs of one tenant go."""
+
+    pool: str
+    """Name of a capability pool."""
+    strict: bool = False
 
 
 class Pools(Table, frozen=True, kw_only=True):
@@ -59,3 +78,67 @@ class Pools(Table, frozen=True, kw_only=True):
             "others are worse. 95, because a working node is meant to be busy.",
         ),
     ] = 95
+    capability: Annotated[
+        dict[str, CapabilityPool],
+        Meta(
+            description="Parts of the fleet by what nodes have installed, as tables "
+            "[pools.capability.NAME]: id (0 to 65535), required_services (of asr, nmt, tts, tone, semantic; "
+            "none takes all). A node is in the one pool that asks for most of what it has, and in none if it "
+            "fits none. Empty: every node gets every job it fits."
+        ),
+    ] = field(default_factory=dict)
+    tenants: Annotated[
+        dict[str, TenantPool],
+        Meta(
+            description="Capability pools that jobs of single tenants prefer, as tables "
+            "[pools.tenants.TENANT]: pool (its name), strict (true: they go nowhere else). Empty: the id "
+            "of a session decides."
+        ),
+    ] = field(default_factory=dict)
+    match_scope: Annotated[
+        Literal["core_only", "all_required"],
+        Meta(
+            description="Services of a job that are compared with those of a capability pool. `core_only` "
+            "compares asr, nmt and tts, as in the earlier server; `all_required` also tone and semantic."
+        ),
+    ] = "core_only"
+    match_mode: Annotated[
+        Literal["contains", "exact"],
+        Meta(
+            description="When a capability pool is eligible for a job. `contains`: its nodes have at least "
+            "what is compared; `exact`: they have that and no more, so that rich nodes do rich jobs."
+        ),
+    ] = "contains"
+    strict_eligibility: Annotated[
+        bool,
+        Meta(
+            description="Whether a job for which no capability pool is eligible ends with NO_AVAILABLE_NODE "
+            "at once. false lets it go to any pool, as in the earlier server."
+        ),
+    ] = False
+    fallback: Annotated[
+        bool,
+        Meta(
+            description="Whether a job may go to another eligible capability pool when the preferred one has "
+            "nobody free. true: a pool is for order, not for waiting."
+        ),
+    ] = True
+
+
+def objections(pools: Mapping[str, CapabilityPool]) -> Iterator[str]:
+    """What is wrong with capability pools though each is well formed (pools-and-cluster 1.8)."""
+    names: dict[int, str] = {}
+    for name, pool in pools.items():
+        for service in pool.required_services:
+            if service not in SERVICES:
+                yield f'{name}: there is no service "{service}"; allowed is {one_of(SERVICES)}'
+        if (other := names.setdefault(pool.id, name)) != name:
+            yield f"{name}: has the id {pool.id}, as {other}; every pool needs its own"
+
+
+def strangers(pools: Pools) -> Iterator[tuple[str, str]]:
+    """Paths of tenants whose pool does not exist, with the problem."""
+    for tenant, chosen in pools.tenants.items():
+        if chosen.pool not in pools.capability:
+            known = f"there are {', '.join(pools.capability)}" if pools.capability else "there are none"
+            yield f"pools.tenants.{tenant}.pool", f'no capability pool is named "{chosen.pool}"; {known}'

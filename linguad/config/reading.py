@@ -12,7 +12,7 @@ from typing import Any, Literal, get_origin
 import msgspec
 
 from linguad import log
-from linguad.config import old
+from linguad.config import old, pools
 from linguad.config.base import Setting, settings_of
 from linguad.config.whole import TABLES, Config
 from linguad.config.writing import HIDDEN, quoted, toml
@@ -140,6 +140,8 @@ class _Reader:
 
     def _compare(self, tables: Mapping[str, Any]) -> None:
         wrong = {path for path, _ in self.problems}
+        if not wrong & {"pools.capability", "pools.tenants"}:
+            self.problems += pools.strangers(tables["pools"])
         for lower, upper in ORDERED:
             if lower in wrong or upper in wrong:
                 continue
@@ -220,6 +222,8 @@ def _objections(setting: Setting, value: object) -> Iterator[str]:
                 ipaddress.ip_network(item)
             except ValueError as error:
                 yield f'{quoted(item)} is not a network like "10.0.0.0/8": {error}'
+    if setting.path == "pools.capability" and isinstance(value, dict):
+        yield from pools.objections(value)
     if setting.path == "log.levels" and isinstance(value, dict):
         for name in value:
             if not log.is_package(name):

@@ -5,6 +5,9 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping
 
+import msgspec
+from msgspec.structs import asdict
+
 from linguad.config import old
 from linguad.config.base import Setting, plain_number, settings_of, size
 from linguad.config.whole import TABLES, Config
@@ -117,6 +120,9 @@ def toml(value: object) -> str:
             return plain_number(value)
         case list() | tuple():
             return f"[{', '.join(toml(item) for item in value)}]"
+        case msgspec.Struct():
+            given = {name: member for name, member in asdict(value).items() if member is not None}
+            return toml(given)
         case Mapping():
             return f"{{{', '.join(f'{quoted(str(key))} = {toml(item)}' for key, item in value.items())}}}"
         case _:

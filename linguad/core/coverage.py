@@ -87,7 +87,7 @@ class Coverage:
             return None
         src = AUTO if key.src == ANY else key.src
         tgt = request.tgt_lang if key.tgt == ANY else key.tgt
-        survey = self._survey(Key(ANY, ANY, key.needs, features=key.features, node=key.node), now)
+        survey = self._survey(key._replace(src=ANY, tgt=ANY, two_way=False), now)
         nearest = tuple(
             (AUTO if one.src == ANY else one.src, tgt if one.tgt == ANY else one.tgt)
             for one in survey.nearest(key.src, key.tgt)
@@ -134,7 +134,7 @@ class Coverage:
         for node in nodes:
             if node.status is Status.READY:
                 services, features = int(node.services.running), int(node.features)
-                offer = (node.languages.digest, services, features, node.accepts_public)
+                offer = (node.languages.digest, services, features, node.accepts_public, node.pool)
                 if (kind := kinds.get(offer)) is None:
                     kind = kinds[offer] = _Kind(node)
                 kind.nodes += 1

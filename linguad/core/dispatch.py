@@ -23,6 +23,7 @@ from linguad.core.actions import (
 )
 from linguad.core.amnesty import Amnesty
 from linguad.core.attempts import Attempts
+from linguad.core.capability import NOWHERE
 from linguad.core.deadlines import Deadlines, earliest
 from linguad.core.explain import Refusals, explain, find
 from linguad.core.failure import judge, missing_service, wire_code
@@ -104,6 +105,8 @@ class Dispatch:
         self.jobs[job.id] = session.open[job.id] = job
         if refuse or self._placement.full_for(request.tenant):
             self._refuse(job, MissingReason.OVERLOADED, ErrorCode.NODE_OVERLOADED, now, actions)
+        elif job.key.pools == NOWHERE:
+            self._refuse(job, MissingReason.NO_NODE, ErrorCode.NO_AVAILABLE_NODE, now, actions)
         else:
             self._placement.pend(job, now)
         return job, self._placement.settle(now, actions)

@@ -62,6 +62,8 @@ class Veto(StrEnum):
     """Only where features are required."""
     NOT_PAIRED = "not_paired"
     """The session asked for another node."""
+    NOT_IN_ELIGIBLE_POOL = "not_in_eligible_pool"
+    """Its capability pool is none of those the job may go to."""
 
 
 class Candidate(Struct, frozen=True, kw_only=True):
@@ -69,6 +71,8 @@ class Candidate(Struct, frozen=True, kw_only=True):
 
     node_id: str
     status: str
+    pool: int | None
+    """Its capability pool."""
     veto: Veto | None
     missing_types: dict[str, WhyNot]
     failed_before: bool
@@ -104,17 +108,29 @@ class Survey(Struct, frozen=True, kw_only=True):
 
 
 def survey(
-    fleet: Fleet, key: Key, route: int, audio_s: float, failed: Sequence[int] = (), sticky: int = -1
+    fleet: Fleet,
+    key: Key,
+    route: int,
+    audio_s: float,
+    failed: Sequence[int] = (),
+    sticky: int = -1,
+    tenant: str = "",
 ) -> Survey:
     """What a selection would find now; `failed` are the rows that failed the job."""
-    return _summed_up(_candidates(fleet, key, route, audio_s, failed, sticky))
+    return _summed_up(_candidates(fleet, key, route, audio_s, failed, sticky, tenant))
 
 
 def _candidates(
-    fleet: Fleet, key: Key, route: int, audio_s: float, failed: Sequence[int] = (), sticky: int = -1
+    fleet: Fleet,
+    key: Key,
+    route: int,
+    audio_s: float,
+    failed: Sequence[int] = (),
+    sticky: int = -1,
+    tenant: str = "",
 ) -> list[Candidate]:
     excluded = failed[-MAX_EXCLUDED:] if _others_are_ready(fleet, key, failed) else ()
-    seen = {row["row"]: row for row in fleet.explain(key, route, audio_s, excluded, sticky)}
+    seen = {row["row"]: row for row in fleet.explain(key, route, audio_s, excluded, sticky, tenant)}
     candidates = []
     for node in fleet.nodes.values():
         row = fleet.row_of(node.id)
@@ -127,6 +143,7 @@ def _candidates(
             Candidate(
                 node_id=node.id,
                 status=node.status.value,
+                pool=node.pool,
                 veto=_standing_veto(node, key, missing)
                 or (None if eligible else Veto.STATUS_NOT_READY)
                 or (Veto.CAPACITY_EXCEEDED if used >= node.slots else None),
@@ -192,6 +209,7 @@ def describe(job: Job, now: float, waiting: WaitingRoom, surveyed: Survey | None
             "services": job.key.needs.names,
             "features": job.key.features.names,
             "node": job.key.node or None,
+            "pools": job.key.pools,
         },
         "cut_reason": request.reason.value,
         "features_wanted": job.wanted.names,
@@ -215,8 +233,9 @@ def explain(
     surveys: dict[str, Survey] = {}
     for job in sorted(jobs, key=lambda job: job.status.final)[:MAX_SURVEYS]:
         lane, failed = job.lane, job.excluded_rows
-        sticky = lane.row if rules.affinity_of(job.request.tenant) == "session" else -1
-        surveys[job.id] = survey(fleet, job.key, lane.route, job.seconds, failed, sticky)
+        tenant = job.request.tenant
+        sticky = lane.row if rules.affinity_of(tenant) == "session" else -1
+        surveys[job.id] = survey(fleet, job.key, lane.route, job.seconds, failed, sticky, tenant)
     return [describe(job, now, waiting, surveys.get(job.id)) for job in jobs]
 
 
@@ -298,6 +317,8 @@ def _standing_veto(node: Node, key: Key, missing: dict[str, WhyNot]) -> Veto | N
         return Veto.NOT_PAIRED
     if not key.node and not node.accepts_public:
         return Veto.NOT_IN_PUBLIC_POOL
+    if key.pools and node.pool not in key.pools:
+        return Veto.NOT_IN_ELIGIBLE_POOL
     if missing:
         return Veto.MODEL_NOT_AVAILABLE
     if key.features & ~node.features:
@@ -354,6 +375,8 @@ def _attempt(attempt: Attempt, created_at: float) -> dict[str, object]:
         "wire_session_id": attempt.wire_session_id,
         "state": attempt.state.name.lower(),
         "chosen": attempt.chosen,
+        "pool": attempt.pool,
+        "fallback": attempt.fallback,
         "features": attempt.features.names,
         "end": attempt.end,
         "sent_s": round(attempt.sent_at - created_at, 3),

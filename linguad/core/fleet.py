@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
+from linguad.core import admission
+from linguad.core.capability import ANYWHERE
 from linguad.core.deadlines import Deadlines
 from linguad.core.health import Status
 from linguad.core.ids import Ids
@@ -32,7 +34,6 @@ MAX_GPU_QUEUE = 10_000
 OVERLOAD_PENALTY_S = 5.0
 """Added to the expected finish of a node above the resource threshold."""
 
-MAX_NODE_ID_CHARS = 128
 MAX_OFFLINE_NODES = 10_000
 """Records of nodes that are gone; the oldest is forgotten for a new one."""
 
@@ -49,7 +50,7 @@ MAX_LOOKED_AT = 10_000
 class Fleet:
     """Every known node and the table they are selected from."""
 
-    def __init__(self, rules: NodeRules, table: NodeTable, ids: Ids, hash_seed: int = 0) -> None:
+    def __init__(self, rules: NodeRules, table: NodeTable, ids: Ids) -> None:
         self.rules = rules
         self.table = table
         self.nodes: dict[str, Node] = {}
@@ -57,7 +58,6 @@ class Fleet:
         self.memory = Memory()
         self.pairing = PairingCodes(ids.pairing_code)
         self._ids = ids
-        self._hash_seed = hash_seed
         self._rows: dict[str, int] = {}
         self._by_row: dict[int, Node] = {}
         self._index = KeyIndex(table, self._by_row, self._speed)
@@ -72,14 +72,7 @@ class Fleet:
 
         Raises WireError with the code to answer when the node must not register.
         """
-        if message.capability_schema_version not in (None, "2.0"):
-            raise WireError(
-                ErrorCode.INVALID_CAPABILITY_SCHEMA,
-                "capability_schema_version must be 2.0",
-                "capability_schema_version",
-            )
-        if not (message.hardware and message.hardware.gpus):
-            self._refuse_without_gpu(message)
+        admission.check(message, self.rules.require_gpu)
         node_id = self._usable_id(message.node_id)
         node = self.nodes.get(node_id)
         if node is None:
@@ -182,8 +175,8 @@ class Fleet:
         if timings is not None:
             self.speeds.learn_stages(node.id, key.work, audio_s, timings)
         self.speeds.learn(node.id, key.work, audio_s, processing_s, response_s)
-        for served in (key, key.work) if key.features or key.node else (key,):
-            self._index.speed_changed(row, served)
+        for alike in _same_work(key, node.pool) if key.narrow or node.pool is not None else (key,):
+            self._index.speed_changed(row, alike)
 
     def scan(self, now: float) -> list[Node]:
         """Nodes whose heartbeats stopped; degrades those that never got healthy, forgets those long gone.
@@ -231,9 +224,10 @@ class Fleet:
         node = self._by_row.get(row)
         return node is not None and (key in self._index.keys(row) or node.fits(key))
 
-    def route(self, routing_key: str) -> int:
-        """The hash that chooses the preferred pool of a session."""
-        return fnv1a64(routing_key, self._hash_seed)
+    def route(self, session_id: str, tenant: str = "") -> int:
+        """The hash that chooses the preferred pools of a session; a tenant with a pool has one for all."""
+        pools = self.rules.pools
+        return fnv1a64(tenant if tenant in pools.tenants else session_id, pools.hash_seed)
 
     def key(
         self,
@@ -247,20 +241,23 @@ class Fleet:
         speakers: bool = False,
         features: Features = Features.NONE,
         node: str = "",
+        session: str = "",
+        tenant: str = "",
     ) -> Key:
         """What a job asks of a node (resolution 33); two-way if only the pair of languages is known.
 
         Of an unknown source `among` others it asks for the first with a free slot, else with a ready node,
         else with any. To tell `speakers` apart needs the tone service. `features` and `node` narrow down who
-        fits.
+        fits, and so do the capability pools, where `session` and `tenant` may have a say.
         """
         needs = Services.needed(pipeline)
         if speakers:
             needs |= Services.TONE
         source, target = normalize(src), normalize(tgt)
+        pools = ANYWHERE if node else self._pools_for(needs, session, tenant)
 
         def asked(src: str, tgt: str, *, two_way: bool = False) -> Key:
-            return Key(src, tgt, needs, two_way, features, node)
+            return Key(src, tgt, needs, two_way, features, node, pools)
 
         if not needs & Services.NMT:
             return asked(ANY if source == AUTO else source, ANY)
@@ -295,22 +292,55 @@ class Fleet:
         return self._index.handle(key)
 
     def select(
-        self, key: Key, route: int, audio_s: float, exclude: Sequence[int] = (), sticky: int = -1
+        self,
+        key: Key,
+        route: int,
+        audio_s: float,
+        exclude: Sequence[int] = (),
+        sticky: int = -1,
+        tenant: str = "",
     ) -> int | None:
-        """Choose a node for a job and take one of its slots; None when nobody is free."""
+        """Choose a node for a job and take one of its slots; None when nobody is free.
+
+        Capability pools are asked in turn, the preferred one first, though the node to keep be in another.
+        """
         if key.node:
             return self._paired(key, audio_s, exclude)
-        handle = self.handle(key)
-        if handle is None:
+        if self.handle(key) is None:
             return None
-        row = self.table.select(handle, route, audio_s, exclude, sticky if sticky in self._by_row else -1)
-        return None if row < 0 else row
+        sticky = sticky if sticky in self._by_row else -1
+        for asked in self._in_turn(key, route, tenant):
+            handle = self.handle(asked)
+            row = -1 if handle is None else self.table.select(handle, route, audio_s, exclude, sticky)
+            if row >= 0:
+                return row
+        return None
+
+    def preferred_pool(self, key: Key, route: int, tenant: str) -> int:
+        """Id of the capability pool that is asked first, of a key that names some."""
+        return self.rules.pools.preferred(key.pools, tenant, route)
 
     def explain(
-        self, key: Key, route: int, audio_s: float, exclude: Sequence[int] = (), sticky: int = -1
+        self,
+        key: Key,
+        route: int,
+        audio_s: float,
+        exclude: Sequence[int] = (),
+        sticky: int = -1,
+        tenant: str = "",
     ) -> list[dict[str, Any]]:
-        """Every node that fits a key as `select` would see it now; changes nothing."""
+        """Every node that fits a key as `select` would see it now, in its order; changes nothing."""
         sticky = sticky if sticky in self._by_row else -1
+        found: list[dict[str, Any]] = []
+        for asked in self._in_turn(key, route, tenant):
+            chosen = any(row["selected"] for row in found)
+            rows = self._explain(asked, route, audio_s, exclude, sticky)
+            found += [row | {"selected": row["selected"] and not chosen} for row in rows]
+        return found
+
+    def _explain(
+        self, key: Key, route: int, audio_s: float, exclude: Sequence[int], sticky: int
+    ) -> list[dict[str, Any]]:
         handle = self._index.built(key)
         if handle is not None:
             return self.table.explain(handle, route, audio_s, exclude, sticky)
@@ -382,16 +412,17 @@ class Fleet:
             found.append((key, self._speed(node, key), pool))
         return found
 
-    def _refuse_without_gpu(self, message: NodeRegister) -> None:
-        if self.rules.require_gpu == "always":
-            problem = "this server takes only nodes with a GPU"
-        elif self.rules.require_gpu == "declared" and any(
-            service.device == "gpu" for service in message.installed_services or ()
-        ):
-            problem = "this node says that services run on a GPU, and lists none"
+    def _pools_for(self, needs: Services, session: str, tenant: str) -> tuple[int, ...]:
+        pools = self.rules.pools
+        return pools.asked(needs, tenant, self.route(session, tenant)) if pools.pools else ANYWHERE
+
+    def _in_turn(self, key: Key, route: int, tenant: str) -> Iterator[Key]:
+        """A key for each of its capability pools, in the order in which they are asked."""
+        if len(key.pools) < 2:
+            yield key
         else:
-            return
-        raise WireError(ErrorCode.NO_GPU_AVAILABLE, problem, "hardware.gpus")
+            for pool in self.rules.pools.in_order(key.pools, tenant, route):
+                yield key._replace(pools=(pool,))
 
     def _paired(self, key: Key, audio_s: float, exclude: Sequence[int]) -> int | None:
         """A slot of the one node that a paired session may use; such keys are in no index."""
@@ -416,7 +447,7 @@ class Fleet:
         self.speeds.forget(node.id)
 
     def _usable_id(self, node_id: str | None) -> str:
-        if node_id and node_id.strip() and len(node_id) <= MAX_NODE_ID_CHARS and node_id.isprintable():
+        if node_id is not None and admission.is_usable_id(node_id):
             return node_id
         while (fresh := self._ids.node()) in self.nodes:
             pass
@@ -432,3 +463,10 @@ class Fleet:
         penalty_s = OVERLOAD_PENALTY_S if busiest >= self.rules.resource_threshold else 0.0
         queue = min(usage.gpu_queue_length or 0, MAX_GPU_QUEUE)
         self.table.set_load(row, GPU_QUEUE_TASK_S * queue, penalty_s)
+
+
+def _same_work(key: Key, pool: int | None) -> set[Key]:
+    """Keys in which a node of a pool is as fast as in this one, as far as they are told apart."""
+    pools = {ANYWHERE, key.pools} | ({(pool,)} if pool is not None else set())
+    wishes = {Features.NONE, key.features}
+    return {key.work._replace(features=wish, pools=where) for wish in wishes for where in pools}

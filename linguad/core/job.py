@@ -141,6 +141,10 @@ class Attempt(Struct, kw_only=True, eq=False):
     end: AttemptEnd | None = None
     ended_at: float | None = None
     holds_slot: bool = True
+    pool: int | None = None
+    """The capability pool of its node, where pools say who may do the job."""
+    fallback: bool = False
+    """Whether another pool was preferred."""
 
     @property
     def open(self) -> bool:

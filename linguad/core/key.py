@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from linguad.core.capability import ANYWHERE
 from linguad.core.services import Services
 from linguad.wire.common import FeatureFlags
 
@@ -54,8 +55,15 @@ class Key(NamedTuple):
     """Abilities without which a node does not fit."""
     node: str = ""
     """The only node that fits, for a paired session; it need not take jobs of the public."""
+    pools: tuple[int, ...] = ANYWHERE
+    """Capability pools whose nodes fit, by id, ascending."""
 
     @property
     def work(self) -> Key:
         """The key without its wishes: what decides how long the job takes."""
-        return self if not self.features and not self.node else Key(*self[:4])
+        return self if not self.narrow else Key(*self[:4])
+
+    @property
+    def narrow(self) -> bool:
+        """Whether it has wishes that do not change the work."""
+        return bool(self.features or self.node or self.pools)

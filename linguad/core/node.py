@@ -52,6 +52,8 @@ class Node:
         self.usage = ResourceUsage()
         self.services = ServiceTable(rules.marks)
         self.languages = Languages(NodeLanguageCapabilities())
+        self.pool: int | None = None
+        """Id of its capability pool."""
         self.no_work: Counter[str] = Counter()
         """How often the node was passed over, by the reason, when jobs found no node at all."""
         self.missed: Counter[str] = Counter()
@@ -85,7 +87,7 @@ class Node:
     @property
     def offer(self) -> tuple[object, ...]:
         """All that decides which index keys the node fits; equal offers need no re-indexing."""
-        return self.accepts_public, self.features, self.services.running, self._reported_languages
+        return self.accepts_public, self.features, self.services.running, self.pool, self._reported_languages
 
     @property
     def oldest_generation(self) -> bool:
@@ -153,6 +155,7 @@ class Node:
         self._reported_languages = NodeLanguageCapabilities()
         self.languages = Languages(self._reported_languages)
         self.services = ServiceTable(self.rules.marks)
+        self.pool = None
 
     def overdue(self, now: float) -> bool:
         """Whether heartbeats stopped."""
@@ -175,7 +178,9 @@ class Node:
         """Whether the node could do such jobs if it knew the languages."""
         if not self.online or key.needs & ~self.services.running or key.features & ~self.features:
             return False
-        return key.node == self.id if key.node else self.accepts_public
+        if key.node:
+            return key.node == self.id
+        return self.accepts_public and (not key.pools or self.pool in key.pools)
 
     def _describe(self, message: NodeRegister | NodeHeartbeat) -> None:
         reported = message.language_capabilities
@@ -186,6 +191,7 @@ class Node:
             self._reported_cap = message.max_concurrent_jobs
         if message.installed_services is not None or message.capability_by_type is not None:
             self.services.update(message.installed_services, message.capability_by_type, self._device_counts)
+        self.pool = self.rules.pools.home(self.id, self.services.installed)
 
     def _device_counts(self, device: str) -> bool:
         return self.rules.require_gpu == "never" or (device in ("gpu", "auto") and self.has_gpu)

@@ -61,6 +61,8 @@ class Placement:
             speakers=bool(wanted) and Features.SPEAKER_IDENTIFICATION in wanted,
             features=wanted if self._rules.requires_features(request.tenant) else Features.NONE,
             node=request.node_id,
+            session=request.session_id,
+            tenant=request.tenant,
         )
 
     def full_for(self, tenant: str) -> bool:
@@ -97,7 +99,7 @@ class Placement:
             return
         busy = [attempt.row for attempt in job.open_attempts]
         excluded = [*job.excluded_rows, *busy][-MAX_EXCLUDED:]
-        row = self._fleet.select(job.key, job.lane.route, job.seconds, excluded)
+        row = self._fleet.select(job.key, job.lane.route, job.seconds, excluded, tenant=job.request.tenant)
         if row is None:
             return
         self._hedging.spend()
@@ -186,13 +188,17 @@ class Placement:
         return True
 
     def _assign(self, job: Job, row: int, chosen: Chosen, now: float, actions: list[Action]) -> Attempt:
+        tenant = job.request.tenant
         deadline = self._deadline(job, row, now)
         attempt = self._attempts.start(job, row, chosen, deadline, now)
+        if job.key.pools:
+            attempt.pool = self._fleet.node_at(row).pool
+            attempt.fallback = attempt.pool != self._fleet.preferred_pool(job.key, job.lane.route, tenant)
         job.lane.sent(job.request.utterance_index, attempt.number, row, now)
         if chosen is not Chosen.HEDGE and not job.deferrable:
             job.hedge_at = self._hedging.earn(now, deadline)
         self.watch(job)
-        together = self._rules.affinity_of(job.request.tenant) != "spread"
+        together = self._rules.affinity_of(tenant) != "spread"
         message = assign_message(job, attempt, self._fleet.node_at(row), with_context=together)
         actions.append(Assign(job, attempt, message))
         actions.append(Progress(job, "DISPATCHED"))
@@ -229,7 +235,7 @@ class Placement:
             chosen = Chosen.PAIRED if job.key.node else Chosen.SESSION if row == sticky else Chosen.BEST
             return row, chosen
         if failed and not fleet.has_ready(job.key, besides=failed):
-            row = fleet.select(job.key, lane.route, job.seconds)
+            row = fleet.select(job.key, lane.route, job.seconds, tenant=job.request.tenant)
         return None if row is None else (row, Chosen.AGAIN)
 
     def _waits_for_its_turn(self, job: Job) -> bool:
@@ -244,10 +250,10 @@ class Placement:
 
     def _select(self, job: Job, excluded: list[int], sticky: int) -> int | None:
         """The best row; among those that claim the abilities asked for, if one of them is free."""
-        excluded, route = excluded[:MAX_EXCLUDED], job.lane.route
+        excluded, route, tenant = excluded[:MAX_EXCLUDED], job.lane.route, job.request.tenant
         if job.wanted and not job.key.features and not job.key.node:
             preferred = job.key._replace(features=job.wanted)
-            row = self._fleet.select(preferred, route, job.seconds, excluded, sticky)
+            row = self._fleet.select(preferred, route, job.seconds, excluded, sticky, tenant)
             if row is not None:
                 return row
-        return self._fleet.select(job.key, route, job.seconds, excluded, sticky)
+        return self._fleet.select(job.key, route, job.seconds, excluded, sticky, tenant)

@@ -8,6 +8,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from linguad.core.capability import PoolRules
 from linguad.core.groups import GroupRules
 from linguad.core.rooms import RoomRules
 from linguad.core.services import MarkRules
@@ -37,6 +38,7 @@ class NodeRules(Struct, frozen=True, kw_only=True):
     max_nodes: int = 100_000
     resource_threshold: float = 95.0
     overrides: Mapping[str, Override] = {}
+    pools: PoolRules = PoolRules()
 
 
 class JobRules(Struct, frozen=True, kw_only=True):

@@ -40,6 +40,14 @@ class Services(IntFlag):
             needed |= cls.SEMANTIC
         return needed
 
+    @classmethod
+    def of(cls, names: Iterable[str]) -> Services:
+        """The types of these names of the wire; unknown ones raise KeyError."""
+        found = cls.NONE
+        for name in names:
+            found |= _BY_NAME[name.lower()]
+        return found
+
     @property
     def names(self) -> list[str]:
         """The types as the wire writes them."""

@@ -16,11 +16,11 @@ class SessionJobs(Struct):
     open: dict[str, Job] = field(default_factory=dict)
     lanes: dict[str, Lane] = field(default_factory=dict)
 
-    def lane_of(self, request: JobRequest, route: Callable[[str], int]) -> Lane:
-        """The lane of a job, made on first use; `route` hashes the session id."""
+    def lane_of(self, request: JobRequest, route: Callable[[str, str], int]) -> Lane:
+        """The lane of a job, made on first use; `route` hashes the session id, or the tenant."""
         lane = self.lanes.get(request.lane)
         if lane is None:
-            lane = self.lanes[request.lane] = Lane(request.lane, route(request.session_id))
+            lane = self.lanes[request.lane] = Lane(request.lane, route(request.session_id, request.tenant))
         return lane
 
     def running_beside(self, job: Job) -> list[Job]:

@@ -128,6 +128,7 @@ class TestReasons:
             "src_auto_no_candidate",
             "feature_unsupported",
             "not_paired",
+            "not_in_eligible_pool",
         ]
         desk = Desk()
         desk.node("a", "en", "fr")

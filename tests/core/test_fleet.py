@@ -9,7 +9,8 @@ from core.support import SPEECH, SUBTITLES, CountingIds, Desk, heartbeat, langua
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linguad.core.fleet import MAX_NODE_ID_CHARS, Fleet
+from linguad.core.admission import MAX_NODE_ID_CHARS
+from linguad.core.fleet import Fleet
 from linguad.core.health import Status
 from linguad.core.index import MAX_UNSERVED_KEYS
 from linguad.core.key import Key

@@ -63,6 +63,7 @@ async def test_waiting_job_with_its_candidates(app: QuartTrio, instance: Instanc
     assert now["candidates"][0] == {
         "node_id": "bob/1",
         "status": "ready",
+        "pool": None,
         "veto": "model_not_available",
         "missing_types": {"tts": "no_impl"},
         "failed_before": False,
