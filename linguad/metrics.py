@@ -4,6 +4,28 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
+MAX_VALUES = 200
+"""Values of a label that peers can make up; what comes later is `other`."""
+
+OTHER = "other"
+
+
+class FewValues:
+    """Values of a label, the first so many: what peers say cannot make the metrics grow."""
+
+    def __init__(self, most: int = MAX_VALUES) -> None:
+        self._most = most
+        self._known: set[str] = set()
+
+    def __call__(self, value: str) -> str:
+        """The value, or `other`."""
+        if value not in self._known:
+            if len(self._known) >= self._most:
+                return OTHER
+            self._known.add(value)
+        return value
+
+
 LINKS_OPEN = Gauge("linguad_links_open", "Open WebSocket connections", ["kind"])
 LINK_CLOSES = Counter(
     "linguad_link_closes_total", "WebSocket connections closed by linguad", ["kind", "reason"]
@@ -26,8 +48,18 @@ REJECTED = Counter("linguad_wire_rejected_total", "Messages that could not be us
 
 JOBS_CREATED = Counter("linguad_jobs_created_total", "Jobs made of utterances")
 JOBS_FINISHED = Counter("linguad_jobs_finished_total", "Jobs by what they came to", ["outcome"])
-JOBS_REFUSED = Counter(
-    "linguad_jobs_refused_total", "Jobs no node was found for, by the summary reason", ["reason"]
+NO_NODE = Counter(
+    "scheduler_no_available_node_total",
+    "Jobs no node was found for, by what was asked for and the summary reason",
+    ["selector", "reason"],
+)
+POOL_SELECTED = Counter(
+    "scheduler_phase3_pool_selected_total",
+    "Selections by the pool chosen, of a miss the preferred one",
+    ["pool", "outcome", "fallback"],
+)
+POOL_ATTEMPTS = Counter(
+    "scheduler_phase3_pool_attempt_total", "Pools asked for a node", ["pool", "result", "reason"]
 )
 ATTEMPTS = Counter("linguad_attempts_total", "Attempts by how they ended", ["end"])
 RESULTS_DROPPED = Counter("linguad_results_dropped_total", "Answers of nodes that fit nothing", ["why"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from linguad.core.capability import Probe
 from linguad.core.job import Attempt, Job, Outcome
 from linguad.wire.node import JobAssign, JobCancel
 
@@ -14,6 +15,14 @@ class Assign(Struct, frozen=True):
     job: Job
     attempt: Attempt
     message: JobAssign
+
+
+class NobodyFree(Struct, frozen=True):
+    """A job has to wait for a node; told once for each time it begins to wait."""
+
+    job: Job
+    refusing: tuple[Probe, ...]
+    """The pools that were asked, in order."""
 
 
 class Cancel(Struct, frozen=True):
@@ -88,6 +97,7 @@ class StoodStill(Struct, frozen=True):
 
 Action = (
     Assign
+    | NobodyFree
     | Cancel
     | Progress
     | Partial

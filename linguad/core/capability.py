@@ -42,6 +42,15 @@ class Pin(Struct, frozen=True, kw_only=True):
     """Its jobs go nowhere else, be it full or empty."""
 
 
+class Probe(Struct, frozen=True):
+    """A pool that was asked for a node in vain."""
+
+    pool: int | None
+    """None if the job may go anywhere."""
+    reason: str
+    """A metric label."""
+
+
 class PoolRules(Struct, frozen=True, kw_only=True):
     """The pools, and which of them a job may go to."""
 

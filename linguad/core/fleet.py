@@ -309,16 +309,20 @@ class Fleet:
         if self.handle(key) is None:
             return None
         sticky = sticky if sticky in self._by_row else -1
-        for asked in self._in_turn(key, route, tenant):
+        for asked in self.in_turn(key, route, tenant):
             handle = self.handle(asked)
             row = -1 if handle is None else self.table.select(handle, route, audio_s, exclude, sticky)
             if row >= 0:
                 return row
         return None
 
-    def preferred_pool(self, key: Key, route: int, tenant: str) -> int:
-        """Id of the capability pool that is asked first, of a key that names some."""
-        return self.rules.pools.preferred(key.pools, tenant, route)
+    def in_turn(self, key: Key, route: int, tenant: str) -> Iterator[Key]:
+        """A key for each of its capability pools, in the order in which they are asked."""
+        if len(key.pools) < 2:
+            yield key
+        else:
+            for pool in self.rules.pools.in_order(key.pools, tenant, route):
+                yield key._replace(pools=(pool,))
 
     def explain(
         self,
@@ -332,7 +336,7 @@ class Fleet:
         """Every node that fits a key as `select` would see it now, in its order; changes nothing."""
         sticky = sticky if sticky in self._by_row else -1
         found: list[dict[str, Any]] = []
-        for asked in self._in_turn(key, route, tenant):
+        for asked in self.in_turn(key, route, tenant):
             chosen = any(row["selected"] for row in found)
             rows = self._explain(asked, route, audio_s, exclude, sticky)
             found += [row | {"selected": row["selected"] and not chosen} for row in rows]
@@ -415,14 +419,6 @@ class Fleet:
     def _pools_for(self, needs: Services, session: str, tenant: str) -> tuple[int, ...]:
         pools = self.rules.pools
         return pools.asked(needs, tenant, self.route(session, tenant)) if pools.pools else ANYWHERE
-
-    def _in_turn(self, key: Key, route: int, tenant: str) -> Iterator[Key]:
-        """A key for each of its capability pools, in the order in which they are asked."""
-        if len(key.pools) < 2:
-            yield key
-        else:
-            for pool in self.rules.pools.in_order(key.pools, tenant, route):
-                yield key._replace(pools=(pool,))
 
     def _paired(self, key: Key, audio_s: float, exclude: Sequence[int]) -> int | None:
         """A slot of the one node that a paired session may use; such keys are in no index."""

@@ -15,6 +15,7 @@ from enum import Enum, IntEnum, StrEnum
 
 from msgspec import Struct, field
 
+from linguad.core.capability import Probe
 from linguad.core.key import Features, Key
 from linguad.core.lanes import Lane
 from linguad.core.utterance import Audio, CutReason
@@ -143,8 +144,13 @@ class Attempt(Struct, kw_only=True, eq=False):
     holds_slot: bool = True
     pool: int | None = None
     """The capability pool of its node, where pools say who may do the job."""
-    fallback: bool = False
-    """Whether another pool was preferred."""
+    passed: tuple[Probe, ...] = ()
+    """The pools that would have been preferred, but had nobody."""
+
+    @property
+    def fallback(self) -> bool:
+        """Whether another pool was preferred."""
+        return bool(self.passed)
 
     @property
     def open(self) -> bool:
@@ -226,6 +232,8 @@ class Job(Struct, kw_only=True, eq=False):
     finished_at: float = 0.0
     hedge_at: float | None = None
     """When a second attempt beside the first is due."""
+    in_vain: bool = False
+    """It waits, and it was told that nobody was free for it."""
     renamed: bool = False
     """A node refused its names once, so it was sent under others (node-protocol 6.6)."""
     excluded_rows: list[int] = field(default_factory=list)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from linguad.core.actions import Action, Assign, Progress
+from linguad.core import probes
+from linguad.core.actions import Action, Assign, NobodyFree, Progress
 from linguad.core.assignment import assign_message
 from linguad.core.attempts import Attempts
 from linguad.core.deadlines import Deadlines
@@ -72,7 +73,7 @@ class Placement:
 
     def pend(self, job: Job, now: float) -> None:
         """Let a job wait for a node; `settle` gives it one if it is its lane's turn and one is free."""
-        job.status = JobStatus.PENDING
+        job.status, job.in_vain = JobStatus.PENDING, False
         wait_until = min(now + self._rules.pending_timeout_s, job.created_at + self._rules.max_age_s)
         if job.request.answer_by is not None:
             wait_until = min(wait_until, max(now, job.request.answer_by))
@@ -173,6 +174,9 @@ class Placement:
             lane.row = -1
         choice = self._choose(job, lane, now)
         if choice is None:
+            if not job.in_vain and not job.key.node and not self._waits_for_its_turn(job):
+                job.in_vain = True
+                actions.append(NobodyFree(job, probes.refusing(self._fleet, job)))
             return False
         row, chosen = choice
         self.waiting.send(job)
@@ -188,17 +192,17 @@ class Placement:
         return True
 
     def _assign(self, job: Job, row: int, chosen: Chosen, now: float, actions: list[Action]) -> Attempt:
-        tenant = job.request.tenant
         deadline = self._deadline(job, row, now)
         attempt = self._attempts.start(job, row, chosen, deadline, now)
         if job.key.pools:
             attempt.pool = self._fleet.node_at(row).pool
-            attempt.fallback = attempt.pool != self._fleet.preferred_pool(job.key, job.lane.route, tenant)
+            if len(job.key.pools) > 1:
+                attempt.passed = probes.passed(self._fleet, job, attempt)
         job.lane.sent(job.request.utterance_index, attempt.number, row, now)
         if chosen is not Chosen.HEDGE and not job.deferrable:
             job.hedge_at = self._hedging.earn(now, deadline)
         self.watch(job)
-        together = self._rules.affinity_of(tenant) != "spread"
+        together = self._rules.affinity_of(job.request.tenant) != "spread"
         message = assign_message(job, attempt, self._fleet.node_at(row), with_context=together)
         actions.append(Assign(job, attempt, message))
         actions.append(Progress(job, "DISPATCHED"))

@@ -18,6 +18,7 @@ from linguad.core.actions import (
     Deliver,
     Dropped,
     Forgiven,
+    NobodyFree,
     Partial,
     Progress,
     ServiceMissing,
@@ -29,6 +30,7 @@ from linguad.core.job import AttemptEnd, Job, JobRequest, MissingReason, Outcome
 from linguad.core.node import Node
 from linguad.core.pairing import LiveCode
 from linguad.core.utterance import Audio
+from linguad.dispatch.selections import Selections
 from linguad.errors import CloseReason
 from linguad.net.outbox import Budget
 from linguad.wire import codec
@@ -80,6 +82,7 @@ class Engine:
         """`now` is the clock, monotonic s."""
         self.dispatch = dispatch
         self._coverage = Coverage(dispatch.fleet)
+        self._selections = Selections()
         self._budget = budget
         self._now = now
         self._changed: Callable[[], object] = _nothing
@@ -202,6 +205,8 @@ class Engine:
         match action:
             case Assign():
                 self._assign(action)
+            case NobodyFree():
+                self._selections.missed(action.job, action.refusing)
             case Cancel():
                 self._nodes.send(action.node_id, codec.encode(action.message))
             case Progress():
@@ -230,6 +235,7 @@ class Engine:
     def _assign(self, action: Assign) -> None:
         job, attempt = action.job, action.attempt
         sent = self._nodes.send(attempt.node_id, codec.encode(action.message))
+        self._selections.found(job, attempt)
         metrics.QUEUE_SECONDS.observe(max(0.0, attempt.sent_at - job.request.cut_at))
         logger.debug(
             "job_dispatched",
@@ -244,10 +250,7 @@ class Engine:
         job, outcome = action.job, action.outcome
         metrics.JOBS_FINISHED.labels(outcome.missing or "completed").inc()
         if outcome.missing in (MissingReason.NO_NODE, MissingReason.OVERLOADED) and outcome.details:
-            metrics.JOBS_REFUSED.labels(outcome.details["reason"]).inc()
-            missing = outcome.details.get("missing_types")
-            for kind, why in missing.items() if isinstance(missing, dict) else ():
-                metrics.MISSING_TYPES.labels(kind, why).inc()
+            self._selections.given_up(job, outcome.details)
         logger.info(
             "job_finished",
             session=job.request.session_id,

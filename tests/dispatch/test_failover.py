@@ -62,7 +62,9 @@ async def test_nodes_of_other_languages_are_no_help(autojump_clock: MockClock) -
         event = await client.until("ui_event", event="ERROR")
         assert event["error_code"] == "NO_AVAILABLE_NODE"
         assert event["details"] == {"src": "en", "tgt": "fr", "reason": "lang_pair_unsupported"}
-        refused = REGISTRY.get_sample_value("linguad_jobs_refused_total", {"reason": "lang_pair_unsupported"})
+        refused = REGISTRY.get_sample_value(
+            "scheduler_no_available_node_total", {"selector": "types", "reason": "lang_pair_unsupported"}
+        )
         assert refused
         await client.utterance(1)
         assert (await client.result())["utterance_index"] == 1
