@@ -6,10 +6,11 @@ SEEDS ?= 300
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-BENCHES := $(filter-out __init__ report,$(basename $(notdir $(wildcard bench/*.py))))
+PLOTS := $(VENV)/.plots
+BENCHES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint sim bench engines clean
+.PHONY: help demo test check lint sim bench guard engines clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -30,15 +31,18 @@ lint: $(INSTALLED) ## formatting, lint and types only
 sim: $(INSTALLED) ## play SEEDS=300 simulated worlds; a problem names the command that replays it
 	$(BIN)/python -m tests.sim --runs $(SEEDS)
 
-bench: $(INSTALLED) ## every bench as a table; BENCHES=select runs one, ARGS=--quick is fast
-	@for name in $(BENCHES); do $(BIN)/python -m bench.$$name $(ARGS) || exit 1; done
+bench: $(PLOTS) ## every bench, renews bench/README.md; BENCHES=select runs one, ARGS=--quick is fast
+	@$(BIN)/python -m bench $(BENCHES) $(ARGS)
+
+guard: $(INSTALLED) ## quick benches whose ratios must stay in bounds, two minutes
+	@$(BIN)/python -m bench.guard
 
 engines: ## install the programs of the speech and translation engines, or say which are missing
 	@sh demo/engines.sh
 
 clean: ## remove what was built and measured; keeps .venv
 	rm -rf build dist out *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
-	rm -f linguad/_hash.c linguad/_hash.*.so $(INSTALLED)
+	rm -f linguad/_hash.c linguad/_hash.*.so $(INSTALLED) $(PLOTS)
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 $(INSTALLED): pyproject.toml setup.py $(wildcard linguad/_*.px*)
@@ -49,4 +53,9 @@ $(INSTALLED): pyproject.toml setup.py $(wildcard linguad/_*.px*)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing linguad into $(VENV) …"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,engines]'
+	@touch $@
+
+$(PLOTS): $(INSTALLED)
+	@echo "Installing what draws the plots of the benches …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	@touch $@

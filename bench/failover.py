@@ -14,7 +14,7 @@ import subprocess
 import time
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from itertools import cycle
@@ -39,7 +39,8 @@ WORK_MS = 30.0  # of a node in the load
 LOST_S = 20.0  # twice the time a job waits for a node
 MAX_LOST = 3  # more end a row, or it might take hours
 BACK_S = 1.5  # after its last kill a slice waits so long for the node to be back
-SLICES = 6
+SLICES = 3
+BUDGET_MS = 50
 
 SPOKEN_3_S = b64encode(opus.join([bytes(60)] * 150)).decode()
 SPOKEN_320_MS = b64encode(opus.join([bytes(60)] * 16)).decode()
@@ -338,29 +339,40 @@ def _reasons(tallies: Iterable[Tally]) -> str:
     return ", ".join(f"{reason}: {count}" for reason, count in sorted(total.items()))
 
 
+def verdicts(rows: Sequence[report.Row]) -> Iterator[str]:
+    """The budgets of design 9, and that nothing is lost."""
+    for kind, what in (
+        ("death", "after a death, p99"),
+        ("silent", "over the deadline of a silent node, p99"),
+    ):
+        worst = max((row for row in rows if row.get("kind") == kind), key=_p99_ms, default=None)
+        fate = str(worst["fate"]) if worst else ""
+        yield report.verdict(what, BUDGET_MS, "ms", _p99_ms(worst) if worst else None, fate)
+    lost = sum(int(row.get("lost") or 0) for row in rows)
+    yield report.verdict("utterances without any outcome", 0, "utterances", lost)
+
+
+def _p99_ms(row: report.Row) -> float:
+    return report.number(row, "p99_ms") or 0.0
+
+
 def main() -> None:
     """Measure and print."""
     processes.end_with_children()
     parser = report.parser(__doc__)
-    parser.add_argument(
-        "--seconds", type=float, help="of load with kills, and as much without (60; quick 10)"
-    )
+    parser.add_argument("--seconds", type=float, help="of load with kills, and as much without (12; quick 4)")
     parser.add_argument("--rates", type=float, nargs="+", help="jobs/s to ask for (500 150; quick 500)")
-    parser.add_argument("--times", type=int, help="deaths and silences of each kind (200; quick 20)")
+    parser.add_argument("--times", type=int, help="deaths and silences of each kind (80; quick 20)")
     arguments = parser.parse_args()
-    seconds = arguments.seconds or (10.0 if arguments.quick else 60.0)
+    seconds = arguments.seconds or (4.0 if arguments.quick else 12.0)
     rates = arguments.rates or ([500.0] if arguments.quick else [500.0, 150.0])
-    times = arguments.times or (20 if arguments.quick else 200)
-    parts = {
-        "death": list(_fates("death", ("reset", "end"), times, None)),
-        "silent": list(_fates("silent", ("mute", "swallow"), times, DEADLINE_S)),
-        "load": list(_under_load(rates, seconds)),
-    }
-    if arguments.json:
-        report.show("failover", [row for rows in parts.values() for row in rows], as_json=True)
-        return
-    for kind, rows in parts.items():
-        report.show(f"failover: {kind}", rows, as_json=False)
+    times = arguments.times or (20 if arguments.quick else 80)
+    rows = [
+        *_fates("death", ("reset", "end"), times, None),
+        *_fates("silent", ("mute", "swallow"), times, DEADLINE_S),
+        *_under_load(rates, seconds),
+    ]
+    report.show("failover", rows, as_json=arguments.json, verdicts=verdicts(rows))
 
 
 if __name__ == "__main__":

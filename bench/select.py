@@ -1,6 +1,6 @@
 """How long one `select` with its `release` takes in the node table.
 
-Twins: `cython` and `python` are the two modules of linguad, `scan` looks at every row of the key each time.
+Twins: `cython` and `python` are the two modules of linguad, `scan` loops over all nodes each time.
 Fleets: `same` has 8 kinds of nodes with 12 pairs each; `mixed` has 2 000 language sets of up to 100 pairs.
 A fill of 1 means that every slot is out: each measured step gives one slot back and finds it again.
 
@@ -15,6 +15,7 @@ import random
 import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from math import inf
 from statistics import median
 
 from bench import report
@@ -26,52 +27,63 @@ NODES = (100, 1_000, 10_000, 100_000)
 FILLS = (0.0, 0.5, 0.9, 1.0)
 SLOW_NODES = 10_000  # largest fleet of the plain twins: more take minutes
 STEPS = {"cython": 20_000, "python": 500, "scan": 20}  # different steps in one run
-ROUNDS, RUNS = 7, 7  # of each cell, of each round
+ROUNDS, RUNS = 5, 5  # of each cell, of each round
 
 BUDGET_NS = 1_000
 BUDGET_MORE_NS = 400  # at the most nodes, against the fewest
 
 
 class Scan:
-    """The naive table: looks at every row of the key."""
+    """The naive table that peers have: a loop over all nodes, which filters and takes the least loaded."""
 
     def __init__(self, *, rng_seed: int = 1) -> None:
-        self._cap: list[int] = []
-        self._used: list[int] = []
-        self._open_s: list[float] = []
-        self._keys: list[list[int]] = []
+        self._nodes: list[Candidate] = []
+        self._keys = 0
 
     def add_node(self, node_id: str, cap: int) -> int:
-        self._cap.append(cap)
-        self._used.append(0)
-        self._open_s.append(0.0)
-        return len(self._cap) - 1
+        self._nodes.append(Candidate(cap))
+        return len(self._nodes) - 1
 
     def set_ready(self, row: int, ready: bool) -> None:
-        pass
+        self._nodes[row].ready = ready
 
     def add_key(self) -> int:
-        self._keys.append([])
-        return len(self._keys) - 1
+        self._keys += 1
+        return self._keys - 1
 
     def join(self, key: int, row: int, speed: float = 1.0) -> None:
-        self._keys[key].append(row)
+        self._nodes[row].keys.add(key)
 
     def select(self, key: int, route: int, audio_s: float) -> int:
-        free = [row for row in self._keys[key] if self._used[row] < self._cap[row]]
-        best = min(free, key=self._open_s.__getitem__, default=-1)
+        best, least = -1, inf
+        for row, node in enumerate(self._nodes):
+            if node.ready and node.used < node.cap and node.open_s < least and key in node.keys:
+                best, least = row, node.open_s
         if best >= 0:
             self.take(best, audio_s)
         return best
 
     def take(self, row: int, audio_s: float) -> bool:
-        self._used[row] += 1
-        self._open_s[row] += audio_s
+        self._nodes[row].used += 1
+        self._nodes[row].open_s += audio_s
         return True
 
     def release(self, row: int, audio_s: float) -> None:
-        self._used[row] -= 1
-        self._open_s[row] -= audio_s
+        self._nodes[row].used -= 1
+        self._nodes[row].open_s -= audio_s
+
+
+class Candidate:
+    """A node of the naive table."""
+
+    __slots__ = ("cap", "keys", "open_s", "ready", "used")
+
+    def __init__(self, cap: int) -> None:
+        self.cap = cap
+        self.keys: set[int] = set()
+        self.open_s = 0.0
+        self.ready = False
+        self.used = 0
 
 
 Table = _hash_py.NodeTable | Scan
@@ -166,7 +178,7 @@ class Cell:
     """A table in each of its fills, and what was measured."""
 
     def __init__(self, impl: str, fleet: str, nodes: int) -> None:
-        self._about = {"impl": impl, "fleet": fleet, "nodes": nodes}
+        self._about: dict[str, report.Cell] = {"impl": impl, "fleet": fleet, "nodes": nodes}
         self._fleet = Fleet(impl, fleet, nodes)
         self._steps: dict[float, Steps] = {}
         self._medians: dict[float, list[float]] = {fill: [] for fill in FILLS}
@@ -201,41 +213,46 @@ def verdicts(rows: Sequence[report.Row]) -> Iterator[str]:
         if row["impl"] == "cython"
     }
     at = max(ns, key=ns.__getitem__)
-    yield f"at most {BUDGET_NS:,} ns: {_kept(ns[at], BUDGET_NS)} ({at[0]}, {at[1]:,} nodes, fill {at[2]:g})"
+    where = f"{at[0]}, {at[1]:,} nodes, fill {at[2]:g}"
+    yield report.verdict("select and release", BUDGET_NS, "ns", ns[at], where)
     few, many = NODES[0], NODES[-1]
     more = {at: ns[at] - ns[at[0], few, at[2]] for at in ns if at[1] == many}
-    if not more:
-        yield f"at {many:,} nodes at most {BUDGET_MORE_NS} ns more than at {few}: not measured"
-        return
-    worst = max(more, key=more.__getitem__)
-    yield (
-        f"at {many:,} nodes at most {BUDGET_MORE_NS} ns more than at {few}: "
-        f"{_kept(more[worst], BUDGET_MORE_NS)} ({worst[0]}, fill {worst[2]:g})"
+    worst = max(more, key=more.__getitem__, default=None)
+    yield report.verdict(
+        f"more at {many:,} nodes than at {few}",
+        BUDGET_MORE_NS,
+        "ns",
+        more[worst] if worst else None,
+        f"{worst[0]}, fill {worst[2]:g}" if worst else "",
     )
 
 
-def _kept(ns: float, budget_ns: int) -> str:
-    return f"{'kept' if ns <= budget_ns else 'NOT KEPT'}, {ns:,.0f} ns"
+def readable(rows: Sequence[report.Row]) -> Sequence[report.Row]:
+    """The same with a column for each fill: best and worst median."""
+    wide: dict[tuple[object, ...], dict[str, report.Cell]] = {}
+    for row in rows:
+        facts = {name: row[name] for name in ("impl", "fleet", "nodes", "pairs_per_node")}
+        fill = f"fill {row['fill']:g}, ns"
+        wide.setdefault(tuple(facts.values()), facts)[fill] = f"{row['ns']:,.0f} / {row['worst_ns']:,.0f}"
+    return list(wide.values())
 
 
 def main() -> None:
     """Measure all of it."""
-    args = report.parser(__doc__).parse_args()
+    args = report.parser(__doc__, smallest=True).parse_args()
     gc.disable()
     cells = [
         Cell(impl, fleet, nodes)
         for fleet in ("same", "mixed")
         for impl in TWINS
-        for nodes in (NODES[::2] if args.quick else NODES)
+        for nodes in (NODES[:1] if args.smallest else NODES[::3] if args.quick else NODES)
         if impl == "cython" or nodes <= SLOW_NODES
     ]
-    for _ in range(2 if args.quick else ROUNDS):
+    for _ in range(1 if args.smallest else 2 if args.quick else ROUNDS):
         for cell in cells:
             cell.measure()
     rows = [row for cell in cells for row in cell.rows()]
-    report.show("select", rows, as_json=args.json)
-    if not args.json:
-        print(*verdicts(rows), sep="\n")
+    report.show("select", rows, as_json=args.json, verdicts=verdicts(rows))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 Sessions speak as web clients do, 256 ms chunks in real time (bench/parts/talkers.py), and nodes answer at
 once. Daemon, nodes and load are processes of their own, so CPU and memory are the daemon's alone.
 
-- `memory`: of a silent session beside a bare trio-websocket connection, and what talking adds to it.
 - `dispatch`: at 100 sentences/s, beside the relay; no grace after a final, so that nothing waits by design.
 - `ladder`: ever more sessions, each number with a daemon of its own, until the daemon has no CPU left; then
   twice half way between the `knee`, the last number at which the way of a sentence to its node was short
@@ -23,9 +22,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import groupby
 from math import inf
-from operator import itemgetter
 from typing import Any
 
 from bench import report
@@ -40,8 +37,6 @@ SETTINGS = {
     "SERVER__DRAIN_SECONDS": "0",
     "SESSIONS__MAX_SESSIONS_PER_ADDRESS": "0",
 }
-FORGETFUL = {"JOBS__EXPLAINED_JOBS": "0", "JOBS__TERMINAL_RETENTION_SECONDS": "0"}
-"""Keeps what is remembered of ended jobs out of the memory of sessions."""
 GRACE_MS = 40.0  # sessions.final_reorder_grace_ms by default
 NO_GRACE = {"SESSIONS__FINAL_REORDER_GRACE_MS": "0"}
 WAY_MS = 10.0  # more at p99 is beyond the knee
@@ -58,7 +53,6 @@ class Plan:
     lost_seconds: float
     ladder: Sequence[int]
     warm_s: float = 2.0
-    silent: int = 1000
     talking: int = 400
     """In all measurements but the ladder's; 100 sentences/s."""
     sentence: tuple[int, int] = SENTENCE_CHUNKS
@@ -73,7 +67,6 @@ QUICK = Plan(
     lost_seconds=1.5,
     ladder=(50,),
     warm_s=0.3,
-    silent=200,
     talking=50,
     sentence=(2, 4),
     halvings=0,
@@ -112,35 +105,6 @@ def _served(impl: str, daemon: Daemon, lose: float = 0.0) -> Iterator[Server]:
         talkers = Talkers(f"{daemon.url}/ws/session", init=impl == "linguad")
         stack.callback(talkers.close)
         yield Server(daemon.pid, talkers)
-
-
-def _memory(plan: Plan) -> Iterator[Row]:
-    for impl, running in (("linguad", _linguad(FORGETFUL)), ("relay", _relay())):
-        with running as server:
-            talkers = server.talkers
-            talkers.open(10)  # what the first ones bring along belongs to no session
-            talkers.run(plan.warm_s)
-            before = processes.resident_kib(server.pid)
-            talkers.open(plan.silent)
-            talkers.run(plan.warm_s)
-            idle = processes.resident_kib(server.pid)
-            row: Row = {"impl": impl, "kind": "memory"}
-            yield {
-                **row,
-                "state": "silent",
-                "sessions": plan.silent,
-                "kib_per_session": round((idle - before) / plan.silent, 1),
-            }
-            if impl == "linguad":
-                talkers.talk(plan.talking, plan.sentence)
-                talkers.run(plan.warm_s + plan.seconds)
-                more = processes.resident_kib(server.pid) - idle
-                yield {
-                    **row,
-                    "state": "talking, added",
-                    "sessions": plan.talking,
-                    "kib_per_session": round(more / plan.talking, 1),
-                }
 
 
 def _dispatch(plan: Plan) -> Iterator[Row]:
@@ -208,8 +172,8 @@ def _talk(server: Server, plan: Plan, count: int, grace_ms: float) -> Row:
         "cpu_wait_cores": round(waited_s / took, 3),
         "cpu_us_per_session_s": round(cpu_s / took / count * 1e6, 1),
         "resident_mib": round(resident_mib, 1),
-        **_percentiles("way", [_way_ms(answer) - grace_ms for answer in record.answers]),
-        **_percentiles("queue", [breakdown.queue_ms for breakdown in _breakdowns(record.answers)]),
+        **report.percentiles("way", [_way_ms(answer) - grace_ms for answer in record.answers]),
+        **report.percentiles("queue", [breakdown.queue_ms for breakdown in _breakdowns(record.answers)]),
         "sent_late_p99_ms": round(report.percentile(sorted(record.late_ns), 99) / 1e6, 3),
     }
 
@@ -240,9 +204,11 @@ def _lost(plan: Plan) -> Iterator[Row]:
         "unanswered": record.sentences - len(record.answers),
         "problems": _problems(record),
         "next": len(after),
-        **_percentiles("added", [_back_ms(answer) - usual_ms for answer in after], most=True),
-        **_percentiles("reorder", [breakdown.reorder_ms for breakdown in _breakdowns(after)], most=True),
-        **_percentiles("others_reorder", [breakdown.reorder_ms for breakdown in _breakdowns(others)]),
+        **report.percentiles("added", [_back_ms(answer) - usual_ms for answer in after], most=True),
+        **report.percentiles(
+            "reorder", [breakdown.reorder_ms for breakdown in _breakdowns(after)], most=True
+        ),
+        **report.percentiles("others_reorder", [breakdown.reorder_ms for breakdown in _breakdowns(others)]),
     }
 
 
@@ -260,19 +226,11 @@ def _breakdowns(answers: Sequence[Answer]) -> list[Breakdown]:
     return [answer.breakdown for answer in answers if answer.breakdown is not None]
 
 
-def _percentiles(name: str, values: Sequence[float], *, most: bool = False) -> dict[str, float]:
-    if not values:
-        return {}
-    ordered = sorted(values)
-    numbers = {f"{name}_p{percent}_ms": report.percentile(ordered, percent) for percent in (50, 99)}
-    return numbers | ({f"{name}_max_ms": report.percentile(ordered, 100)} if most else {})
-
-
 def _problems(record: Record) -> str:
     return ", ".join(f"{name}: {count}" for name, count in sorted(record.others.items()))
 
 
-PARTS = {"memory": _memory, "dispatch": _dispatch, "ladder": _ladder, "lost": _lost}
+PARTS = {"dispatch": _dispatch, "ladder": _ladder, "lost": _lost}
 
 
 def _plan(arguments: argparse.Namespace) -> Plan:
@@ -285,25 +243,20 @@ def main() -> None:
     """Measure and print."""
     processes.end_with_children()
     parser = report.parser(__doc__)
-    parser.add_argument("--seconds", type=float, default=5.0, help="of every measurement but `lost` (5)")
-    parser.add_argument("--lost-seconds", type=float, default=25.0, help="of `lost` (25)")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of every measurement but `lost` (3)")
+    parser.add_argument("--lost-seconds", type=float, default=12.0, help="of `lost` (12)")
     parser.add_argument(
         "--sessions",
         type=int,
         nargs="+",
-        default=[50, 100, 200, 400, 800, 1600, 3200],
-        help="the ladder (50 100 200 400 800 1600 3200)",
+        default=[50, 100, 200, 400, 800],
+        help="the ladder (50 100 200 400 800)",
     )
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="measure only this")
     arguments = parser.parse_args()
     plan = _plan(arguments)
     rows = [row for name in arguments.only for row in PARTS[name](plan)]
-    if arguments.json:
-        report.show("sessions", rows, as_json=True)
-        return
-    for kind, of_kind in groupby(rows, itemgetter("kind")):
-        bare = [{name: value for name, value in row.items() if name != "kind"} for row in of_kind]
-        report.show(f"sessions: {kind}", bare, as_json=False)
+    report.show("sessions", rows, as_json=arguments.json)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -13,7 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,8 @@ from pathlib import Path
 READY_S = 30
 STOP_S = 40
 LOG_CHARS = 4000
-TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+OTHER_FILES = 200
+SERVE = ("linguad", "serve")
 
 
 @dataclass(frozen=True)
@@ -48,11 +50,11 @@ def end_with_children() -> None:
 
 
 @contextmanager
-def daemon(settings: Mapping[str, str]) -> Iterator[Daemon]:
+def daemon(settings: Mapping[str, str], program: Sequence[str] = SERVE) -> Iterator[Daemon]:
     """A ready daemon with these settings, named as in the environment without the `LINGUAD_`.
 
     It logs from level warning up unless they say otherwise. Its warnings are counted on stderr at the end;
-    errors are shown.
+    errors are shown. `program` is the module to run, with its arguments.
     """
     with tempfile.TemporaryDirectory() as state, socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -66,7 +68,7 @@ def daemon(settings: Mapping[str, str]) -> Iterator[Daemon]:
             **{f"LINGUAD_{name}": value for name, value in settings.items()},
         }
         path = Path(state, "log")
-        with path.open("w") as log, child(["linguad", "serve"], environment, log.fileno()) as process:
+        with path.open("w") as log, child(list(program), environment, log.fileno()) as process:
             _wait_for(f"http://127.0.0.1:{port}/ready", process, path)
             yield Daemon(f"ws://127.0.0.1:{port}", process.pid)
         _summarise(path)
@@ -112,8 +114,25 @@ def line(process: subprocess.Popen[str]) -> str:
 
 def cpu_s(pid: int) -> float:
     """CPU time of a process so far, all its threads, s."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) * TICK_S
+    # What clock_getcpuclockid(3) gives: /proc has it in hundredths of a second only.
+    return time.clock_gettime(~pid << 3 | 2)
+
+
+def metric(daemon: Daemon, name: str) -> float:
+    """A number of `/metrics`, by its name with its labels."""
+    with urllib.request.urlopen(f"http{daemon.url.removeprefix('ws')}/metrics", timeout=READY_S) as answer:
+        for text in answer.read().decode().splitlines():
+            if text.rpartition(" ")[0] == name:
+                return float(text.rpartition(" ")[2])
+    return 0.0
+
+
+def allow_sockets(wanted: int) -> int:
+    """Let this process and its children have so many; how many they may have, less some for other things."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return min(wanted, hard - OTHER_FILES)
 
 
 def waited_s(pid: int) -> float:

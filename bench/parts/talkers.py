@@ -1,23 +1,19 @@
-"""Sessions that speak as web clients do, cheaply: one thread, bare sockets and epoll.
+"""Sessions that speak as web clients do, cheaply, on bare sockets.
 
 A session on trio costs its process as much as it costs the server; with these the server has a core to itself
-on a machine of two. Frames are masked with zeros, which a server unmasks at the price of any other mask.
+on a machine of two.
 
 A talking session sends what a microphone gives: a chunk of 256 ms every 256 ms, at a sentence's end the empty
-final after its last chunk, and the next sentence without a pause. All sessions send heartbeats. Nothing waits
-for an answer, as people do not.
+final after its last chunk, and the next sentence without a pause. Or sessions send whole utterances, in turn.
+All send heartbeats. Nothing waits for an answer, as people do not.
 """
 
 from __future__ import annotations
 
-import heapq
-import itertools
-import select
-import socket
 import time
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import inf
@@ -25,9 +21,16 @@ from random import Random
 
 import msgspec
 
-from linguad.net import dial
+from bench.parts.bare import Loop, Socket
 from linguad.wire import codec, opus
-from linguad.wire.session import AudioChunk, ClientHeartbeat, SessionClose, SessionInit, SessionInitAck
+from linguad.wire.session import (
+    AudioChunk,
+    ClientHeartbeat,
+    SessionClose,
+    SessionInit,
+    SessionInitAck,
+    Utterance,
+)
 
 CHUNK_NS = 256_000_000
 PAYLOAD = b64encode(opus.join([bytes(56)] * 13)).decode()
@@ -35,9 +38,6 @@ PAYLOAD = b64encode(opus.join([bytes(56)] * 13)).decode()
 SENTENCE_CHUNKS = (8, 23)
 """Shortest and longest sentence: 2 to 6 s, 4 s on average."""
 HEARTBEAT_NS = 30_000_000_000
-CONNECT_S = 30.0
-RECEIVE_BYTES = 256 * 1024
-TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
 
 
 class Breakdown(msgspec.Struct):
@@ -91,33 +91,31 @@ class Record:
         return self.began <= at <= self.ended
 
 
-Step = Callable[[int], int]
-"""What is done at a time (ns), and when it is to be done again."""
-
-
 class Talkers:
-    """All sessions of this process at one server, and the time they share."""
+    """All sessions of this process at one server."""
 
-    def __init__(self, url: str, *, init: bool = True) -> None:
+    def __init__(self, url: str, *, init: bool = True, loop: Loop | None = None) -> None:
         """Without `init` a session is a bare connection that names itself, for bench/parts/relay.py."""
         self.record = Record()
+        self.beats = self.beats_answered = 0
+        self.loop = loop or Loop()
         self._url = url
         self._init = init
         self._chance = Random(1)
         self._length = SENTENCE_CHUNKS
-        self._sessions: dict[int, Session] = {}
-        self._due: list[tuple[int, int, Step]] = []
-        self._serial = itertools.count()
-        self._poll = select.epoll()
+        self._sessions: list[Session] = []
+        self._audio = ""
+        self._per_s = 0.0
+        self._next = 0
 
     def open(self, count: int) -> None:
         """Connect so many sessions more."""
         for _ in range(count):
             session = Session(self, self._url, len(self._sessions), init=self._init)
-            self._sessions[session.fileno()] = session
-            self._poll.register(session.fileno(), select.EPOLLIN)
+            self._sessions.append(session)
+            self.loop.add(session)
             if self._init:
-                self.at(time.monotonic_ns() + self._chance.randrange(HEARTBEAT_NS), session.beat)
+                self.loop.at(time.monotonic_ns() + self._chance.randrange(HEARTBEAT_NS), session.beat)
 
     def talk(self, count: int, sentence: tuple[int, int] = SENTENCE_CHUNKS) -> None:
         """Have so many of the sessions talk from now on, each somewhere in its first sentence.
@@ -126,9 +124,28 @@ class Talkers:
         """
         self._length = sentence
         now = time.monotonic_ns()
-        for session in list(self._sessions.values())[:count]:
+        for session in self._sessions[:count]:
             session.chunks_left = self._chance.randint(2, sentence[1])
-            self.at(now + self._chance.randrange(CHUNK_NS), session.speak)
+            self.loop.at(now + self._chance.randrange(CHUNK_NS), session.speak)
+
+    def utter(self, per_s: float, audio: str = "") -> None:
+        """Have the sessions, in turn, send whole utterances from now on, so many a second at random times."""
+        begin = not self._per_s
+        self._audio, self._per_s = audio, per_s
+        if begin:
+            self.loop.at(time.monotonic_ns(), self._utter)
+
+    def say(self, count: int, audio: str, due: int | None = None) -> None:
+        """Have the sessions, in turn, send so many whole utterances now, which were due then."""
+        for _ in range(count):
+            self._next = (self._next + 1) % len(self._sessions)
+            self._sessions[self._next].utter(due or time.monotonic_ns(), audio)
+
+    def _utter(self, due: int) -> int | None:
+        if not self._per_s:
+            return None
+        self.say(1, self._audio, due)
+        return due + round(self._chance.expovariate(self._per_s) * 1e9)
 
     @contextmanager
     def recording(self) -> Iterator[Record]:
@@ -137,26 +154,20 @@ class Talkers:
         yield record
         record.ended = time.monotonic_ns()
 
+    @property
+    def anyone(self) -> Session:
+        """The first session."""
+        return self._sessions[0]
+
     def run(self, seconds: float) -> None:
         """Talk and listen for so long."""
-        until = time.monotonic_ns() + round(seconds * 1e9)
-        while (now := time.monotonic_ns()) < until:
-            while self._due and self._due[0][0] <= now:
-                due, _, step = heapq.heappop(self._due)
-                self.at(step(due), step)
-            next_due = min(self._due[0][0], until) if self._due else until
-            for fd, _ in self._poll.poll(max(0, next_due - time.monotonic_ns()) / 1e9):
-                self._sessions[fd].listen()
+        self.loop.run(seconds)
 
     def close(self) -> None:
         """End all sessions."""
-        for session in self._sessions.values():
+        for session in self._sessions:
             session.close(said=self._init)
-        self._poll.close()
-
-    def at(self, due: int, step: Step) -> None:
-        """Have something done at a time (ns)."""
-        heapq.heappush(self._due, (due, next(self._serial), step))
+        self.loop.close()
 
     def sentence(self) -> int:
         """Length of the next sentence, chunks."""
@@ -166,7 +177,7 @@ class Talkers:
 class Session:
     """One connection and what was said on it."""
 
-    __slots__ = ("_all", "_buffer", "_id", "_index", "_seq", "_socket", "chunks_left", "open")
+    __slots__ = ("_all", "_id", "_index", "_seq", "_socket", "chunks_left", "open")
 
     def __init__(self, talkers: Talkers, url: str, number: int, *, init: bool) -> None:
         self.open: dict[int, int] = {}
@@ -176,17 +187,12 @@ class Session:
         self._index = 0
         self._seq = 0
         self._id = f"s-{number:024}"
-        self._buffer, self._socket = _connect(url)
+        self._socket = Socket(url)
         if init:
             message = SessionInit(client_version="bench", platform="web", src_lang="en", tgt_lang="es")
-            self._socket.send(_frame(TEXT, codec.encode(message).encode()))
-            self._socket.settimeout(CONNECT_S)
-            while not (frames := list(self._frames())):
-                self._receive()
-            ack = codec.server_messages.decode(frames[0][1].decode())
+            ack = codec.server_messages.decode(self._socket.ask(codec.encode(message)).decode())
             assert isinstance(ack, SessionInitAck), ack
             self._id = ack.session_id
-        self._socket.setblocking(False)
 
     def fileno(self) -> int:
         """Of the socket."""
@@ -195,7 +201,7 @@ class Session:
     def close(self, *, said: bool) -> None:
         """Drop the connection; what was not said to its end is only dropped with it if that is said."""
         if said:
-            self._send(TEXT, codec.encode(SessionClose(session_id=self._id, reason="user")))
+            self._socket.send(codec.encode(SessionClose(session_id=self._id, reason="user")))
         self._socket.close()
 
     def speak(self, due: int) -> int:
@@ -214,26 +220,52 @@ class Session:
             self.chunks_left = self._all.sentence()
         return due + CHUNK_NS
 
+    def utter(self, due: int, audio: str) -> None:
+        """Send a whole utterance."""
+        text, record = self.utterance(audio), self._all.record
+        self.open[self._index] = now = time.monotonic_ns()
+        self._index += 1
+        self._socket.send(text)
+        if record.covers(now):
+            record.sentences += 1
+            record.late_ns.append(now - due)
+
+    def utterance(self, audio: str) -> str:
+        """The message of a whole utterance."""
+        return codec.encode(
+            Utterance(
+                session_id=self._id,
+                utterance_index=self._index,
+                manual_cut=True,
+                src_lang="en",
+                tgt_lang="es",
+                audio=audio,
+                audio_format="opus",
+                sample_rate=16000,
+            )
+        )
+
+    def chunk(self, payload: str) -> str:
+        """The message of a chunk."""
+        message = AudioChunk(session_id=self._id, seq=self._seq, is_final=not payload, payload=payload)
+        return codec.encode(message)
+
     def beat(self, due: int) -> int:
         """Say that the client is there."""
-        self._send(TEXT, codec.encode(ClientHeartbeat(session_id=self._id, timestamp=due // 1_000_000)))
+        self._socket.send(codec.encode(ClientHeartbeat(session_id=self._id, timestamp=due // 1_000_000)))
+        self._all.beats += 1
         return due + HEARTBEAT_NS
 
     def listen(self) -> None:
         """Take what has come."""
-        self._receive()
-        now = time.monotonic_ns()
-        for kind, payload in self._frames():
-            if kind == TEXT:
-                self._hear(payload, now)
-            elif kind == PING:
-                self._send(PONG, payload.decode("latin-1"))
-            elif kind == CLOSE:
-                code, reason = int.from_bytes(payload[:2], "big"), payload[2:].decode()
-                raise SystemExit(f"the server closed a session: {code} {reason}")
+        for text in self._socket.messages():
+            self._hear(text, self._socket.arrived)
 
     def _hear(self, text: bytes, now: int) -> None:
-        if text.startswith((b'{"type":"ui_event"', b'{"type":"server_heartbeat"')) and b"ERROR" not in text:
+        if text.startswith(b'{"type":"server_heartbeat"'):
+            self._all.beats_answered += 1
+            return
+        if text.startswith(b'{"type":"ui_event"') and b"ERROR" not in text:
             return
         heard, record = _heard.decode(text), self._all.record
         if heard.type == "translation_result":
@@ -251,65 +283,7 @@ class Session:
 
     def _chunk(self, payload: str) -> None:
         self._seq += 1
-        chunk = AudioChunk(session_id=self._id, seq=self._seq, is_final=not payload, payload=payload)
-        self._send(TEXT, codec.encode(chunk))
-
-    def _send(self, kind: int, text: str) -> None:
-        frame = _frame(kind, text.encode("latin-1"))
-        try:
-            sent = self._socket.send(frame)
-        except BlockingIOError:
-            sent = 0
-        if sent < len(frame):
-            # The kernel holds minutes of speech; there is no use in a queue of our own before that.
-            raise SystemExit("the server has not read for too long")
-
-    def _receive(self) -> None:
-        data = self._socket.recv(RECEIVE_BYTES)
-        if not data:
-            raise SystemExit("the server dropped a session")
-        self._buffer += data
-
-    def _frames(self) -> list[tuple[int, bytes]]:
-        """The whole frames in the buffer: kind and payload; servers neither mask nor split them."""
-        frames, buffer, start = [], self._buffer, 0
-        while len(buffer) - start >= 2:
-            size, head = buffer[start + 1], start + 2
-            if size >= 126:
-                head += 2 if size == 126 else 8
-                size = int.from_bytes(buffer[start + 2 : head], "big")
-            if len(buffer) < head + size:
-                break
-            frames.append((buffer[start] & 15, bytes(buffer[head : head + size])))
-            start = head + size
-        del buffer[:start]
-        return frames
+        self._socket.send(self.chunk(payload))
 
 
 _heard = msgspec.json.Decoder(Heard)
-
-
-def _connect(url: str) -> tuple[bytearray, socket.socket]:
-    """What came after the answer to the upgrade, and the socket."""
-    target = dial.parse(url)
-    sock = socket.create_connection((target.host, target.port), CONNECT_S)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.send(
-        f"GET {target.resource} HTTP/1.1\r\nHost: {target.authority}\r\nConnection: Upgrade\r\n"
-        "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
-    )
-    answer = bytearray()
-    while b"\r\n\r\n" not in answer:
-        data = sock.recv(RECEIVE_BYTES)
-        answer += data
-        if not data or not answer.startswith(b"HTTP/1.1 101"[: len(answer)]):
-            raise SystemExit(f"{url} is no WebSocket: {bytes(answer[:200])!r}")
-    return answer.partition(b"\r\n\r\n")[2], sock
-
-
-def _frame(kind: int, payload: bytes) -> bytes:
-    """A client's frame with a mask of zeros."""
-    size = len(payload)
-    length = bytes([0x80 | size]) if size < 126 else b"\xfe" + size.to_bytes(2, "big")
-    return bytes([0x80 | kind]) + length + bytes(4) + payload
