@@ -209,6 +209,11 @@ class Classes:
         found = sorted((one for one in key.classes if one.free), key=lambda one: one.number)
         return [one for one in found if one.number >= start] + [one for one in found if one.number < start]
 
+    def enter(self, row: Row) -> None:
+        """Take in a row, which is in no key yet."""
+        self._resize(self.keyless, 1)
+        self.keyless.put(row)
+
     def draft(self, row: Row) -> Class:
         """An unlisted class for a row alone, whose keys are about to change."""
         if row.home.listed:

@@ -13,6 +13,7 @@ from libc.string cimport memcpy, memmove, memset
 
 from linguad._choice cimport *
 from linguad._classes cimport *
+from linguad._copy cimport copy_table, free_table
 from linguad._fnv cimport hash_of
 from linguad._table cimport *
 
@@ -106,23 +107,16 @@ cdef class NodeTable:
         self.place(new_class(&self.table))  # number 0: the rows that are in no key
 
     def __dealloc__(self):
-        cdef Py_ssize_t i
-        for i in range(self.table.class_count):
-            if self.table.classes[i].exists:
-                free_pools(&self.table.classes[i])
-                PyMem_Free(self.table.classes[i].keys)
-                PyMem_Free(self.table.classes[i].tickets)
-        for i in range(self.table.key_count):
-            PyMem_Free(self.table.keys[i].tickets)
-            PyMem_Free(self.table.keys[i].bits)
-        PyMem_Free(self.table.places)
-        PyMem_Free(self.table.keys)
-        PyMem_Free(self.table.sums)
-        PyMem_Free(self.table.classes)
-        PyMem_Free(self.table.open)
-        PyMem_Free(self.table.open_words)
-        PyMem_Free(self.table.spare_classes)
-        PyMem_Free(self.table.shares)
+        free_table(&self.table)
+
+    def copy(self):
+        """A table in the same state, which draws the same random numbers and then goes its own way."""
+        cdef NodeTable made = NodeTable()
+        free_table(&made.table)
+        copy_table(&made.table, &self.table)
+        made.hash_seed, made.by_keys = self.hash_seed, self.by_keys.copy()
+        made.node_ids, made.spare_rows, made.spare_keys = self.node_ids[:], self.spare_rows[:], self.spare_keys[:]
+        return made
 
     def add_node(self, str node_id not None, int64_t cap):
         """A row for a node with `cap` slots, not ready and in no key; rows of removed nodes are reused."""
@@ -273,6 +267,13 @@ cdef class NodeTable:
     def cap(self, Py_ssize_t row):
         """Slots of a row."""
         return self.member(row, False).cap
+
+    def where(self, Py_ssize_t row):
+        """The class of a row, its pool there, and how many pools the class has."""
+        self.member(row, False)
+        self.settle()
+        cdef Place at = self.table.places[row]
+        return at.number, at.pool, self.table.classes[at.number].count
 
     def free(self, Py_ssize_t key):
         """Rows of a key that are available: ready and below their cap."""

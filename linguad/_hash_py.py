@@ -14,6 +14,7 @@ Rules (pools-and-cluster 2, design 6, decision 5):
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import copy, deepcopy
 from itertools import islice
 from math import inf
 from typing import Any, Final
@@ -80,12 +81,23 @@ class NodeTable:
         self._spare_rows: list[int] = []
         self._spare_keys: list[int] = []
 
+    def copy(self) -> NodeTable:
+        """A table in the same state, which draws the same random numbers and then goes its own way."""
+        pools = [pool for one in (self._classes.keyless, *self._classes) for pool in one.pools]
+        parts = [*self._rows.values(), *self._keys.values(), *self._classes, self._classes.keyless, *pools]
+        made = {id(part): copy(part) for part in parts}
+        # all parts know one another: each is there before it is filled, so that no chain of them is followed
+        for part in parts:
+            for name in part.__slots__:
+                setattr(made[id(part)], name, deepcopy(getattr(part, name), made))
+        return deepcopy(self, made)
+
     def add_node(self, node_id: str, cap: int) -> int:
         """A row for a node with `cap` slots, not ready and in no key; rows of removed nodes are reused."""
         hashed, cap = fnv1a64(node_id, self._hash_seed), checked_cap(cap)
         row = self._spare_rows.pop() if self._spare_rows else len(self._rows)
         node = self._rows[row] = Row(row, node_id, hashed, cap)
-        self._classes.keyless.put(node)
+        self._classes.enter(node)
         return row
 
     def remove_node(self, row: int) -> None:
@@ -191,6 +203,12 @@ class NodeTable:
     def cap(self, row: int) -> int:
         """Slots of a row."""
         return self._row(row).cap
+
+    def where(self, row: int) -> tuple[int, int, int]:
+        """The class of a row, its pool there, and how many pools the class has."""
+        node = self._row(row)
+        self._classes.settle()
+        return node.home.number, node.pool.number, len(node.home.pools)
 
     def free(self, key: int) -> int:
         """Rows of a key that are available: ready and below their cap."""

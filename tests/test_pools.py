@@ -210,6 +210,7 @@ def test_statistics(make: Make) -> None:
         lambda table, key, row: table.set_speed(key + 1, row, 1.0),
         lambda table, key, row: table.used(row + 1),
         lambda table, key, row: table.cap(-1),
+        lambda table, key, row: table.where(row + 1),
         lambda table, key, row: table.take(row + 1, 1.0),
         lambda table, key, row: table.release(row + 1, 1.0),
         lambda table, key, row: table.set_cap(row + 1, 1),

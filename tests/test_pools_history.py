@@ -111,6 +111,18 @@ class Twins:
         self.both("release", row, audio_s)
         self.model.used[row] -= 1
 
+    def part(self, which: int) -> None:
+        """One of the twins goes on as a copy; what happens to the original means nothing any more."""
+        table = self.tables[which]
+        self.tables[which] = table.copy()
+        for key in self.model.keys:
+            while table.select(key, key, 1.0) >= 0:
+                pass
+            table.remove_key(key)
+        for row in self.model.cap:
+            table.remove_node(row)
+        table.add_node("other", 1)
+
     def _hold(self, row: int, audio_s: float) -> None:
         self.model.used[row] += 1
         self.model.held.append((row, audio_s))
@@ -124,11 +136,16 @@ class Twins:
         for row in model.cap:
             assert self.both("used", row) == model.used[row]
             assert self.both("cap", row) == model.cap[row]
+            assert self.both("where", row)[1] < self.both("where", row)[2]
         for key, rows in model.keys.items():
             assert self.both("members", key) == len(rows)
             assert self.both("free", key) == len(model.available(key))
             assert self.both("has_free", key) is bool(model.available(key))
-            assert {row["row"] for row in self.both("explain", key, 5, 1.0)} == rows
+            told = self.both("explain", key, 5, 1.0)
+            assert {row["row"] for row in told} == rows
+            for row in told:
+                number, pool, count = self.both("where", row["row"])
+                assert (number, pool, (pool - 5) % count) == (row["class"], row["pool"], row["rank"])
 
     def every_available_row_is_reached(self) -> None:
         """Selecting until nobody is free takes exactly what was free."""
@@ -223,6 +240,10 @@ class History(RuleBasedStateMachine):
     def release(self, which: int) -> None:
         self.twins.release(which)
 
+    @rule(which=st.integers(0, 1))
+    def part(self, which: int) -> None:
+        self.twins.part(which)
+
     @invariant()
     def holds(self) -> None:
         self.twins.check()
@@ -305,6 +326,7 @@ def test_long_history(seed: int, nodes: int, kinds: int, max_members: int, pools
         (2, pass_by),
         (2, set_speed),
         (0.5, replace_key),
+        (0.5, lambda: twins.part(chance.randrange(2))),
         (0.5, twins.check),
     ]
     for _ in range(nodes):
