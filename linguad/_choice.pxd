@@ -10,26 +10,21 @@ from linguad._table cimport *
 cdef extern from *:
     """
     #define OVERLOAD_RATIO 1.25
-    #define STICKY_RATIO 1.5
-    #define STICKY_MARGIN_S 1.0
     """
     const double OVERLOAD_RATIO
-    const double STICKY_RATIO
-    const double STICKY_MARGIN_S
 
 cdef enum:  # as in `_hash_py`
     SCARCE_PART = 8
     DRAWS = 8
     LOOKS = 8
     THIN_PART = 4
-    FOUND_ROOM = CHOICES_ROOM + EXCLUDED_ROOM
+    FOUND_ROOM = 2 * CHOICES_ROOM + EXCLUDED_ROOM
 
 cdef struct Found:  # rows to compare, each with its speed for the key
     Place[FOUND_ROOM] places
     (Member*)[FOUND_ROOM] members
     (const double*)[FOUND_ROOM] speeds
     int32_t count
-    int32_t first  # where a comparison begins
 
 
 cdef inline bint overloaded(const Sums* sums, int64_t used, int64_t cap) noexcept:
@@ -55,27 +50,41 @@ cdef inline bint consider(
     return True
 
 
+cdef inline void shuffle(Table* table, Found* found, int32_t first) noexcept:
+    """Put the rows found from an index on in random order, for of equal ones the first is chosen."""
+    cdef int32_t i, at
+    cdef Place place
+    cdef Member* member
+    cdef const double* speed
+    for i in range(found.count - 1, first, -1):
+        at = first + draw(&table.random, i - first + 1)
+        place, member, speed = found.places[i], found.members[i], found.speeds[i]
+        found.places[i], found.members[i], found.speeds[i] = (
+            found.places[at], found.members[at], found.speeds[at]
+        )
+        found.places[at], found.members[at], found.speeds[at] = place, member, speed
+
+
 cdef inline void sample(
     Table* table, const Request* request, int32_t number, int32_t pool_number, int32_t column, Found* found
 ) noexcept:
-    """Add so many random available rows of a pool that there are enough."""
+    """Add so many random available rows of a pool that there are enough; all of them if they are few."""
     cdef const Pool* pool = pool_at(&table.classes[number], pool_number)
     cdef const uint64_t* bits = bits_of(pool)
-    cdef Place at = Place(number, pool_number, -1)
-    cdef int32_t rank, i
-    if pool.available > table.choices + request.excluded and pool.available * THIN_PART >= pool.size:
+    cdef Place at = Place(number, pool_number, 0)
+    cdef bint thin = pool.available * THIN_PART < pool.size
+    cdef int32_t before = found.count
+    if pool.available > table.choices + request.excluded:
         while found.count < table.choices:
-            at.slot = draw(&table.random, pool.size)
-            if has(bits, at.slot):
+            at.slot = nth_bit(bits, draw(&table.random, pool.available)) if thin else draw(&table.random, pool.size)
+            if thin or has(bits, at.slot):
                 consider(table, request, at, column, found)
         return
-    rank = draw(&table.random, pool.available)
-    for i in range(rank + pool.available):
+    at.slot = next_bit(bits, 0, pool.size)
+    while at.slot < pool.size:
+        consider(table, request, at, column, found)
         at.slot = next_bit(bits, at.slot + 1, pool.size)
-        if at.slot == pool.size:
-            at.slot = next_bit(bits, 0, pool.size)
-        if i >= rank and consider(table, request, at, column, found) and found.count == table.choices:
-            return
+    shuffle(table, found, before)
 
 
 cdef inline int32_t calm_pool(const Sums* sums, const Class* home, uint64_t route) noexcept:
@@ -133,7 +142,7 @@ cdef inline bint few_free(const Table* table, const Request* request) noexcept:
 
 
 cdef inline void find_all(Table* table, const Request* request, Found* found) noexcept:
-    """All rows of a key that may be chosen, when they are few, compared from a random one on."""
+    """All rows of a key that may be chosen, when they are few."""
     cdef const Key* key = &table.keys[request.key]
     cdef Place at = Place(next_open_class(table, key, 0, table.class_count), 0, 0)
     cdef const Class* home
@@ -151,8 +160,7 @@ cdef inline void find_all(Table* table, const Request* request, Found* found) no
                 at.slot = next_bit(bits_of(pool), at.slot + 1, pool.size)
             at.pool = next_open_pool(home, at.pool + 1, home.count)
         at.number = next_open_class(table, key, at.number + 1, table.class_count)
-    if found.count:
-        found.first = draw(&table.random, found.count)
+    shuffle(table, found, 0)
 
 
 cdef inline void find_drawn(Table* table, const Request* request, Found* found) noexcept:
@@ -174,7 +182,7 @@ cdef inline void find_drawn(Table* table, const Request* request, Found* found) 
         pool = calm_pool(sums, &table.classes[ticket.number], request.route)
         if pool >= 0:
             sample(table, request, ticket.number, pool, ticket.column, found)
-            if found.count == table.choices:
+            if found.count >= table.choices:
                 return
 
 
@@ -199,7 +207,7 @@ cdef inline void find_next(Table* table, const Request* request, Found* found) n
                 else:
                     sample_any(table, request, number, column, found)
                 looks += 1
-                if found.count == table.choices or (looks >= LOOKS and (calm or found.count)):
+                if found.count >= table.choices or (looks >= LOOKS and (calm or found.count)):
                     break
                 number = next_open_class(table, key, number + 1, end)
             else:
@@ -213,7 +221,7 @@ cdef inline bint keeps(Table* table, const Request* request, const Member* best,
     """Whether the sticky row may be kept instead of the best one."""
     cdef const Member* member
     cdef int32_t column
-    cdef double finish, best_finish
+    cdef double finish, best_finish, used, best_used
     if not 0 <= request.sticky < table.row_count or table.places[request.sticky].number < 0:
         return False
     column = column_of(&table.classes[table.places[request.sticky].number], request.key)
@@ -222,18 +230,42 @@ cdef inline bint keeps(Table* table, const Request* request, const Member* best,
     member = member_of(table, request.sticky)
     if not available(member):
         return False
+    if table.policy == RANDOM:
+        return True
+    if table.policy == LEAST_CONNECTIONS:
+        used = <double> (member.used - 1)
+        best_used = table.sticky_ratio * <double> best.used
+        return used * <double> best.cap <= best_used * <double> member.cap
     finish = finish_s(member, speeds_of(member)[column], request.audio_s)
     best_finish = finish_s(best, best_speed, request.audio_s)
-    return finish <= STICKY_RATIO * best_finish or finish <= best_finish + STICKY_MARGIN_S
+    return finish <= table.sticky_ratio * best_finish or finish <= best_finish + table.sticky_margin_s
+
+
+cdef inline int32_t best_of(const Table* table, const Request* request, const Found* found) noexcept:
+    """The index of the best of the rows found, of equal ones the first."""
+    cdef int32_t i
+    cdef int32_t best = 0
+    cdef double finish, part = 0.0
+    cdef double best_finish = INFINITY
+    cdef double best_part = INFINITY
+    if found.count == 1 or table.policy == RANDOM:
+        return 0
+    for i in range(found.count):
+        if table.policy == LEAST_CONNECTIONS:
+            part = <double> found.members[i].used / <double> found.members[i].cap
+        finish = finish_s(found.members[i], found.speeds[i][0], request.audio_s)
+        if part < best_part or (part == best_part and finish < best_finish):
+            best = i
+            best_part = part
+            best_finish = finish
+    return best
 
 
 cdef inline Place choose(Table* table, const Request* request) noexcept:
     """Where the row for a job is; class -1 if there is none."""
     cdef Found found
-    cdef int32_t i, at
-    cdef int32_t best = 0
-    cdef double finish, best_finish = INFINITY
-    found.count = found.first = 0
+    cdef int32_t best
+    found.count = 0
     if not table.sums[request.key].open:
         return Place(-1, 0, 0)
     if few_free(table, request):
@@ -244,16 +276,7 @@ cdef inline Place choose(Table* table, const Request* request) noexcept:
             find_next(table, request, &found)
     if not found.count:
         return Place(-1, 0, 0)
-    if found.count > 1:
-        best = -1
-        for i in range(found.count):
-            at = found.first + i
-            if at >= found.count:
-                at -= found.count
-            finish = finish_s(found.members[at], found.speeds[at][0], request.audio_s)
-            if best < 0 or finish < best_finish:
-                best = at
-                best_finish = finish
+    best = best_of(table, request, &found)
     if request.sticky >= 0 and keeps(table, request, found.members[best], found.speeds[best][0]):
         return table.places[request.sticky]
     return found.places[best]

@@ -1,6 +1,3 @@
-from linguad._hash_py import MAX_CAP as MAX_CAP
-from linguad._hash_py import MAX_CHOICES as MAX_CHOICES
-from linguad._hash_py import MAX_EXCLUDED as MAX_EXCLUDED
 from linguad._hash_py import POOL_LADDER as POOL_LADDER
 from linguad._hash_py import NodeTable as NodeTable
 from linguad._hash_py import fnv1a64 as fnv1a64
@@ -9,3 +6,7 @@ from linguad._hash_py import pool_count_for as pool_count_for
 from linguad._hash_py import pool_id_for_key as pool_id_for_key
 from linguad._hash_py import pool_probe_order as pool_probe_order
 from linguad._hash_py import ring_order_ids as ring_order_ids
+from linguad._limits import MAX_CAP as MAX_CAP
+from linguad._limits import MAX_CHOICES as MAX_CHOICES
+from linguad._limits import MAX_EXCLUDED as MAX_EXCLUDED
+from linguad._limits import POLICIES as POLICIES

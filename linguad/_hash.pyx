@@ -18,19 +18,11 @@ from linguad._fnv cimport hash_of
 from linguad._table cimport *
 
 from linguad import _classes_py, _hash_py
-from linguad._hash_py import (
-    MAX_CAP,
-    MAX_CHOICES,
-    MAX_EXCLUDED,
-    POOL_LADDER,
-    checked_cap,
-    checked_speed,
-    pool_probe_order,
-    ring_order_ids,
-)
+from linguad._hash_py import POOL_LADDER, pool_probe_order, ring_order_ids
+from linguad._limits import MAX_CAP, MAX_CHOICES, MAX_EXCLUDED, POLICIES, check_table, checked_cap, checked_speed
 
 if (
-    (EXCLUDED_ROOM, CHOICES_ROOM, SCARCE_PART, DRAWS, LOOKS, THIN_PART, STICKY_RATIO, STICKY_MARGIN_S)
+    (EXCLUDED_ROOM, CHOICES_ROOM, SCARCE_PART, DRAWS, LOOKS, THIN_PART)
     != (MAX_EXCLUDED, MAX_CHOICES, *_hash_py.RULES)
     or (OVERLOAD_RATIO, TOLD_PART, DRAFTS_ROOM) != _classes_py.RULES
     or len(POOL_LADDER) > LADDER_ROOM
@@ -87,11 +79,14 @@ cdef class NodeTable:
         int choices=3,
         int64_t max_members=100,
         int32_t pools=0,
+        str policy not None="expected_finish",
+        double sticky_ratio=1.5,
+        double sticky_margin_s=1.0,
     ):
-        if not 1 <= choices <= CHOICES_ROOM:
-            raise ValueError(f"choices must be 1 to {MAX_CHOICES}")
-        if max_members < 1 or not 0 <= pools <= POOL_LADDER[-1]:
-            raise ValueError(f"max_members must be at least 1, pools 0 to {POOL_LADDER[-1]}")
+        check_table(choices, max_members, pools, policy, sticky_ratio, sticky_margin_s)
+        self.table.policy = POLICIES.index(policy)
+        self.table.sticky_ratio = sticky_ratio
+        self.table.sticky_margin_s = sticky_margin_s
         self.hash_seed = hash_seed
         self.table.choices = choices
         self.table.max_members = max_members

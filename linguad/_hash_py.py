@@ -7,8 +7,11 @@ Rules (pools-and-cluster 2, design 6, decision 5):
 - Rows that are in the same keys form a class (`_classes_py.py`). The rows of a class are sharded into pools;
   their number follows the number of rows by a fixed ladder, and a node's pool follows from its id.
 - A selection draws a class of its key, weighted by rows, walks the pools of the class as a ring from the one
-  the route prefers, and takes from the first that has somebody and is not overloaded the smallest expected
-  finish among a few random rows. If few rows are free it compares all; if chance finds nobody it searches.
+  the route prefers, and takes from the first that has somebody and is not overloaded the best of a few random
+  rows. If few rows are free it compares all; if chance finds nobody it searches.
+- The policy says what is best: the smallest expected finish, the smallest part of the slots in use (of equal
+  ones the smallest finish), or just the first that chance found. A row that is to be kept need not be quite
+  as good; where chance decides it is kept.
 """
 
 from __future__ import annotations
@@ -16,10 +19,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from copy import copy, deepcopy
 from itertools import islice
-from math import inf
 from typing import Any, Final
 
 from linguad._classes_py import Class, Classes, Key, Pool, Row
+from linguad._limits import MAX_CAP as MAX_CAP
+from linguad._limits import MAX_CHOICES as MAX_CHOICES
+from linguad._limits import MAX_EXCLUDED as MAX_EXCLUDED
+from linguad._limits import POLICIES as POLICIES
+from linguad._limits import check_table, checked_cap, checked_seconds, checked_speed
 from linguad._pool_ids import MASK
 from linguad._pool_ids import POOL_LADDER as POOL_LADDER
 from linguad._pool_ids import fnv1a64 as fnv1a64
@@ -29,20 +36,13 @@ from linguad._pool_ids import pool_id_for_key as pool_id_for_key
 from linguad._pool_ids import pool_probe_order as pool_probe_order
 from linguad._pool_ids import ring_order_ids as ring_order_ids
 
-MAX_EXCLUDED: Final = 4  # rows that one selection may exclude
-MAX_CHOICES: Final = 16  # more samples than this cost more than they improve
-MAX_CAP: Final = 10_000  # slots of a node; keeps every sum of slots far inside 64 bits
-
-STICKY_RATIO: Final = 1.5  # a session keeps its node while it is done within this × the best finish
-STICKY_MARGIN_S: Final = 1.0  # ... or so long after it
-
 SCARCE_PART: Final = 8  # classes are drawn while at least this part of them has an available row
 DRAWS: Final = 8  # classes drawn before the search begins
 LOOKS: Final = 8  # classes that a search looks at before it takes what it has
-THIN_PART: Final = 4  # rows of a pool are drawn while at least this part of them is available
+THIN_PART: Final = 4  # rows of a pool are drawn while at least this part is available, else among those
 
 # what the compiled twin was built for
-RULES: Final = (SCARCE_PART, DRAWS, LOOKS, THIN_PART, STICKY_RATIO, STICKY_MARGIN_S)
+RULES: Final = (SCARCE_PART, DRAWS, LOOKS, THIN_PART)
 
 Rows = Sequence[int]
 
@@ -52,7 +52,9 @@ class NodeTable:
 
     `hash_seed` places nodes in pools, `rng_seed` starts the table's own generator (xorshift64*), `choices` is
     the number of rows compared, `max_members` the average size of a full pool, `pools` the number of pools of
-    every class that has as many rows (0: by the ladder).
+    every class that has as many rows (0: by the ladder). `policy` is one of POLICIES. A row is kept within
+    `sticky_ratio` × the finish of the best, or `sticky_margin_s` after it; by `least_connections` within the
+    ratio of the part in use, plus one slot.
     Unknown handles raise KeyError, numbers out of range ValueError: seconds are finite and not negative,
     speeds finite and above 0, caps 0 to MAX_CAP.
     """
@@ -65,11 +67,14 @@ class NodeTable:
         choices: int = 3,
         max_members: int = 100,
         pools: int = 0,
+        policy: str = "expected_finish",
+        sticky_ratio: float = 1.5,
+        sticky_margin_s: float = 1.0,
     ) -> None:
-        if not 1 <= choices <= MAX_CHOICES:
-            raise ValueError(f"choices must be 1 to {MAX_CHOICES}")
-        if max_members < 1 or not 0 <= pools <= POOL_LADDER[-1]:
-            raise ValueError(f"max_members must be at least 1, pools 0 to {POOL_LADDER[-1]}")
+        check_table(choices, max_members, pools, policy, sticky_ratio, sticky_margin_s)
+        self._policy = policy
+        self._sticky_ratio = sticky_ratio
+        self._sticky_margin_s = sticky_margin_s
         self._hash_seed = hash_seed
         self._choices = choices
         self._max_members = max_members
@@ -249,7 +254,7 @@ class NodeTable:
 
         `pool` is a number in the `class`, `rank` its place in the ring. `vetoes` are `not_ready`,
         `at_capacity`, `excluded`; `overloaded` says that the row's pool is asked last, `selected` marks the
-        row that `select` would take.
+        row that `select` would take. Rows whose keys changed get their class, as at any look.
         """
         state = self._random
         chosen = self._choose(key, route, audio_s, exclude, sticky)
@@ -291,15 +296,21 @@ class NodeTable:
             found = self._all_free(entry, exclude)
         else:
             found = self._drawn(entry, route, exclude) or self._searched(entry, route, exclude)
-        best = min(found, key=lambda row: row.finish_s(key, audio_s), default=None)
+        best = min(found, key=lambda row: self._rank(row, key, audio_s), default=None)
         return best and (self._kept(key, sticky, best, audio_s, exclude) or best)
 
+    def _rank(self, row: Row, key: int, audio_s: float) -> tuple[float, float]:
+        """What is smallest for the best row; of equal ones the first is taken, for their order is random."""
+        if self._policy == "random":
+            return 0.0, 0.0
+        part = row.used / row.cap if self._policy == "least_connections" else 0.0
+        return part, row.finish_s(key, audio_s)
+
     def _all_free(self, entry: Key, exclude: Rows) -> list[Row]:
-        """All rows of a key that may be chosen, when they are few, as a ring from a random one."""
+        """All rows of a key that may be chosen, when they are few."""
         pools = [pool for one in self._classes.open_ones(entry) for pool in one.open_pools(0)]
         rows = [row for pool in pools for row in pool.rows]
-        found = [row for row in rows if row.available and row.number not in exclude]
-        return ring_order_ids(found, self._draw(len(found))) if found else found
+        return self._shuffled([row for row in rows if row.available and row.number not in exclude])
 
     def _drawn(self, entry: Key, route: int, exclude: Rows) -> list[Row]:
         """Rows of random classes, from the first calm pool of each, until there are enough to compare."""
@@ -308,7 +319,7 @@ class NodeTable:
             for _ in range(DRAWS):
                 for pool in self._calm_pool(entry, entry.drawn(self._draw), route):
                     found += self._sample(pool, found, exclude)
-                if len(found) == self._choices:
+                if len(found) >= self._choices:
                     break
         return found
 
@@ -323,7 +334,7 @@ class NodeTable:
                     found += sample
                     if sample:
                         break
-                if len(found) == self._choices or (looks >= LOOKS and (calm or found)):
+                if len(found) >= self._choices or (looks >= LOOKS and (calm or found)):
                     break
             if found:
                 break
@@ -335,29 +346,42 @@ class NodeTable:
         return islice((pool for pool in pools if not entry.overloaded(pool)), 1)
 
     def _sample(self, pool: Pool, besides: list[Row], exclude: Rows) -> list[Row]:
-        """So many random available rows that there are enough together with those found before."""
-        found: list[Row] = []
-        most = self._choices - len(besides)
-        plenty = pool.available > self._choices + len(exclude)
-        if plenty and pool.available * THIN_PART >= len(pool.rows):
-            # there are more rows than can be found or excluded, so this ends, and soon
-            while len(found) < most:
-                row = pool.rows[self._draw(len(pool.rows))]
-                if row.available and row not in found + besides and row.number not in exclude:
-                    found.append(row)
-            return found
+        """So many random available rows that there are enough besides those; all of them if they are few."""
         available = [row for row in pool.rows if row.available]
-        ring = ring_order_ids(available, self._draw(len(available)))
-        return [row for row in ring if row not in besides and row.number not in exclude][:most]
+        if pool.available <= self._choices + len(exclude):
+            return self._shuffled([r for r in available if r not in besides and r.number not in exclude])
+        found: list[Row] = []
+        rows = available if pool.available * THIN_PART < len(pool.rows) else pool.rows
+        # there are more rows than can be found or excluded, so this ends, and soon
+        while len(found) < self._choices - len(besides):
+            row = rows[self._draw(len(rows))]
+            if row.available and row not in found + besides and row.number not in exclude:
+                found.append(row)
+        return found
 
     def _kept(self, key: int, sticky: int, best: Row, audio_s: float, exclude: Rows) -> Row | None:
         """The sticky row, if it may be kept."""
         node = self._rows.get(sticky)
         if node is None or sticky in exclude or key not in node.speeds or not node.available:
             return None
+        return node if self._is_close(node, best, key, audio_s) else None
+
+    def _is_close(self, node: Row, best: Row, key: int, audio_s: float) -> bool:
+        """Whether a row is not clearly worse than the best one."""
+        if self._policy == "random":
+            return True
+        if self._policy == "least_connections":
+            # (used - 1 slot) / cap against the ratio × that of the best, multiplied out: floats, as compiled
+            used, best_used = float(node.used - 1), self._sticky_ratio * float(best.used)
+            return used * float(best.cap) <= best_used * float(node.cap)
         finish, best_finish = node.finish_s(key, audio_s), best.finish_s(key, audio_s)
-        close = finish <= STICKY_RATIO * best_finish or finish <= best_finish + STICKY_MARGIN_S
-        return node if close else None
+        return finish <= self._sticky_ratio * best_finish or finish <= best_finish + self._sticky_margin_s
+
+    def _shuffled(self, rows: list[Row]) -> list[Row]:
+        for i in range(len(rows) - 1, 0, -1):
+            at = self._draw(i + 1)
+            rows[i], rows[at] = rows[at], rows[i]
+        return rows
 
     def _draw(self, n: int) -> int:
         """A random index below n (at most 2**32) from xorshift64*."""
@@ -401,27 +425,6 @@ class NodeTable:
         if key not in node.speeds:
             raise KeyError(f"row {row} is not in key {key}")
         return node
-
-
-def checked_cap(cap: int) -> int:
-    """The cap, if it is one."""
-    if not 0 <= cap <= MAX_CAP:
-        raise ValueError(f"cap must be 0 to {MAX_CAP}")
-    return cap
-
-
-def checked_speed(speed: float) -> float:
-    """The speed, if it is one."""
-    if not 0.0 < speed < inf:
-        raise ValueError("speed must be a positive finite number")
-    return float(speed)
-
-
-def checked_seconds(seconds: float) -> float:
-    """The seconds, if they can be added to others."""
-    if not 0.0 <= seconds < inf:
-        raise ValueError("seconds must be a finite number, 0 or more")
-    return float(seconds)
 
 
 def _vetoes(row: Row, exclude: Rows) -> list[str]:

@@ -30,6 +30,11 @@ cdef enum:
     DRAFTS_ROOM = 64  # MAX_DRAFTS
     NEAR_SLOTS = 128  # a pool of more slots has its bits elsewhere
 
+cdef enum:  # in the order of POLICIES
+    EXPECTED_FINISH
+    LEAST_CONNECTIONS
+    RANDOM
+
 cdef struct Member:  # the speeds follow
     double backlog_s
     double penalty_s
@@ -113,6 +118,9 @@ cdef struct Table:
     int32_t[LADDER_ROOM] ladder
     int ladder_size
     int choices
+    int policy
+    double sticky_ratio
+    double sticky_margin_s
     uint64_t random
 
 cdef struct Request:
@@ -197,6 +205,20 @@ cdef inline int32_t next_bit(const uint64_t* bits, int32_t start, int32_t end) n
             return end
         left = bits[word]
     return min((word << 6) + lowest_bit(left), end)
+
+
+cdef inline int32_t nth_bit(const uint64_t* bits, int32_t n) noexcept:
+    """The bit that has n others before it; there have to be so many."""
+    cdef int32_t word = 0
+    cdef uint64_t left = bits[0]
+    while True:
+        while left:
+            if n == 0:
+                return (word << 6) + lowest_bit(left)
+            left &= left - 1
+            n -= 1
+        word += 1
+        left = bits[word]
 
 
 cdef inline int32_t next_open_pool(const Class* home, int32_t start, int32_t end) noexcept:

@@ -10,13 +10,15 @@ from contextlib import suppress
 from typing import Final
 
 from linguad import _hash_py as _twin
-from linguad._hash_py import MAX_CAP, MAX_CHOICES, MAX_EXCLUDED, POOL_LADDER
+from linguad._limits import MAX_CAP, MAX_CHOICES, MAX_EXCLUDED, POLICIES
+from linguad._pool_ids import POOL_LADDER
 
 __all__ = [
     "COMPILED",
     "MAX_CAP",
     "MAX_CHOICES",
     "MAX_EXCLUDED",
+    "POLICIES",
     "POOL_LADDER",
     "NodeTable",
     "fnv1a64",

@@ -21,7 +21,7 @@ MAX_LINES = 500
 
 FIRST_ROW = frozenset(
     {"errors", "config", "files", "log", "metrics", "wire", "ids"}
-    | {"pools", "_hash", "_hash_py", "_classes_py", "_pool_ids"}
+    | {"pools", "_hash", "_hash_py", "_classes_py", "_limits", "_pool_ids"}
     | {"_table", "_classes", "_choice", "_copy", "_fnv"}
 )
 EDGES = frozenset({"net", "web", "audio"})

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from linguad import _hash_py
+from linguad._limits import POLICIES
 
 
 class Model:
@@ -33,13 +34,10 @@ class Model:
 class Twins:
     """Does the same to both twins and compares the answers, and keeps the model in step."""
 
-    def __init__(self, seed: int, choices: int, max_members: int, pools: int = 0) -> None:
+    def __init__(self, seed: int, **settings_: Any) -> None:
         compiled = importlib.import_module("linguad._hash")
         self.tables = [
-            twin.NodeTable(
-                hash_seed=seed, rng_seed=seed, choices=choices, max_members=max_members, pools=pools
-            )
-            for twin in (compiled, _hash_py)
+            twin.NodeTable(hash_seed=seed, rng_seed=seed, **settings_) for twin in (compiled, _hash_py)
         ]
         self.model = Model()
         self.added = 0
@@ -99,6 +97,7 @@ class Twins:
         assert [found["row"] for found in told if found["selected"]] == ([row] if allowed else [])
         if allowed:
             self._hold(row, audio_s)
+            assert self.tables[0].used(row) <= self.tables[0].cap(row)
 
     def take(self, row: int, audio_s: float, extra: int) -> None:
         may = self.model.ready[row] and self.model.used[row] < self.model.cap[row] + extra
@@ -163,6 +162,14 @@ class History(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.twins = Twins(seed=1, choices=2, max_members=2)
+
+    @initialize(
+        policy=st.sampled_from(POLICIES), ratio=st.sampled_from((1.0, 1.5, 3.0)), margin_s=st.floats(0.0, 2.0)
+    )
+    def settings(self, policy: str, ratio: float, margin_s: float) -> None:
+        self.twins = Twins(
+            1, choices=2, max_members=2, policy=policy, sticky_ratio=ratio, sticky_margin_s=margin_s
+        )
 
     def row(self, pick: int) -> int:
         rows = sorted(self.twins.model.cap)
@@ -253,25 +260,31 @@ class History(RuleBasedStateMachine):
 
 
 TestHistory = History.TestCase
-TestHistory.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestHistory.settings = settings(max_examples=90, stateful_step_count=40, deadline=None)
 
 
 @pytest.mark.parametrize(
-    ("seed", "nodes", "kinds", "max_members", "pools", "fill"),
+    ("seed", "nodes", "kinds", "max_members", "pools", "fill", "policy"),
     [
-        (1, 30, 30, 100, 0, 0.5),
-        (2, 120, 3, 3, 0, 0.5),
-        (3, 300, 300, 20, 0, 0.9),
-        (4, 60, 10, 100, 7, 0.5),
-        (5, 300, 300, 100, 0, 0.97),
-        (6, 400, 2, 5, 0, 0.97),
-        (7, 300, 40, 2, 0, 0.99),
+        (1, 30, 30, 100, 0, 0.5, "expected_finish"),
+        (2, 120, 3, 3, 0, 0.5, "expected_finish"),
+        (3, 300, 300, 20, 0, 0.9, "expected_finish"),
+        (4, 60, 10, 100, 7, 0.5, "expected_finish"),
+        (5, 300, 300, 100, 0, 0.97, "expected_finish"),
+        (6, 400, 2, 5, 0, 0.97, "expected_finish"),
+        (7, 300, 40, 2, 0, 0.99, "expected_finish"),
+        (8, 60, 10, 10, 0, 0.6, "least_connections"),
+        (9, 60, 10, 10, 0, 0.6, "random"),
+        (10, 120, 2, 100, 0, 0.97, "expected_finish"),
     ],
 )
-def test_long_history(seed: int, nodes: int, kinds: int, max_members: int, pools: int, fill: float) -> None:
+def test_long_history(
+    seed: int, nodes: int, kinds: int, max_members: int, pools: int, fill: float, policy: str
+) -> None:
     """Thousands of steps over a fleet of so many kinds of nodes that grows and shrinks around a fill."""
     chance = random.Random(seed)
-    twins = Twins(seed, choices=1 + seed % 4, max_members=max_members, pools=pools)
+    settings_ = {"max_members": max_members, "pools": pools, "policy": policy}
+    twins = Twins(seed, choices=1 + seed % 4, sticky_ratio=1.0 + seed / 4, **settings_)
     model = twins.model
     keys = [twins.add_key() for _ in range(8)]
     kind = [chance.sample(range(8), chance.randint(1, 8)) for _ in range(kinds)]

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
-from heapq import heappush, heapreplace
+from collections import Counter, deque
+from collections.abc import Sequence
+from heapq import heappop, heappush, heapreplace
+from itertools import permutations
 from typing import Any
+
+import pytest
 
 from linguad import pools
 from linguad._hash import NodeTable
@@ -71,6 +75,139 @@ def test_nodes_that_always_have_work_get_shares_as_their_speeds() -> None:
     for row, speed in zip(rows, speeds, strict=True):
         ideal = MANY * speed / sum(speeds)
         assert 0.9 * ideal < chosen[row] < 1.1 * ideal, (speed, chosen[row] / ideal)
+
+
+SPEEDS = [1.0, 2.0, 4.0] * 20
+
+
+def fair_parts(
+    load: float, jobs: int, *, cap: int = 4, order: Sequence[int] = range(60), **settings: Any
+) -> list[float]:
+    """The audio that each of 60 nodes gets, where 1 is its speed's part of all.
+
+    Nodes do one job after another. Jobs of 1 to 5 s come at random, so many that the nodes have to work for
+    this part of the time, and wait where no slot is free. `order` is that in which the nodes register.
+    """
+    table, chance = NodeTable(**settings), random.Random(4)
+    key = table.add_key()
+    node_of = {ready(table, f"node-{i}", cap, key, speed=SPEEDS[i]): i for i in order}
+    audio, done_at = [0.0] * len(SPEEDS), [0.0] * len(SPEEDS)
+    running: list[tuple[float, int, float]] = []
+    waiting: deque[float] = deque()
+
+    def start(now: float) -> None:
+        while waiting and (row := table.select(key, 0, waiting[0])) >= 0:
+            node, seconds = node_of[row], waiting.popleft()
+            audio[node] += seconds
+            done_at[node] = max(now, done_at[node]) + seconds / SPEEDS[node]
+            heappush(running, (done_at[node], row, seconds))
+
+    now = 0.0
+    for _ in range(jobs):
+        now += chance.expovariate(load * sum(SPEEDS) / 3.0)
+        while running and running[0][0] <= now:
+            ended, row, seconds = heappop(running)
+            table.release(row, seconds)
+            start(ended)
+        waiting.append(chance.uniform(1.0, 5.0))
+        start(now)
+    return [part / speed * sum(SPEEDS) / sum(audio) for part, speed in zip(audio, SPEEDS, strict=True)]
+
+
+def test_shares_are_as_the_speeds_when_all_nodes_are_needed() -> None:
+    assert all(0.9 < part < 1.1 for part in fair_parts(0.98, 200_000))
+
+
+def test_with_less_to_do_fast_nodes_do_more_of_it_but_are_not_flooded() -> None:
+    """Whoever is done first gets the job, and the slowest of the compared ones seldom is."""
+    parts = fair_parts(0.7, 100_000)
+    slow, middle, fast = (parts[kind::3] for kind in range(3))
+    assert 0.5 < min(slow) <= max(slow) < min(middle) <= max(middle) < 1.1
+    assert 1.0 < min(fast) <= max(fast) < 1.1
+
+
+def test_least_connections_needs_no_speeds_to_share_by_them() -> None:
+    """Slow nodes have their slots out for longer; who is fast when there is a choice it cannot tell."""
+    assert all(0.9 < part < 1.1 for part in fair_parts(0.98, 100_000, policy="least_connections"))
+    parts = fair_parts(0.7, 100_000, policy="least_connections")
+    assert min(parts[0::3]) > 1.05
+    assert max(parts[2::3]) < 0.98
+
+
+def test_random_gives_equal_shares_whatever_the_speeds() -> None:
+    parts = fair_parts(0.3, 200_000, cap=100, policy="random")
+    equal = sum(SPEEDS) / len(SPEEDS)
+    assert all(0.9 < part * speed / equal < 1.1 for part, speed in zip(parts, SPEEDS, strict=True))
+
+
+def test_shares_do_not_depend_on_the_order_of_registration() -> None:
+    """Nodes of one slot, few of them free: where a node lies among the others would show here."""
+    first = fair_parts(0.9, 100_000, cap=1)
+    for order in (sorted(range(60), key=SPEEDS.__getitem__), random.Random(5).sample(range(60), 60)):
+        parts = fair_parts(0.9, 100_000, cap=1, order=order)
+        assert all(0.95 < part / before < 1.05 for part, before in zip(parts, first, strict=True))
+
+
+@pytest.mark.parametrize("policy", pools.POLICIES)
+def test_equal_nodes_among_few_get_the_same_in_any_order(policy: str) -> None:
+    """Fast, slow, fast: the second fast one must not get what the slow one refuses."""
+    for order in permutations((2.0, 1.0, 2.0)):
+        table = NodeTable(policy=policy)
+        key = table.add_key()
+        rows = [ready(table, f"node-{i}", 4, key, speed=speed) for i, speed in enumerate(order)]
+        chosen: Counter[int] = Counter()
+        for _ in range(20_000):
+            row = table.select(key, 0, 1.0)
+            chosen[row] += 1
+            table.release(row, 1.0)
+        first, second = (chosen[row] for row, speed in zip(rows, order, strict=True) if speed == 2.0)
+        assert 0.9 < first / second < 1.1, order
+
+
+def test_pools_do_not_depend_on_the_order_of_registration() -> None:
+    """Also if nodes went and came: who shares a pool with whom follows from ids and keys."""
+
+    def together(order: Sequence[int], *, visitors: bool) -> set[frozenset[str]]:
+        table = NodeTable(max_members=10)
+        key, others = table.add_key(), [table.add_key() for _ in range(3)]
+        for i in order:
+            guest = ready(table, f"guest-{i}", 4, key, others[i % 2]) if visitors else -1
+            ready(table, f"node-{i}", 4, key, others[i % 3])
+            if visitors and i % 2:
+                table.leave(key, guest)
+            if visitors:
+                table.remove_node(guest)
+        return {
+            frozenset(row["node_id"] for row in pool) | {str(number)}
+            for (_, number), pool in pools_of(table, key).items()
+        }
+
+    expected = together(range(300), visitors=False)
+    assert len(expected) == 3 * 11
+    for order in (range(299, -1, -1), random.Random(6).sample(range(300), 300)):
+        for visitors in (False, True):
+            assert together(order, visitors=visitors) == expected
+
+
+@pytest.mark.parametrize("policy", pools.POLICIES)
+def test_every_available_node_is_reached(policy: str) -> None:
+    """By chance, not only when nobody else is left; with classes and pools of any size, half of it full."""
+    table, chance = NodeTable(policy=policy, max_members=10), random.Random(7)
+    key, others = table.add_key(), [table.add_key() for _ in range(30)]
+    rows = [ready(table, f"node-{i}", 4, key, others[i * i % 30], speed=1.0 + i % 3) for i in range(600)]
+    unavailable = set(chance.sample(rows, 60))
+    for row in unavailable:
+        table.set_ready(row, False)
+    chosen, held = set(), []
+    for _ in range(100_000):
+        row = table.select(key, chance.getrandbits(64), 1.0)
+        chosen.add(row)
+        held.append(row)
+        if len(held) > 1080:
+            at = chance.randrange(len(held))
+            held[at], held[-1] = held[-1], held[at]
+            table.release(held.pop(), 1.0)
+    assert chosen == set(rows) - unavailable
 
 
 def test_a_node_gets_the_same_whatever_the_size_of_its_class() -> None:
