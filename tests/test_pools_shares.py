@@ -15,6 +15,7 @@ from linguad import pools
 from linguad._hash import NodeTable
 
 MANY = 1_000_000
+SPEEDS = [1.0, 2.0, 4.0] * 20
 
 
 def ready(table: NodeTable, name: str, cap: int, *keys: int, speed: float = 1.0) -> int:
@@ -57,27 +58,23 @@ def test_nodes_that_always_have_work_get_shares_as_their_speeds() -> None:
     """Nodes do one job after another; 300 jobs are out all the time."""
     table = NodeTable()
     key = table.add_key()
-    speeds = [1.0, 2.0, 4.0] * 20
-    rows = [ready(table, f"node-{i}", 100, key, speed=speed) for i, speed in enumerate(speeds)]
+    speeds = {ready(table, f"node-{i}", 100, key, speed=speed): speed for i, speed in enumerate(SPEEDS)}
     chosen: Counter[int] = Counter()
-    free_at = dict.fromkeys(rows, 0.0)
+    free_at = dict.fromkeys(speeds, 0.0)
     running: list[tuple[float, int]] = []
     now = 0.0
     for i in range(MANY):
         row = table.select(key, 0, 1.0)
         chosen[row] += 1
-        free_at[row] = max(now, free_at[row]) + 1.0 / speeds[rows.index(row)]
+        free_at[row] = max(now, free_at[row]) + 1.0 / speeds[row]
         if i < 300:
             heappush(running, (free_at[row], row))
         else:
             now, done = heapreplace(running, (free_at[row], row))
             table.release(done, 1.0)
-    for row, speed in zip(rows, speeds, strict=True):
-        ideal = MANY * speed / sum(speeds)
+    for row, speed in speeds.items():
+        ideal = MANY * speed / sum(SPEEDS)
         assert 0.9 * ideal < chosen[row] < 1.1 * ideal, (speed, chosen[row] / ideal)
-
-
-SPEEDS = [1.0, 2.0, 4.0] * 20
 
 
 def fair_parts(
