@@ -87,6 +87,9 @@ class Daemon:
             choices=pools.choices,
             max_members=pools.max_members,
             pools=pools.count,
+            policy=pools.policy,
+            sticky_ratio=pools.keep_ratio,
+            sticky_margin_s=pools.keep_margin_seconds,
         )
         self.fleet = Fleet(_node_rules(config), table, ids)
         self.node_memory = NodeMemory(self.fleet, self._clock, config.state_dir() / "nodes.json")
@@ -312,6 +315,8 @@ def _node_rules(config: Config) -> NodeRules:
         overrides=nodes.overrides,
         max_concurrent_jobs=nodes.max_concurrent_jobs,
         resource_threshold=config.pools.resource_threshold,
+        overload_penalty_s=config.pools.overload_penalty_seconds,
+        gpu_queue_task_s=config.pools.gpu_queue_task_seconds,
         pools=_pool_rules(config),
         marks=MarkRules(
             ttl_s=nodes.unavailable_ttl_seconds,

@@ -31,6 +31,7 @@ NAMES = {
     "scheduler.web_task_segmentation.max_duration_ms": "sessions.max_duration_ms",
     "scheduler.web_task_segmentation.edge_stabilization.padding_manual_ms": "sessions.padding_manual_ms",
     "scheduler.web_task_segmentation.edge_stabilization.padding_auto_ms": "sessions.padding_auto_ms",
+    "scheduler.load_balancer.strategy": "pools.policy",
     "scheduler.load_balancer.resource_threshold": "pools.resource_threshold",
     "scheduler.phase3.pool_count": "pools.count",
     "scheduler.phase3.hash_seed": "pools.hash_seed",

@@ -68,6 +68,54 @@ class Pools(Table, frozen=True, kw_only=True):
             "third helps where nodes differ in speed, and more crowd onto the same best one.",
         ),
     ] = 3
+    policy: Annotated[
+        Literal["expected_finish", "least_connections", "random"],
+        Meta(
+            description="What makes a node better than another among those compared. `expected_finish` takes "
+            "the one that will be done first: (audio it has + audio of the job) / its speed + penalties; "
+            "`least_connections` the smallest part of its slots in use, of equal ones the first done; "
+            "`random` the first drawn. `expected_finish`, because nodes differ in speed; the others are for "
+            "comparison."
+        ),
+    ] = "expected_finish"
+    keep_ratio: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=100,
+            description="A session keeps its node while the expected finish there is at most so many times "
+            "that of the best. With policy `least_connections` the parts of slots in use are compared, one "
+            "slot more being allowed; with `random` a node with a free slot is kept. 1.5: what a node knows "
+            "of a speaker is worth half as long again.",
+        ),
+    ] = 1.5
+    keep_margin_seconds: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=600,
+            description="... or at most so long after it, which keep_ratio would not allow short jobs. Of "
+            "use with policy `expected_finish` only. 1 second more is hardly noticed in a conversation.",
+        ),
+    ] = 1.0
+    gpu_queue_task_seconds: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=600,
+            description="Audio that one task in the GPU queue of a node stands for, in its expected finish. "
+            "3 is a usual utterance; 0 leaves the queue out.",
+        ),
+    ] = 3.0
+    overload_penalty_seconds: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=600,
+            description="Added to the expected finish of a node at or above resource_threshold. 5 is more "
+            "than usual nodes differ by; 0 leaves the threshold out.",
+        ),
+    ] = 5.0
     resource_threshold: Annotated[
         float,
         Meta(

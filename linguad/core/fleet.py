@@ -25,14 +25,8 @@ from linguad.wire.language import AUTO, normalize
 from linguad.wire.node import NodeHeartbeat, NodeRegister
 from linguad.wire.override import Override
 
-GPU_QUEUE_TASK_S = 3.0
-"""Audio seconds one task in a node's GPU queue stands for (resolution 31)."""
-
 MAX_GPU_QUEUE = 10_000
 """Tasks believed of one node; a number without end would not fit the table."""
-
-OVERLOAD_PENALTY_S = 5.0
-"""Added to the expected finish of a node above the resource threshold."""
 
 MAX_OFFLINE_NODES = 10_000
 """Records of nodes that are gone; the oldest is forgotten for a new one."""
@@ -456,9 +450,9 @@ class Fleet:
         self.table.set_cap(row, node.slots)
         self.table.set_ready(row, node.status is Status.READY)
         busiest = max(usage.cpu_percent or 0.0, usage.mem_percent or 0.0, usage.gpu_percent or 0.0)
-        penalty_s = OVERLOAD_PENALTY_S if busiest >= self.rules.resource_threshold else 0.0
+        penalty_s = self.rules.overload_penalty_s if busiest >= self.rules.resource_threshold else 0.0
         queue = min(usage.gpu_queue_length or 0, MAX_GPU_QUEUE)
-        self.table.set_load(row, GPU_QUEUE_TASK_S * queue, penalty_s)
+        self.table.set_load(row, self.rules.gpu_queue_task_s * queue, penalty_s)
 
 
 def _same_work(key: Key, pool: int | None) -> set[Key]:

@@ -39,6 +39,10 @@ class NodeRules(Struct, frozen=True, kw_only=True):
     resource_threshold: float = 95.0
     overrides: Mapping[str, Override] = {}
     pools: PoolRules = PoolRules()
+    overload_penalty_s: float = 5.0
+    """Added to the expected finish of a node at or above `resource_threshold`."""
+    gpu_queue_task_s: float = 3.0
+    """Audio that one task in a node's GPU queue stands for (resolution 31)."""
 
 
 class JobRules(Struct, frozen=True, kw_only=True):

@@ -268,6 +268,14 @@ class TestSelection:
         assert [made.select(EN_ES, 0, 1.0) for _ in range(4)] == [calm] * 4
         assert made.select(EN_ES, 0, 1.0) == busy
 
+    def test_penalty_and_queue_weigh_what_the_rules_say(self) -> None:
+        made = fleet(overload_penalty_s=7.0, gpu_queue_task_s=0.5)
+        ready(made, "a")
+        usage = ResourceUsage(cpu_percent=99.0, gpu_queue_length=4)
+        made.heartbeat(heartbeat("a", resource_usage=usage), 1.0)
+        (found,) = made.explain(EN_ES, 0, 1.0)
+        assert (found["penalty_s"], found["backlog_s"]) == (7.0, 2.0)
+
     @pytest.mark.parametrize(
         "usage",
         [
