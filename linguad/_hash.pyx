@@ -283,6 +283,12 @@ cdef class NodeTable:
         self.settle()
         return self.table.sums[key].open > 0
 
+    def ready_slots(self, Py_ssize_t key):
+        """Slots of the ready rows of a key, taken or not; takes no longer the more rows there are."""
+        self.key(key)
+        self.settle()
+        return self.table.sums[key].cap
+
     def members(self, Py_ssize_t key):
         """Rows of a key, available or not."""
         self.key(key)

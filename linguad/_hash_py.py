@@ -227,6 +227,12 @@ class NodeTable:
         self._classes.settle()
         return entry.open > 0
 
+    def ready_slots(self, key: int) -> int:
+        """Slots of the ready rows of a key, taken or not; takes no longer the more rows there are."""
+        entry = self._key(key)
+        self._classes.settle()
+        return entry.cap
+
     def members(self, key: int) -> int:
         """Rows of a key, available or not."""
         return self._key(key).members

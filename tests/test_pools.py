@@ -202,6 +202,7 @@ def test_statistics(make: Make) -> None:
         lambda table, key, row: table.explain(key + 1, 0, 1.0),
         lambda table, key, row: table.free(key + 1),
         lambda table, key, row: table.has_free(key + 1),
+        lambda table, key, row: table.ready_slots(key + 1),
         lambda table, key, row: table.members(key + 1),
         lambda table, key, row: table.remove_key(key + 1),
         lambda table, key, row: table.join(key + 1, row),

@@ -140,6 +140,7 @@ class Twins:
             assert self.both("members", key) == len(rows)
             assert self.both("free", key) == len(model.available(key))
             assert self.both("has_free", key) is bool(model.available(key))
+            assert self.both("ready_slots", key) == sum(model.cap[row] for row in rows if model.ready[row])
             told = self.both("explain", key, 5, 1.0)
             assert {row["row"] for row in told} == rows
             for row in told:
