@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from importlib import import_module
 
 from bench import report
@@ -39,7 +40,9 @@ def main() -> None:
     if unknown := set(arguments.names) - set(BENCHES):
         parser.error(f"there is no bench {', '.join(sorted(unknown))}")
     for name in arguments.names or BENCHES:
+        began = time.monotonic()
         rows = run(name, *(["--quick"] if arguments.quick else []))
+        print(f"{name} took {time.monotonic() - began:.0f} s", file=sys.stderr)
         module = import_module(f"bench.{name}")
         verdicts = list(module.verdicts(rows)) if hasattr(module, "verdicts") else []
         report.show(name, rows, as_json=arguments.json, verdicts=verdicts)

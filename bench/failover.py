@@ -257,8 +257,7 @@ class Phase:
             "p50_ms": report.percentile(delays, 50),
             "p99_ms": report.percentile(delays, 99),
             "retried": len(retried),
-            "retried_p50_ms": report.percentile(retried, 50),
-            "retried_p99_ms": report.percentile(retried, 99),
+            **report.percentiles("retried", retried),
         }
 
 

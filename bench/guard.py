@@ -84,13 +84,13 @@ BOUNDS = (
             ),
             (
                 "selection, 100,000 equal nodes against 100",
-                5.0,
+                6.0,
                 ("cython", "same", 100_000, 0.5),
                 ("cython", "same", 100, 0.5),
             ),
             (
                 "selection, 100,000 mixed nodes against 100",
-                5.0,
+                6.0,
                 ("cython", "mixed", 100_000, 0.5),
                 ("cython", "mixed", 100, 0.5),
             ),
@@ -110,8 +110,8 @@ BOUNDS = (
             ("CPU", "cpu_us_per_job", _trip("linguad", kind, size, 8), _trip("relay", kind, size, 8)),
         )
     ),
-    Bound("CPU of a job, 250 jobs/s against 100", "dispatch", "cpu_us_per_job", 1.6, _rate(250), _rate(100)),
-    Bound("dispatch time, 250 jobs/s against 100", "dispatch", "closed_p50_ms", 4.0, _rate(250), _rate(100)),
+    Bound("CPU of a job, 100 jobs/s against 50", "dispatch", "cpu_us_per_job", 1.6, _rate(100), _rate(50)),
+    Bound("dispatch time, 100 jobs/s against 50", "dispatch", "closed_p50_ms", 4.0, _rate(100), _rate(50)),
     Bound(
         "a session against a bare connection",
         "memory",

@@ -69,8 +69,12 @@ def verdict(
     if measured is None:
         return f"{line} not measured"
     kept = measured >= limit if least else measured <= limit
-    shown = f"{measured:,.0f}" if abs(measured) >= 100 else f"{measured:.3g}"
-    return f"{line} {'kept' if kept else 'NOT KEPT'}, {shown} {unit}{where and f' ({where})'}"
+    return f"{line} {'kept' if kept else 'NOT KEPT'}, {short(measured)} {unit}{where and f' ({where})'}"
+
+
+def short(value: float) -> str:
+    """A number for a sentence."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def number(row: Row, name: str) -> float | None:
@@ -85,7 +89,7 @@ def pick(rows: Iterable[Row], **wanted: str | float) -> Row | None:
 
 
 FACTS = frozenset(
-    ("impl", "nodes", "pairs_per_node", "slots_per_node", "sessions", "audio_bytes", "message_bytes", "load")
+    ("impl", "nodes", "pairs_per_node", "slots_per_node", "audio_bytes", "message_bytes", "load")
 )
 """Columns that say what was measured; in a table of one row they stand below it."""
 

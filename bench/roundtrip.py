@@ -148,7 +148,7 @@ async def _round(clients: Sequence[Client], case: Case, seconds: float, taken: T
 async def _measure(
     urls: dict[str, str], pids: dict[str, int], cases: Sequence[Case], quick: bool
 ) -> list[report.Row]:
-    rounds, seconds = (2, 0.5) if quick else (5, 0.8)
+    rounds, seconds = (2, 0.5) if quick else (5, 0.6)
     rows: list[report.Row] = []
     async with AsyncExitStack() as stack:
         most = max(case.sessions for case in cases)

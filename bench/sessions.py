@@ -5,7 +5,7 @@ once. Daemon, nodes and load are processes of their own, so CPU and memory are t
 
 - `dispatch`: at 100 sentences/s, beside the relay; no grace after a final, so that nothing waits by design.
 - `ladder`: ever more sessions, each number with a daemon of its own, until the daemon has no CPU left; then
-  twice half way between the `knee`, the last number at which the way of a sentence to its node was short
+  once half way between the `knee`, the last number at which the way of a sentence to its node was short
   enough at p99, and the next.
 - `lost`: a share of the sentences is never answered by any node.
 
@@ -56,7 +56,7 @@ class Plan:
     talking: int = 400
     """In all measurements but the ladder's; 100 sentences/s."""
     sentence: tuple[int, int] = SENTENCE_CHUNKS
-    halvings: int = 2
+    halvings: int = 1
     lose: float = 0.01
     gap_s: float = 3.0
     """`sessions.gap_timeout_ms` in `lost`; the default."""

@@ -30,7 +30,7 @@ def renew(name: str, rows: Sequence[report.Row]) -> None:
     figure, axes = pyplot.subplots(figsize=(6.4, 3.6), layout="constrained")
     PLOTS[name](axes, rows)
     axes.grid(visible=True, which="major", linewidth=0.4)
-    axes.legend(frameon=False)
+    axes.legend()
     PLACE.mkdir(exist_ok=True)
     figure.savefig(PLACE / f"{name}.svg", metadata={"Date": None})
     pyplot.close(figure)
