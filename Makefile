@@ -45,7 +45,7 @@ clean: ## remove what was built and measured; keeps .venv
 	rm -f linguad/_hash.c linguad/_hash.*.so $(INSTALLED) $(PLOTS)
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
-$(INSTALLED): pyproject.toml setup.py $(wildcard linguad/_*.px*)
+$(INSTALLED): pyproject.toml setup.py $(wildcard linguad/_*.pyx linguad/_*.pxd)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "linguad needs Python 3.11 or newer; name one with: make PYTHON=python3.11" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip' \
