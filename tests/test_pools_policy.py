@@ -143,7 +143,7 @@ def test_explain_changes_nothing_over_a_history(make: Make, policy: str) -> None
     keys = [both("add_key") for _ in range(3)]
     rows: list[int] = []
     held: list[tuple[int, float]] = []
-    for step in range(1500):
+    for step in range(800):
         while len(rows) < 40 or chance.random() < 0.02:
             row = both("add_node", f"node-{step}-{len(rows)}", chance.randint(1, 3))
             rows.append(row)
