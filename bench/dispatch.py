@@ -11,7 +11,7 @@ Two times end at the same moment, when the kernel has the job for the node's soc
 `queue` is the server's own word in the results, from the cut until the job is put into the node's outbox.
 
 Kinds of rows: `utterance` (one message with the audio, at random moments, at rising rates), its `knee` (the
-last rate at which p99 of `frame` is at most 10 ms; the climb ends when the server has no CPU left), `chunks`
+last rate at which p99 of `frame` is at most 10 ms; the climb ends when the server is behind), `chunks`
 (256 ms pieces in real time and an empty final; no grace after it) and `fleet` (10 000 sessions with 1 000
 nodes: `lost_beats` are heartbeats without an answer, of both).
 
@@ -205,7 +205,8 @@ class World:
         return Round(record, took, cpu_s, waited_s, self.nodes.busy / self._slots)
 
     def _behind(self, one: Round) -> bool:
-        return one.cpu_s / one.seconds >= FULL_CORE
+        answered = len(one.record.answers)
+        return one.cpu_s / one.seconds >= FULL_CORE or answered < KEPT_UP * one.record.sentences
 
     def close(self) -> None:
         """End it."""
@@ -254,7 +255,7 @@ def _row(case: Case, cuts: Cuts) -> report.Row:
         **_spread("frame", frame),
         **report.percentiles("queue", queue),
         "cpu_cores": round(cpu_s / seconds, 3),
-        "cpu_us_per_job": round(cpu_s / max(1, answered) * 1e6, 1),
+        "cpu_us_per_job": round(cpu_s / answered * 1e6, 1) if answered else None,
         "cpu_wait_cores": round(sum(one.waited_s for one in rounds) / seconds, 3),
         "sent_late_p99_ms": round(report.percentile(late, 99) / 1e6, 3),
     }
