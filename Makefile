@@ -38,7 +38,7 @@ engines: ## install the programs of the speech and translation engines, or say w
 
 clean: ## remove what was built and measured; keeps .venv
 	rm -rf build dist out *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
-	rm -f linguad/_hash.c linguad/_hash.*.so $(INSTALLED)
+	rm -f linguad/_*.c linguad/_*.so $(INSTALLED)
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 $(INSTALLED): pyproject.toml setup.py $(wildcard linguad/_*.px*)

@@ -22,6 +22,7 @@ MAX_LINES = 500
 FIRST_ROW = frozenset(
     {"errors", "config", "files", "log", "metrics", "wire", "ids"}
     | {"pools", "_hash", "_hash_py", "_classes_py", "_pool_ids", "_table", "_classes", "_choice", "_fnv"}
+    | {"octets", "_bytes", "_bytes_py"}
 )
 EDGES = frozenset({"net", "web", "audio"})
 TRIO_SIDE = frozenset({"trio", "trio_websocket", "msgspec", "structlog", "prometheus_client"})

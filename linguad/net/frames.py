@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-import numpy as np
+from linguad.octets import unmask
 
 TEXT, BINARY = 0x81, 0x82
 """First bytes of a frame that is a whole message without extension."""
@@ -66,7 +66,7 @@ def take(buffer: bytearray, longest: int) -> str | bytes | Other:
     end = start + size
     if have < end:
         return Other.PART
-    message: str | bytes = _unmasked(bytes(buffer[start:end]), bytes(buffer[head:start]))
+    message: str | bytes = unmask(buffer[start:end], buffer[head:start])
     if kind == TEXT:
         try:
             message = message.decode()  # type: ignore[union-attr]
@@ -82,10 +82,3 @@ def take_control(buffer: bytearray) -> bytes:
     frame = bytes(buffer[:end])
     del buffer[:end]
     return frame
-
-
-def _unmasked(payload: bytes, mask: bytes) -> bytes:
-    """Every byte of a payload combined with the one of its mask."""
-    size = len(payload)
-    masks = np.frombuffer(mask * (size // 4 + 1), np.uint8, size)
-    return (np.frombuffer(payload, np.uint8) ^ masks).tobytes()
