@@ -1,4 +1,4 @@
-"""Loops over bytes: the compiled module where it was built, else its plain-Python twin.
+"""Loops over bytes, as fast as can be had: the compiled module where it was built, else its Python twin.
 
 LINGUAD_NO_EXTENSIONS=1 in the environment asks for the plain one.
 """
@@ -6,11 +6,14 @@ LINGUAD_NO_EXTENSIONS=1 in the environment asks for the plain one.
 from __future__ import annotations
 
 import os
+from binascii import a2b_base64
 from contextlib import suppress
+
+import msgspec
 
 from linguad import _bytes_py as _twin
 
-__all__ = ["unmask", "walk"]
+__all__ = ["from_base64", "unmask", "walk"]
 
 if not os.environ.get("LINGUAD_NO_EXTENSIONS"):
     with suppress(ImportError):
@@ -18,3 +21,15 @@ if not os.environ.get("LINGUAD_NO_EXTENSIONS"):
 
 unmask = _twin.unmask
 walk = _twin.walk
+
+
+def from_base64(text: str) -> bytes:
+    """The bytes that a text stands for, as `a2b_base64` in strict mode tells, which takes five times as long.
+
+    Raises ValueError if it is not base64.
+    """
+    try:
+        return msgspec.convert(text, bytes)
+    except msgspec.ValidationError:
+        # some Pythons let more padding pass than is needed
+        return a2b_base64(text, strict_mode=True)

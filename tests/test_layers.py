@@ -42,7 +42,7 @@ class Rule(NamedTuple):
 
 FIRST_ROW_RULE = Rule(FIRST_ROW, frozenset({"msgspec", "structlog", "prometheus_client"}))
 CORE_RULE = Rule(
-    frozenset({"errors", "wire", "pools", "_hash", "_hash_py", "_pool_ids"}),
+    frozenset({"errors", "wire", "octets", "pools", "_hash", "_hash_py", "_pool_ids"}),
     frozenset({"msgspec"}),
     # Time, chance and the outside world are handed in, so that any history can be replayed.
     banned=frozenset(

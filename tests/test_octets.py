@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from binascii import a2b_base64, b2a_base64
 from types import ModuleType
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from linguad import _bytes_py as twin
+from linguad.octets import from_base64
 from linguad.wire import opus
 
 compiled = importlib.import_module("linguad._bytes")
@@ -37,3 +39,21 @@ def test_other_masks_are_refused(loops: ModuleType) -> None:
     for mask in (b"", b"123", b"12345"):
         with pytest.raises(ValueError, match="four"):
             loops.unmask(b"payload", mask)
+
+
+@given(
+    st.binary(max_size=50).map(lambda data: b2a_base64(data, newline=False).decode()) | st.text(max_size=9)
+)
+@example("QQ==")
+@example("QUJD=")
+@example("QQ=")
+@example("Q Q==")
+@example("é")
+def test_base64_is_read_as_the_strict_library_does(text: str) -> None:
+    try:
+        expected = a2b_base64(text, strict_mode=True)
+    except ValueError:
+        with pytest.raises(ValueError):
+            from_base64(text)
+    else:
+        assert from_base64(text) == expected

@@ -159,7 +159,7 @@ class Nodes:
             if connection.node is None:
                 self._reject(connection, error)
             return
-        metrics.MESSAGES.labels("node", type(message).__struct_config__.tag).inc()
+        metrics.child(metrics.MESSAGES, "node", type(message).__struct_config__.tag).inc()
         if isinstance(message, NodeRegister):
             await self._register(connection, message)
         elif connection.node is not None:
