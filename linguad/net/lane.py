@@ -12,6 +12,7 @@ import re
 
 import trio
 
+from linguad.net.bell import Bell
 from linguad.net.frames import Other, take, take_control
 from linguad.net.stream import TimedStream
 
@@ -47,7 +48,7 @@ class Lane(trio.abc.HalfCloseableStream):
         self._direct = False
         """Messages go to the handler."""
         self._closed = False
-        self._woken: trio.Event | None = None
+        self._woken = Bell()
 
     async def message(self) -> str | bytes | None:
         """The next message; None when the library has it and all after it."""
@@ -85,13 +86,11 @@ class Lane(trio.abc.HalfCloseableStream):
 
     def _hand(self, data: bytes) -> None:
         self._handed += data
-        if self._woken is not None:
-            self._woken.set()
+        self._woken.ring()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         """For the library: what is not for the handler."""
         while self._direct and not self._handed and not self._closed:
-            self._woken = trio.Event()
             await self._woken.wait()
         if self._closed:
             raise trio.ClosedResourceError("the connection is closed")

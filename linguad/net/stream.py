@@ -28,8 +28,8 @@ class TimedStream(trio.abc.HalfCloseableStream):
         self._write_seconds = write_seconds
         self._on_close: Callable[[], object] | None = None
         self._listening_since: float | None = None
-        self._lock = trio.Lock()
-        """Held by whoever has sent a part of something."""
+        self._lock: trio.Lock | None = None
+        """Held by whoever has sent a part of something; made when it is first needed."""
         self.last_received = trio.current_time()
         self.stalled = False
 
@@ -56,10 +56,11 @@ class TimedStream(trio.abc.HalfCloseableStream):
         rest = self.send_now(data)
         if not rest:
             return
-        if self._lock.locked():
-            await self._lock.acquire()
+        lock = self._lock = self._lock or trio.Lock()
+        if lock.locked():
+            await lock.acquire()
         else:
-            self._lock.acquire_nowait()
+            lock.acquire_nowait()
         try:
             while rest:
                 part, rest = rest[:SLICE_BYTES], rest[SLICE_BYTES:]
@@ -70,7 +71,7 @@ class TimedStream(trio.abc.HalfCloseableStream):
                     await trio.aclose_forcefully(self)
                     raise trio.BrokenResourceError("the peer does not read")
         finally:
-            self._lock.release()
+            lock.release()
 
     def send_now(self, data: bytes | bytearray | memoryview) -> memoryview:
         """Send what the socket takes without waiting and return the rest, which is to be sent next.
@@ -78,7 +79,9 @@ class TimedStream(trio.abc.HalfCloseableStream):
         Spares nearly every send a timer and a task switch.
         """
         rest = memoryview(data)
-        if self._lock.locked() or not isinstance(self._stream, trio.SocketStream):
+        if self._lock is not None and self._lock.locked():
+            return rest
+        if not isinstance(self._stream, trio.SocketStream):
             return rest
         descriptor = self._stream.socket.fileno()
         if descriptor < 0:
