@@ -49,6 +49,9 @@ TOGETHER_BYTES = 64 * 1024
 PING_SPREAD = 0.25
 """Part of the ping interval that is random, so that links opened together do not ping together for ever."""
 
+Slow = Later | memoryview | trio.BrokenResourceError | trio.ClosedResourceError
+"""What cannot be sent at once: a promise, the rest of some frames; or why nothing can be sent any more."""
+
 _numbers = itertools.count(1)
 logger = log.get(__name__)
 
@@ -82,7 +85,7 @@ class Link:
     __slots__ = (
         *("id", "kind", "peer", "opened_at", "may_ping", "closing", "round_trip"),
         *("_settings", "_stream", "_lane", "_connection", "_outbox", "_text"),
-        *("_handling", "_handled", "_written", "_asked_at", "_nursery"),
+        *("_handling", "_handled", "_written", "_asked_at", "_nursery", "_resting", "_slow"),
     )
 
     def __init__(
@@ -119,6 +122,10 @@ class Link:
         self._written = trio.Event()
         self._asked_at = -inf
         self._nursery: trio.Nursery | None = None
+        self._resting = False
+        """The writer has sent all it knew of, and waits."""
+        self._slow: Slow | None = None
+        """What the writer is to do first."""
         stream.when_closed(self._on_stream_closed)
 
     @property
@@ -140,6 +147,7 @@ class Link:
 
     async def receive(self) -> str | bytes:
         """The next message. Raises LinkClosed at the end."""
+        _end_step()
         message = await self._lane.message()
         if message is not None:
             return message
@@ -154,6 +162,7 @@ class Link:
 
     async def __anext__(self) -> str | bytes:
         """The next message."""
+        _end_step()
         message = await self._lane.message()
         if message is not None:
             return message
@@ -178,6 +187,7 @@ class Link:
         if self.closing is not None or self._handled:
             return False
         if self._outbox.put(data, optional):
+            _filled.append(self)
             return True
         self.close(CloseReason.QUEUE_FULL)
         return False
@@ -276,27 +286,44 @@ class Link:
                 look_at = self._look_after_peer(nursery)
             elif slow is None:
                 return
+            elif isinstance(slow, Exception):
+                raise slow
             elif isinstance(slow, Later):
                 await self._stream.send_all(self._frames(await self._made(slow)))
             else:
                 await self._stream.send_all(slow)
 
-    async def _send_at_once(self) -> Later | memoryview | None:
+    async def _send_at_once(self) -> Slow | None:
         """Send what goes without waiting; returns what does not, None when the link is at its end.
 
         It may be cancelled: it waits for messages only, never in the middle of one.
         """
         while True:
-            data = self._outbox.take()
+            slow, self._slow = self._slow or self._send_ready(), None
+            if slow is not None or self.closing is not None or self._handled:
+                return slow
+            self._resting = True
+            try:
+                await self._outbox.wait()
+            finally:
+                self._resting = False
+
+    def _send_ready(self) -> Slow | None:
+        """Send what is there until something has to wait, which is returned."""
+        while (data := self._outbox.take()) is not None:
             if isinstance(data, Later):
                 return data
-            if data is not None:
-                if rest := self._stream.send_now(self._frames(data)):
-                    return rest
-            elif self.closing is not None or self._handled:
-                return None
-            else:
-                await self._outbox.wait()
+            if rest := self._stream.send_now(self._frames(data)):
+                return rest
+        return None
+
+    def _send_early(self) -> None:
+        """Send what the writer would send when its turn comes; it gets what has to wait, and errors."""
+        if self._resting and self._slow is None and self._connection.closed is None:
+            try:
+                self._slow = self._send_ready()
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                self._slow = error
 
     def _frames(self, data: Data) -> bytes:
         """A message and the short ones behind it, to go in one write, for a write costs more than they do.
@@ -351,6 +378,20 @@ class Link:
     def _on_stream_closed(self) -> None:
         if self._stream.stalled:
             self.close(CloseReason.WRITE_TIMEOUT)
+
+
+_filled: list[Link] = []
+"""Links that were told something since the last `_end_step`."""
+
+
+def _end_step() -> None:
+    """A handler has done with a message: send what it led to before others have their turn.
+
+    The writers would do it some tasks later, and the peers could begin so much later.
+    """
+    for link in _filled:
+        link._send_early()
+    _filled.clear()
 
 
 Handler = Callable[[Link], Awaitable[object]]
