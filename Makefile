@@ -42,7 +42,7 @@ engines: ## install the programs of the speech and translation engines, or say w
 
 clean: ## remove what was built and measured; keeps .venv
 	rm -rf build dist out *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
-	rm -f linguad/_hash.c linguad/_hash.*.so $(INSTALLED) $(PLOTS)
+	rm -f linguad/_*.c linguad/_*.so $(INSTALLED) $(PLOTS)
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 $(INSTALLED): pyproject.toml setup.py $(wildcard linguad/_*.pyx linguad/_*.pxd)

@@ -1,14 +1,17 @@
-"""Build of the one compiled module; everything else is in pyproject.toml.
+"""Build of the compiled modules; everything else is in pyproject.toml.
 
-The extension is optional: without a C compiler the wheel still builds, and linguad runs on the
-plain-Python twin, slower, and says so at start.
+They are optional: without a C compiler the wheel still builds, and linguad runs on their plain-Python
+twins, slower, and says so at start.
 """
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 extensions = cythonize(
-    [Extension("linguad._hash", ["linguad/_hash.pyx"], extra_compile_args=["-O3"])],
+    [
+        Extension(f"linguad.{name}", [f"linguad/{name}.pyx"], extra_compile_args=["-O3"])
+        for name in ("_hash", "_bytes")
+    ],
     compiler_directives={"language_level": "3"},
 )
 for extension in extensions:

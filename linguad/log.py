@@ -59,6 +59,10 @@ _KEY_IN_TEXT = re.compile(
     r"((?:key|ticket|token|secret|password)=|\bbearer\s+)[^&\s\"']+|(?<=://)[^/\s@]+(?=@)", re.IGNORECASE
 )
 _LARGEST_INT = 2**63 - 1
+_LEVELS = {"exception": logging.ERROR} | {
+    name.lower(): number for name, number in logging.getLevelNamesMapping().items()
+}
+"""By the method that logs."""
 
 _HOME = Path(__file__).parent
 _handlers: list[logging.Handler] = []
@@ -332,10 +336,22 @@ def _hand_over(
     return (event,), {}
 
 
+class _Logger(BoundLogger):
+    """Asks for the level first and does not look for the line of the caller, which nobody is shown."""
+
+    def _proxy_to_logger(
+        self, method_name: str, event: str | None = None, *event_args: str, **event_kw: object
+    ) -> None:
+        level = _LEVELS[method_name]
+        logger: logging.Logger = self._logger
+        if logger.isEnabledFor(level):
+            (table,), _ = self._process_event(method_name, event, event_kw)
+            logger.handle(logging.LogRecord(logger.name, level, "", 0, table, None, None))
+
+
 structlog.configure(
     # What makes a line safe runs before any handler sees the event, ours or somebody else's.
     processors=[
-        structlog.stdlib.filter_by_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         _render_exception,
@@ -343,7 +359,7 @@ structlog.configure(
         _stamp,
         _hand_over,
     ],
-    wrapper_class=BoundLogger,
+    wrapper_class=_Logger,
     logger_factory=structlog.stdlib.LoggerFactory(),
     cache_logger_on_first_use=True,
 )

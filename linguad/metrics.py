@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from prometheus_client import Counter, Gauge, Histogram
 
 MAX_VALUES = 200
@@ -101,3 +103,9 @@ SPEECH_UNDECODABLE = Counter(
 SPEECH_OVERLOAD = Counter(
     "linguad_speech_overload_total", "Results sent without speech, because too much waited for conversion"
 )
+
+
+@lru_cache(maxsize=1024)
+def child(counter: Counter, *values: str) -> Counter:
+    """The part of a counter with these label values, faster than `labels` where every message is counted."""
+    return counter.labels(*values)

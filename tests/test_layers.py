@@ -23,6 +23,7 @@ FIRST_ROW = frozenset(
     {"errors", "config", "files", "log", "metrics", "wire", "ids"}
     | {"pools", "_hash", "_hash_py", "_classes_py", "_limits", "_pool_ids"}
     | {"_table", "_classes", "_choice", "_copy", "_fnv"}
+    | {"octets", "_bytes", "_bytes_py"}
 )
 EDGES = frozenset({"net", "web", "audio"})
 TRIO_SIDE = frozenset({"trio", "trio_websocket", "msgspec", "structlog", "prometheus_client"})
@@ -42,7 +43,7 @@ class Rule(NamedTuple):
 
 FIRST_ROW_RULE = Rule(FIRST_ROW, frozenset({"msgspec", "structlog", "prometheus_client"}))
 CORE_RULE = Rule(
-    frozenset({"errors", "wire", "pools", "_hash", "_hash_py", "_pool_ids"}),
+    frozenset({"errors", "wire", "octets", "pools", "_hash", "_hash_py", "_pool_ids"}),
     frozenset({"msgspec"}),
     # Time, chance and the outside world are handed in, so that any history can be replayed.
     banned=frozenset(

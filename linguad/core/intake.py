@@ -5,8 +5,6 @@ Streamed speech is numbered here, whole utterances by their client; both share o
 
 from __future__ import annotations
 
-from binascii import a2b_base64
-
 from msgspec import Struct
 
 from linguad.core.arrivals import Arrivals
@@ -19,6 +17,7 @@ from linguad.core.sound import SAMPLE_RATE
 from linguad.core.utterance import Audio, Cut, UtteranceCutter
 from linguad.core.whole import audio_of
 from linguad.errors import ErrorCode, WireError
+from linguad.octets import from_base64
 from linguad.wire.session import SessionUpdate, Utterance
 
 MAX_CUT_RUNS = 64
@@ -234,7 +233,7 @@ class Intake:
             return None
         if not audio.duration_ms or not self._cutter.takes(audio.format):
             return None
-        return a2b_base64(message.audio)
+        return from_base64(message.audio)
 
 
 def _rejected(field: str, problem: str) -> Rejected:

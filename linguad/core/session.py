@@ -5,9 +5,6 @@ Every call returns the outputs in order; the shell sends the messages and submit
 
 from __future__ import annotations
 
-from binascii import Error as Base64Error
-from binascii import a2b_base64
-
 from msgspec.structs import replace
 
 from linguad.core.answers import Answers
@@ -24,6 +21,7 @@ from linguad.core.rooms import Rooms
 from linguad.core.rules import SessionRules
 from linguad.core.seat import Seat
 from linguad.errors import ErrorCode, WireError
+from linguad.octets import from_base64
 from linguad.wire.room import RoomCreate, RoomJoin, RoomLeave
 from linguad.wire.session import (
     AudioAck,
@@ -375,8 +373,8 @@ class Session:
     def _audio_chunk(self, chunk: AudioChunk, now: float) -> list[Output]:
         outputs: list[Output] = []
         try:
-            payload = a2b_base64(chunk.payload or "", strict_mode=True)
-        except (Base64Error, ValueError):
+            payload = from_base64(chunk.payload or "")
+        except ValueError:
             outputs = self.error(ErrorCode.INVALID_MESSAGE, "member payload is not base64")
             payload = b""
         client_ms = chunk.client_timestamp_ms

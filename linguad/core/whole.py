@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from binascii import Error as Base64Error
-from binascii import a2b_base64
-
 from linguad.core.sound import OPUS, PCM16
 from linguad.core.utterance import Audio
 from linguad.errors import ErrorCode, WireError
+from linguad.octets import from_base64
 from linguad.wire import opus
 from linguad.wire.session import Utterance
 
@@ -32,8 +30,8 @@ def audio_of(message: Utterance, max_s: float) -> Audio:
         if len(language) > MAX_LANGUAGE_CHARS:
             raise _bad(field, "is no language")
     try:
-        data = a2b_base64(message.audio, strict_mode=True)
-    except (Base64Error, ValueError):
+        data = from_base64(message.audio)
+    except ValueError:
         raise _bad("audio", "is not base64") from None
     max_ms = int(max_s * 1000)
     if message.audio_format == OPUS:

@@ -248,7 +248,7 @@ class Engine:
 
     def _deliver(self, action: Deliver) -> None:
         job, outcome = action.job, action.outcome
-        metrics.JOBS_FINISHED.labels(outcome.missing or "completed").inc()
+        metrics.child(metrics.JOBS_FINISHED, outcome.missing or "completed").inc()
         if outcome.missing in (MissingReason.NO_NODE, MissingReason.OVERLOADED) and outcome.details:
             self._selections.given_up(job, outcome.details)
         logger.info(
@@ -268,7 +268,7 @@ class Engine:
 
     def _attempt_ended(self, action: AttemptEnded) -> None:
         end = action.attempt.end or AttemptEnd.FAILED
-        metrics.ATTEMPTS.labels(end).inc()
+        metrics.child(metrics.ATTEMPTS, end).inc()
         if end not in (AttemptEnd.OK, AttemptEnd.EMPTY, AttemptEnd.MERGED):
             logger.warning(
                 "attempt_ended",

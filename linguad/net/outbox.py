@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import trio
 
+from linguad.net.bell import Bell
+
 Data = str | bytes
 """One message: text frames are str, binary frames are bytes."""
 
@@ -132,7 +134,7 @@ class Outbox:
         self._writing = 0
         self._optional = 0
         self._dropped = 0
-        self._filled: trio.Event | None = None
+        self._filled = Bell()
 
     def put(self, data: Data | Later, optional: bool = False) -> bool:
         """Append a message; False if it must arrive and there is no room. Never waits."""
@@ -180,15 +182,12 @@ class Outbox:
 
     async def wait(self) -> None:
         """Wait until there is a message or `wake` is called; for the one task that writes."""
-        self._filled = trio.Event()
-        if self._items:
-            self._filled.set()
-        await self._filled.wait()
+        if not self._items:
+            await self._filled.wait()
 
     def wake(self) -> None:
         """Let the writer look again."""
-        if self._filled is not None:
-            self._filled.set()
+        self._filled.ring()
 
     def clear(self) -> None:
         """Drop everything, the message being written as well: the connection is gone."""

@@ -3,6 +3,7 @@
 Rules (session-protocol 1.2, 1.5; node-protocol 1; traps T1 to T5):
 
 - The handler reads and decides; it never writes to the socket: `Link.send` fills the outbox and returns.
+  While it waits for something else nobody does, and the peer's pings and close wait too: see `read_ahead`.
 - Whoever ends a link says why, once: the first `Link.close` counts. It cancels the handler at its next
   checkpoint, lets the outbox be sent, and closes with the code of the reason.
 - A bug in the handler closes with 1011, its normal return with 1000. A write that timed out ends the
@@ -15,6 +16,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
 
@@ -25,6 +27,8 @@ from wsproto.utilities import LocalProtocolError
 from linguad import log
 from linguad.errors import CloseReason, LinguadError
 from linguad.metrics import LINK_CLOSES, LINKS_OPEN, OUTBOX_DROPPED, OUTBOX_LATE
+from linguad.net.frames import framed
+from linguad.net.lane import Lane
 from linguad.net.outbox import Budget, Data, Later, Outbox, OutboxStatistics
 from linguad.net.peer import Peer
 from linguad.net.stream import TimedStream
@@ -34,7 +38,7 @@ RECEIVE_BUFFER_BYTES = 64 * 1024
 """Bytes per read; the library's 4 KiB made a 400 KB message 1.7 times as dear (design 5.2)."""
 
 MESSAGE_QUEUE_SIZE = 2
-"""Messages decoded but not yet taken by the handler; each may have the full size (resolutions 7)."""
+"""Messages the library may have read ahead of the handler; each may have the full size (resolutions 7)."""
 
 LINGER_SECONDS = 2.0
 """How long the rest of a message that is too big is read and thrown away, so that the peer sees 1009."""
@@ -44,6 +48,9 @@ TOGETHER_BYTES = 64 * 1024
 
 PING_SPREAD = 0.25
 """Part of the ping interval that is random, so that links opened together do not ping together for ever."""
+
+Slow = Later | memoryview | trio.BrokenResourceError | trio.ClosedResourceError
+"""What cannot be sent at once: a promise, the rest of some frames; or why nothing can be sent any more."""
 
 _numbers = itertools.count(1)
 logger = log.get(__name__)
@@ -77,8 +84,8 @@ class Link:
 
     __slots__ = (
         *("id", "kind", "peer", "opened_at", "may_ping", "closing", "round_trip"),
-        *("_settings", "_stream", "_connection", "_outbox", "_text"),
-        *("_handling", "_handled", "_written", "_asked_at", "_nursery"),
+        *("_settings", "_stream", "_lane", "_connection", "_outbox", "_text"),
+        *("_handling", "_handled", "_written", "_asked_at", "_nursery", "_resting", "_slow"),
     )
 
     def __init__(
@@ -87,6 +94,7 @@ class Link:
         peer: Peer,
         settings: LinkSettings,
         stream: TimedStream,
+        lane: Lane,
         connection: WebSocketConnection,
         budget: Budget | None,
     ) -> None:
@@ -104,6 +112,7 @@ class Link:
         """Seconds from the last ping to its pong."""
         self._settings = settings
         self._stream = stream
+        self._lane = lane
         self._connection = connection
         dropped = OUTBOX_DROPPED.labels(kind)
         self._outbox = Outbox(settings.outbox_messages, settings.outbox_bytes, budget, dropped.inc)
@@ -113,6 +122,10 @@ class Link:
         self._written = trio.Event()
         self._asked_at = -inf
         self._nursery: trio.Nursery | None = None
+        self._resting = False
+        """The writer has sent all it knew of, and waits."""
+        self._slow: Slow | None = None
+        """What the writer is to do first."""
         stream.when_closed(self._on_stream_closed)
 
     @property
@@ -134,6 +147,10 @@ class Link:
 
     async def receive(self) -> str | bytes:
         """The next message. Raises LinkClosed at the end."""
+        _end_step()
+        message = await self._lane.message()
+        if message is not None:
+            return message
         try:
             return await self._connection.get_message()
         except ConnectionClosed as error:
@@ -145,10 +162,21 @@ class Link:
 
     async def __anext__(self) -> str | bytes:
         """The next message."""
+        _end_step()
+        message = await self._lane.message()
+        if message is not None:
+            return message
         try:
             return await self._connection.get_message()
         except ConnectionClosed:
             raise StopAsyncIteration from None
+
+    def read_ahead(self) -> None:
+        """Answer pings and notice a close from now on while the handler waits for something else, too.
+
+        Each message costs more from then on.
+        """
+        self._lane.leave()
 
     def send(self, data: Data | Later, optional: bool = False) -> bool:
         """Queue a message: str goes as text, bytes as binary frame; False if it will not be sent.
@@ -159,6 +187,7 @@ class Link:
         if self.closing is not None or self._handled:
             return False
         if self._outbox.put(data, optional):
+            _filled.append(self)
             return True
         self.close(CloseReason.QUEUE_FULL)
         return False
@@ -206,6 +235,7 @@ class Link:
         with self._handling:
             sound = await guarded(self.kind, _until_closed, handler, self)
         self._handled = True
+        self._lane.leave()
         if not sound:
             self.close(CloseReason.INTERNAL_ERROR)
         elif self._connection.closed is None:
@@ -237,42 +267,78 @@ class Link:
         """The one writer; its errors mean that the connection is gone."""
         try:
             await self._send_and_ping(nursery)
-        except ConnectionClosed:
+        except (ConnectionClosed, trio.BrokenResourceError, trio.ClosedResourceError):
             # The handler may still take what the peer sent before it went.
             self._handling.deadline = trio.current_time() + self._settings.close_seconds
+            with suppress(ConnectionClosed):
+                await self._connection.pong()  # so that the library finds the connection gone
         self._written.set()
 
     async def _send_and_ping(self, nursery: trio.Nursery) -> None:
         """Send until the link is to be closed and the outbox is empty."""
         look_at = trio.current_time() + self._ping_pause()
         while True:
-            data = self._outbox.take()
-            if data is not None:
-                if isinstance(data, Later):
-                    data = await self._made(data)
-                await self._send_with_what_waits(data)
-                continue
-            if self.closing is not None or self._handled:
-                return
             with trio.CancelScope(deadline=look_at) as nap:
-                await self._outbox.wait()
+                slow = await self._send_at_once()
             if nap.cancelled_caught:
                 # After a standstill of the process, what has come meanwhile is to be read first.
                 await trio.lowlevel.checkpoint()
                 look_at = self._look_after_peer(nursery)
+            elif slow is None:
+                return
+            elif isinstance(slow, Exception):
+                raise slow
+            elif isinstance(slow, Later):
+                await self._stream.send_all(self._frames(await self._made(slow)))
+            else:
+                await self._stream.send_all(slow)
 
-    async def _send_with_what_waits(self, data: Data) -> None:
-        """Send a message and the short ones behind it in one write, for a write costs more than they do."""
+    async def _send_at_once(self) -> Slow | None:
+        """Send what goes without waiting; returns what does not, None when the link is at its end.
+
+        It may be cancelled: it waits for messages only, never in the middle of one.
+        """
+        while True:
+            slow, self._slow = self._slow or self._send_ready(), None
+            if slow is not None or self.closing is not None or self._handled:
+                return slow
+            self._resting = True
+            try:
+                await self._outbox.wait()
+            finally:
+                self._resting = False
+
+    def _send_ready(self) -> Slow | None:
+        """Send what is there until something has to wait, which is returned."""
+        while (data := self._outbox.take()) is not None:
+            if isinstance(data, Later):
+                return data
+            if rest := self._stream.send_now(self._frames(data)):
+                return rest
+        return None
+
+    def _send_early(self) -> None:
+        """Send what the writer would send when its turn comes; it gets what has to wait, and errors."""
+        if self._resting and self._slow is None and self._connection.closed is None:
+            try:
+                self._slow = self._send_ready()
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                self._slow = error
+
+    def _frames(self, data: Data) -> bytes:
+        """A message and the short ones behind it, to go in one write, for a write costs more than they do.
+
+        The frames do not come from the library, which makes four copies of each; after its close frame
+        there must be none.
+        """
+        if self._connection.closed is not None:
+            raise ConnectionClosed(self._connection.closed)
+        frames = framed(data)
         room = TOGETHER_BYTES - len(data)
-        try:
-            while (following := self._outbox.take_along(room)) is not None:
-                self._stream.holder = trio.lowlevel.current_task()
-                await self._connection.send_message(data)
-                data = following
-                room -= len(data)
-        finally:
-            self._stream.holder = None
-        await self._connection.send_message(data)
+        while (following := self._outbox.take_along(room)) is not None:
+            frames += framed(following)
+            room -= len(following)
+        return frames
 
     async def _made(self, later: Later) -> Data:
         """A message once it is made, or what goes in its place if that takes too long."""
@@ -314,6 +380,20 @@ class Link:
             self.close(CloseReason.WRITE_TIMEOUT)
 
 
+_filled: list[Link] = []
+"""Links that were told something since the last `_end_step`."""
+
+
+def _end_step() -> None:
+    """A handler has done with a message: send what it led to before others have their turn.
+
+    The writers would do it some tasks later, and the peers could begin so much later.
+    """
+    for link in _filled:
+        link._send_early()
+    _filled.clear()
+
+
 Handler = Callable[[Link], Awaitable[object]]
 """What a session or a node does with its link; it ends by returning, by LinkClosed, or by cancellation."""
 
@@ -332,14 +412,15 @@ async def serve_link(
     What its outbox holds counts against `budget`.
     """
     timed = TimedStream(stream, settings.write_seconds)
+    lane = Lane(timed, settings.max_message_bytes, RECEIVE_BUFFER_BYTES)
     link: Link | None = None
     try:
         async with trio.open_nursery() as nursery:
-            connection = await _shake_hands(nursery, timed, settings)
+            connection = await _shake_hands(nursery, timed, lane, settings)
             if connection is None:
                 LINK_CLOSES.labels(kind, "bad_handshake").inc()
             else:
-                link = Link(kind, peer, settings, timed, connection, budget)
+                link = Link(kind, peer, settings, timed, lane, connection, budget)
                 LINKS_OPEN.labels(kind).inc()
                 await link.run(nursery, handler)
             nursery.cancel_scope.cancel()
@@ -355,7 +436,7 @@ async def serve_link(
 
 
 async def _shake_hands(
-    nursery: trio.Nursery, stream: TimedStream, settings: LinkSettings
+    nursery: trio.Nursery, stream: TimedStream, lane: Lane, settings: LinkSettings
 ) -> WebSocketConnection | None:
     """The accepted connection, or None: on a bad upgrade the library neither returns nor raises."""
     with trio.move_on_after(settings.handshake_seconds) as patience:
@@ -364,7 +445,7 @@ async def _shake_hands(
         try:
             request = await wrap_server_stream(
                 nursery,
-                stream,
+                lane,
                 message_queue_size=MESSAGE_QUEUE_SIZE,
                 max_message_size=settings.max_message_bytes,
                 receive_buffer_size=RECEIVE_BUFFER_BYTES,

@@ -159,7 +159,7 @@ class Nodes:
             if connection.node is None:
                 self._reject(connection, error)
             return
-        metrics.MESSAGES.labels("node", type(message).__struct_config__.tag).inc()
+        metrics.child(metrics.MESSAGES, "node", type(message).__struct_config__.tag).inc()
         if isinstance(message, NodeRegister):
             await self._register(connection, message)
         elif connection.node is not None:
@@ -234,7 +234,7 @@ class Nodes:
                 self._reject(connection, WireError(ErrorCode.NODE_ID_CONFLICT, problem, "node_id"))
                 return
             message = replace(message, node_id=connection.node_id)
-        elif await self._is_impostor(message):
+        elif await self._is_impostor(connection, message):
             problem = "this id belongs to another node, which is connected; without an id you get a new one"
             error = WireError(ErrorCode.NODE_ID_CONFLICT, problem, "node_id")
             self._reject(connection, error, message.node_id)
@@ -242,9 +242,10 @@ class Nodes:
         if connection.link.outcome == "open":
             self._admit(connection, message)
 
-    async def _is_impostor(self, message: NodeRegister) -> bool:
+    async def _is_impostor(self, connection: Connection, message: NodeRegister) -> bool:
         """Whether another machine has the id and still answers; waits for one pong at most."""
         while (owner := self._other_owner(message)) is not None:
+            connection.link.read_ahead()  # it may go while it waits
             answers = await owner.link.answers_ping(PONG_SECONDS)
             if self._other_owner(message) is owner:
                 return answers

@@ -205,7 +205,7 @@ class Sessions:
                 # it skips errors and waits for ever; a closed socket it takes for a failure (1.11)
                 connection.link.close(CloseReason.UNUSABLE_MESSAGE)
             return
-        metrics.MESSAGES.labels("session", type(message).__struct_config__.tag).inc()
+        metrics.child(metrics.MESSAGES, "session", type(message).__struct_config__.tag).inc()
         if isinstance(message, SessionInit):
             self._open(connection, message, len(frame))
             return
@@ -224,7 +224,7 @@ class Sessions:
         session, now = connection.session, self._now()
         if session is None or not session.binary:
             return
-        metrics.MESSAGES.labels("session", "binary").inc()
+        metrics.child(metrics.MESSAGES, "session", "binary").inc()
         try:
             audio = binary.decode(frame, self._clock.epoch_ms(now))
             if audio is None:

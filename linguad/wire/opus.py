@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from linguad import octets
+
 PACKET_MS = 20
 """Duration of one packet."""
 
@@ -28,15 +30,7 @@ class Walk(NamedTuple):
 
 def walk(payload: bytes | bytearray | memoryview, limit: int = MAX_PACKET_BYTES, most: int = 2**62) -> Walk:
     """Count the records of a payload, at most so many; an impossible length ends the walk there."""
-    position, packets, end = 0, 0, len(payload)
-    while position + 2 <= end and packets < most:
-        length = payload[position] | payload[position + 1] << 8
-        after = position + 2 + length
-        if not 0 < length <= limit or after > end:
-            break
-        position = after
-        packets += 1
-    return Walk(packets, position)
+    return Walk._make(octets.walk(payload, limit, most))
 
 
 def looks_like_plan_a(payload: bytes) -> bool:

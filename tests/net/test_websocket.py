@@ -329,6 +329,7 @@ async def test_messages_that_wait_leave_in_one_write(autojump_clock: MockClock) 
 
 async def test_peer_that_closes_while_much_waits_gets_its_reply(autojump_clock: MockClock) -> None:
     async def flood(link: Link) -> None:
+        link.read_ahead()
         while True:
             for _ in range(5):
                 link.send("x" * 100)

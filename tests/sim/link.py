@@ -96,6 +96,9 @@ class SimLink:
             self._process.say(f"closes {self.id}: {reason.label}")
             self._process.after(SOON_S, self._end)
 
+    def read_ahead(self) -> None:
+        """What the handler waits for keeps nothing from being read here."""
+
     async def answers_ping(self, seconds: float) -> bool:
         """Whether the peer answers a ping within so long."""
         if self.closing is not None or self._ended:
