@@ -67,6 +67,10 @@ class PoolRules(Struct, frozen=True, kw_only=True):
     tenants: Mapping[str, Pin] = {}
     hash_seed: int = 0
 
+    def name(self, pool: int) -> str:
+        """What a pool is called; "" if it has no name."""
+        return next((one.name for one in self.pools if one.id == pool), "")
+
     def home(self, node_id: str, installed: Services) -> int | None:
         """The pool of a node that has these services, None if there is none for it."""
         fitting = [pool for pool in self.pools if not pool.services & ~installed]
@@ -80,7 +84,7 @@ class PoolRules(Struct, frozen=True, kw_only=True):
         """Ids of the pools that a job may go to, ascending; ANYWHERE or NOWHERE."""
         if not self.pools:
             return ANYWHERE
-        eligible = self._eligible(needs)
+        eligible = self.eligible(needs)
         pin = self.tenants.get(tenant)
         if pin is not None and pin.strict:
             return (pin.pool,) if pin.pool in eligible else NOWHERE
@@ -102,7 +106,8 @@ class PoolRules(Struct, frozen=True, kw_only=True):
         first = pools.index(self.preferred(pools, tenant, route))
         return pools[first:] + pools[:first]
 
-    def _eligible(self, needs: Services) -> tuple[int, ...]:
+    def eligible(self, needs: Services) -> tuple[int, ...]:
+        """Ids of the pools that go with what a job needs, whoever has it done."""
         wanted = needs & self.compared
         if wanted:
             found = tuple(pool.id for pool in self.pools if self._goes_with(pool.services, wanted))

@@ -15,9 +15,11 @@ from linguad.core.key import ANY, Features, Key
 from linguad.core.memory import MAX_SPEEDS, Memory, Remembered
 from linguad.core.node import Node
 from linguad.core.pairing import PairingCodes
+from linguad.core.rehearsal import Rehearsal
 from linguad.core.rules import NodeRules
 from linguad.core.services import Services
 from linguad.core.speed import Speeds
+from linguad.core.steps import at_once
 from linguad.errors import ErrorCode, WireError
 from linguad.pools import NodeTable, fnv1a64
 from linguad.wire.common import PipelineConfig, ServiceTimings
@@ -36,9 +38,6 @@ MAX_AMONG = 8
 
 STANDSTILL_S = 1.0
 """A timer that fires so much too late tells that our own process stood still."""
-
-MAX_LOOKED_AT = 10_000
-"""Members of keys that are looked at for the page of one node."""
 
 
 class Fleet:
@@ -329,39 +328,24 @@ class Fleet:
     ) -> list[dict[str, Any]]:
         """Every node that fits a key as `select` would see it now, in its order; changes nothing."""
         sticky = sticky if sticky in self._by_row else -1
-        found: list[dict[str, Any]] = []
-        for asked in self.in_turn(key, route, tenant):
-            chosen = any(row["selected"] for row in found)
-            rows = self._explain(asked, route, audio_s, exclude, sticky)
-            found += [row | {"selected": row["selected"] and not chosen} for row in rows]
-        return found
+        return at_once(self.rehearsal().explain(key, route, audio_s, exclude, sticky, tenant))
 
-    def _explain(
-        self, key: Key, route: int, audio_s: float, exclude: Sequence[int], sticky: int
-    ) -> list[dict[str, Any]]:
-        handle = self._index.built(key)
-        if handle is not None:
-            return self.table.explain(handle, route, audio_s, exclude, sticky)
-        rows = [row for row, node in self._by_row.items() if node.fits(key)]
-        if not rows:
-            return []
-        handle = self.table.add_key()
-        for row in rows:
-            self.table.join(handle, row, self._speed(self._by_row[row], key))
-        found = self.table.explain(handle, route, audio_s, exclude, sticky)
-        self.table.remove_key(handle)
-        return found
+    def rehearsal(self, *, public: bool = True) -> Rehearsal:
+        """A stage to play selections on; not `public`: of jobs that may go to nodes that take only some."""
+        handles, nodes = self._index.handles(), self._by_row.copy()
+        return Rehearsal(self.table.copy(), handles, nodes, self._speed, self.in_turn, public=public)
 
     def has_ready(self, key: Key, besides: Collection[int] = ()) -> bool:
         """Whether a ready node fits a key, busy or not, that is none of these rows."""
         if key.node:
             node, row = self.nodes.get(key.node), self._rows.get(key.node)
             return node is not None and node.status is Status.READY and node.fits(key) and row not in besides
-        if self.handle(key) is None:
+        handle = self.handle(key)
+        if handle is None:
             return False
-        return any(
-            self._by_row[row].status is Status.READY and row not in besides for row in self._index.rows(key)
-        )
+        rows = self._index.rows(key)
+        others = sum(self.table.cap(row) for row in set(besides) & rows if self._is_ready(row))
+        return self.table.ready_slots(handle) > others
 
     def override(self, node_id: str, said: Override) -> Node:
         """Take an operator's word about a known node; its place in the table follows at once.
@@ -397,22 +381,18 @@ class Fleet:
         online = [node_id for node_id in self.nodes if node_id not in self._offline]
         return [*self.memory, *self._offline, *online]
 
-    def index_keys(self, node_id: str, most: int) -> list[tuple[Key, float, int | None]]:
-        """Keys that a node is in, at most so many, with speed and pool (None: that took too long)."""
+    def index_keys(self, node_id: str, most: int) -> list[tuple[Key, float, int]]:
+        """Keys that a node is in, at most so many, with its speed and its pool, which is the same in all."""
         node, row = self.nodes[node_id], self._rows[node_id]
-        found: list[tuple[Key, float, int | None]] = []
-        looked_at = 0
-        for key in sorted(self._index.keys(row))[:most]:
-            handle, pool = self._index.handle_in_use(key), None
-            looked_at += self.table.members(handle)
-            if looked_at <= MAX_LOOKED_AT:
-                pool = next(one["pool"] for one in self.table.explain(handle, 0, 0.0) if one["row"] == row)
-            found.append((key, self._speed(node, key), pool))
-        return found
+        _, pool, _ = self.table.where(row)
+        return [(key, self._speed(node, key), pool) for key in sorted(self._index.keys(row))[:most]]
 
     def _pools_for(self, needs: Services, session: str, tenant: str) -> tuple[int, ...]:
         pools = self.rules.pools
         return pools.asked(needs, tenant, self.route(session, tenant)) if pools.pools else ANYWHERE
+
+    def _is_ready(self, row: int) -> bool:
+        return self._by_row[row].status is Status.READY
 
     def _paired(self, key: Key, audio_s: float, exclude: Sequence[int]) -> int | None:
         """A slot of the one node that a paired session may use; such keys are in no index."""

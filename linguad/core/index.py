@@ -57,13 +57,9 @@ class KeyIndex:
             self._join(key, handle, row)
         return handle
 
-    def built(self, key: Key) -> int | None:
-        """The handle of a key if it is in use; builds nothing."""
-        return self._handles.get(key)
-
-    def handle_in_use(self, key: Key) -> int:
-        """The handle of a key that a row is in."""
-        return self._handles[key]
+    def handles(self) -> dict[Key, int]:
+        """The handles of all keys that are in use, the oldest first; a copy."""
+        return self._handles.copy()
 
     def rows(self, key: Key) -> set[int]:
         """The rows of a key that is in use."""

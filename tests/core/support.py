@@ -186,8 +186,10 @@ def told(actions: list[Action]) -> list[str]:
 class Desk:
     """A dispatcher with a clock of its own; every call returns what it made the dispatcher want."""
 
-    def __init__(self, node_rules: NodeRules | None = None, **rules: Any) -> None:
-        self.fleet = Fleet(node_rules or NodeRules(), NodeTable(), CountingIds())
+    def __init__(
+        self, node_rules: NodeRules | None = None, table: NodeTable | None = None, **rules: Any
+    ) -> None:
+        self.fleet = Fleet(node_rules or NodeRules(), table or NodeTable(), CountingIds())
         self.dispatch = Dispatch(self.fleet, JobRules(**rules), CountingIds())
         self.now = 100.0
         self.connections: dict[str, int] = {}

@@ -17,10 +17,10 @@ from linguad.core.capability import (
     Pin,
     PoolRules,
 )
-from linguad.core.explain import Veto, survey
 from linguad.core.job import JobStatus
 from linguad.core.rules import NodeRules
 from linguad.core.services import CORE_SERVICES, Services
+from linguad.core.survey import Veto, survey
 from linguad.errors import ErrorCode
 from linguad.wire.common import PipelineConfig
 from tests.core.support import Desk, sent, services

@@ -10,10 +10,11 @@ from core.support import SUBTITLES, Desk, languages, register, services
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linguad.core.explain import MAX_JOBS, MAX_SURVEYS, NODES_PER_S, Survey, Veto, survey
+from linguad.core.explain import MAX_JOBS, MAX_SURVEYS, NODES_PER_S
 from linguad.core.job import Job
 from linguad.core.rules import NodeRules
 from linguad.core.services import WhyNot
+from linguad.core.survey import Survey, Veto, survey
 from linguad.wire.common import PipelineConfig
 from linguad.wire.node import CapabilityByType, GpuInfo, HardwareInfo, InstalledService, ResourceUsage
 

@@ -77,6 +77,9 @@ async def test_waiting_job_with_its_candidates(app: QuartTrio, instance: Instanc
         "penalty_s": None,
         "sticky": False,
         "selected": False,
+        "class": None,
+        "shard": None,
+        "rank": None,
     }
 
 
