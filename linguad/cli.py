@@ -19,7 +19,11 @@ COMMANDS = {
     "node": "run the reference node: speech recognition, translation and speech on this machine's CPU",
     "translate": "send a sound file through a session and get its translation",
     "explain": "tell why an utterance was translated where it was, or not at all",
+    "pools": "list who is in which pool, and how many nodes serve which languages",
+    "simulate": "tell which node a job would go to now, and why; nothing is sent",
     "languages": "list the pairs of languages that can be had now",
+    "plan": "tell how long people will wait with a fleet of nodes, or how many nodes it takes",
+    "replay": "play the load of a log again on its nodes, under each policy of choosing them",
     "pair": "make a code with which a session is served by one node alone",
 }
 """Every command with its help; the module of the same name in `linguad.commands` does the work."""

@@ -48,6 +48,7 @@ from linguad.ops.app import create_ops_app
 from linguad.ops.explain import add_explain_routes
 from linguad.ops.languages import add_language_routes
 from linguad.ops.nodes import add_node_routes
+from linguad.ops.pools import add_pool_routes
 from linguad.pools import COMPILED, NodeTable
 from linguad.sessions.last import LastSessions
 from linguad.sessions.limit import SessionLimit
@@ -134,6 +135,7 @@ class Daemon:
         add_node_routes(app, self, token)
         add_explain_routes(app, self, token)
         add_language_routes(app, self.engine)
+        add_pool_routes(app, self, self.config.pools, token)
         await self.load_memory()
         http = HttpApp("ops", app, proxies, (SESSION_PATH, NODE_PATH))
         front = Front(

@@ -22,7 +22,7 @@ TOKEN_VARIABLE = "LINGUAD_SERVER__ADMIN_TOKEN"
 
 
 def add_server_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where the server is, and the token for it."""
+    """Where the server is, the token for it, and whether its answer is printed as it is."""
     parser.add_argument(
         "--server",
         default="http://127.0.0.1:5010",
@@ -35,6 +35,20 @@ def add_server_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"admin token, not needed on the machine of the server (default: ${TOKEN_VARIABLE}, else, on "
         "this machine, the file admin_token in the state directory)",
     )
+    parser.add_argument("--json", action="store_true", help="print what the server says, unchanged")
+
+
+def print_json(args: argparse.Namespace, answer: Any) -> bool:
+    """Print the answer as it is, if that is asked for; whether it was."""
+    if args.json:
+        print(json.dumps(answer, indent=2, ensure_ascii=False))
+    return bool(args.json)
+
+
+def query(**asked: object) -> str:
+    """A query of what is not None; lists are given several times."""
+    text = urllib.parse.urlencode({name: one for name, one in asked.items() if one is not None}, doseq=True)
+    return f"?{text}" if text else ""
 
 
 def quote(name: str) -> str:

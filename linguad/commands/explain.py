@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
 from rich import box
@@ -11,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from linguad.commands.asking import add_server_arguments, ask, quote
+from linguad.commands.asking import add_server_arguments, ask, print_json, quote
+from linguad.commands.candidates import nodes
 
 CHOSEN = {
     "turn": "has its turn",
@@ -23,22 +23,17 @@ CHOSEN = {
 }
 """Why an attempt went to its node, in words that fit a column."""
 
-SHOWN_NODES = 30
-"""Nodes in the table of one job; `--json` has all of them."""
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `linguad explain`."""
     parser.add_argument("id", metavar="ID", help="a job id, a trace id, or SESSION:INDEX")
     add_server_arguments(parser)
-    parser.add_argument("--json", action="store_true", help="print what the server says, unchanged")
 
 
 def run(args: argparse.Namespace) -> int:
     """Ask the server and show its answer. Raises LinguadError with the cure when there is none."""
     answer = ask(args, "GET", f"explain/{quote(args.id)}")
-    if args.json:
-        print(json.dumps(answer, indent=2, ensure_ascii=False))
+    if print_json(args, answer):
         return 0
     console = Console(highlight=False)
     for job in answer["jobs"]:
@@ -54,6 +49,14 @@ def _show(console: Console, job: dict[str, Any]) -> None:
         "asked for": f"{job['src']} → {job['tgt']}, {' + '.join(asked['services'] + asked['features'])}",
         "status": _status(job),
     }
+    if asked["pools"] is not None:
+        facts["pools"] = (
+            ", ".join(
+                f"{name or pool} ({pool})"
+                for name, pool in zip(asked["pool_names"], asked["pools"], strict=True)
+            )
+            or "none is eligible"
+        )
     if asked["node"]:
         facts["paired"] = f"only node {asked['node']} may do it"
     if (waiting := job["waiting"]) is not None:
@@ -68,7 +71,7 @@ def _show(console: Console, job: dict[str, Any]) -> None:
     else:
         console.print(" " * 12 + "not sent to any node")
     if (now := job["now"]) is not None:
-        console.print(_nodes(now))
+        console.print(nodes(now))
     console.print()
 
 
@@ -91,7 +94,7 @@ def _attempts(attempts: list[dict[str, Any]]) -> Table:
         table.add_row(
             str(one["number"]),
             Text(one["node_id"]),
-            CHOSEN.get(one["chosen"], one["chosen"]),
+            CHOSEN.get(one["chosen"], one["chosen"]) + _where(one),
             f"{one['sent_s']:g} s",
             "" if one["ended_s"] is None else f"{one['ended_s']:g} s",
             one["end"] or one["state"],
@@ -100,34 +103,7 @@ def _attempts(attempts: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _nodes(now: dict[str, Any]) -> Table:
-    in_short = f", mostly {now['reason']}" if now["breakdown"] else ""
-    counts = ", ".join(f"{name} {count}" for name, count in now["breakdown"].items())
-    hidden = len(now["candidates"]) + now["more_candidates"] - SHOWN_NODES
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        title=f"Nodes now: {now['total_nodes']}{in_short}",
-        title_justify="left",
-        caption=(counts or "no node is ruled out") + (f"; {hidden} more nodes" if hidden > 0 else ""),
-        caption_justify="left",
-    )
-    for name in ("node", "status", "jobs", "done in", "why not"):
-        table.add_column(name, justify="right" if name in ("jobs", "done in") else "left")
-    for one in now["candidates"][:SHOWN_NODES]:
-        table.add_row(
-            Text(one["node_id"]),
-            one["status"],
-            f"{one['slots_used']}/{one['slots']}",
-            "" if one["finish_s"] is None else f"{one['finish_s']:.1f} s",
-            Text(_why_not(one)),
-        )
-    return table
-
-
-def _why_not(one: dict[str, Any]) -> str:
-    missing = "".join(f", {kind}: {why}" for kind, why in one["missing_types"].items())
-    if one["excluded"]:
-        return "failed this job before"
-    if one["veto"]:
-        return f"{one['veto']}{missing}"
-    return "would be chosen" if one["selected"] else ""
+def _where(attempt: dict[str, Any]) -> str:
+    if attempt["pool"] is None:
+        return ""
+    return f", pool {attempt['pool']}" + (", not the preferred one" if attempt["fallback"] else "")

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
-from urllib.parse import urlencode
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from linguad.commands.asking import add_server_arguments, ask
+from linguad.commands.asking import add_server_arguments, ask, print_json, query
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,18 +18,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--src", metavar="CODE", help="only pairs from this language, such as en")
     parser.add_argument("--tgt", metavar="CODE", help="only pairs into this language, such as es")
     add_server_arguments(parser)
-    parser.add_argument("--json", action="store_true", help="print what the server says, unchanged")
 
 
 def run(args: argparse.Namespace) -> int:
     """Ask the server and show its answer. Raises LinguadError with the cure when there is none."""
-    asked = {name: code for name, code in (("src", args.src), ("tgt", args.tgt)) if code is not None}
-    answer = ask(args, "GET", "languages" + (f"?{urlencode(asked)}" if asked else ""))
-    if args.json:
-        print(json.dumps(answer, indent=2, ensure_ascii=False))
-    elif answer["pairs"]:
+    answer = ask(args, "GET", "languages" + query(src=args.src, tgt=args.tgt))
+    if print_json(args, answer):
+        return 0
+    if answer["pairs"]:
         Console(highlight=False).print(_table(answer["pairs"]))
-    elif asked:
+    elif args.src or args.tgt:
         print("No ready node does that; linguad languages without --src and --tgt lists what can be had.")
     else:
         print("No ready node translates speech; start one with linguad node, or see /api/v1/nodes for why.")

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import json
 import time
 
-from linguad.commands.asking import add_server_arguments, ask, quote
+from linguad.commands.asking import add_server_arguments, ask, print_json, quote
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `linguad pair`."""
     parser.add_argument("node", metavar="NODE", help="id of a connected node, as GET /api/v1/nodes lists it")
     add_server_arguments(parser)
-    parser.add_argument("--json", action="store_true", help="print what the server says, unchanged")
 
 
 def run(args: argparse.Namespace) -> int:
     """Ask the server for a code and show it. Raises LinguadError with the cure when there is none."""
     answer = ask(args, "POST", f"nodes/{quote(args.node)}/pairing-code")
-    if args.json:
-        print(json.dumps(answer, indent=2, ensure_ascii=False))
+    if print_json(args, answer):
         return 0
     until = time.strftime("%H:%M:%S", time.localtime(answer["expires_at_ms"] / 1000))
     print(f"Pairing code: {answer['code']}")

@@ -71,6 +71,10 @@ class PoolRules(Struct, frozen=True, kw_only=True):
         """What a pool is called; "" if it has no name."""
         return next((one.name for one in self.pools if one.id == pool), "")
 
+    def services(self, pool: int) -> Services:
+        """What the nodes of a pool have installed."""
+        return next((one.services for one in self.pools if one.id == pool), Services.NONE)
+
     def home(self, node_id: str, installed: Services) -> int | None:
         """The pool of a node that has these services, None if there is none for it."""
         fitting = [pool for pool in self.pools if not pool.services & ~installed]

@@ -1,0 +1,142 @@
+"""`/api/v1/pools` and `/api/v1/pools/simulate`: who is in which pool, where a job would go (spec 3.7, 3.8).
+
+Both need the admin token, change nothing, and answer under the earlier server's paths too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import msgspec
+import trio
+from quart import Response, request
+from quart_trio import QuartTrio
+
+from linguad.config import Pools
+from linguad.core.dispatch import Dispatch
+from linguad.core.pool_page import page
+from linguad.core.services import Services
+from linguad.core.simulate import Answer, Question, simulate
+from linguad.core.steps import Steps, T
+from linguad.ops.query import MAX_VALUE_CHARS, Wrong, answer_wrong, check, language
+from linguad.web.admin import admin_only
+from linguad.wire.language import normalize
+
+PLACES = ("/api/v1/pools", "/api/v1/phase3/pools")
+DRY_RUNS = ("/api/v1/pools/simulate", "/api/v1/phase3/simulate")
+
+DEFAULT_LIMIT, MAX_LIMIT = 100, 1000
+"""Language pairs that are listed."""
+
+FILTERS = {
+    "src": "a language that is spoken, such as en",
+    "tgt": "a language that is wanted, such as es",
+    "limit": f"a whole number from 1 to {MAX_LIMIT}, how many language pairs are listed",
+}
+_NAME = f"any text, at most {MAX_VALUE_CHARS} characters"
+QUESTIONS = {
+    "routing_key": _NAME,
+    "tenant_id": _NAME,
+    "session_id": _NAME,
+    "required": ", ".join(Services(31).names) + "; may be given several times",
+    "src_lang": "a language that is spoken, such as en, or auto",
+    "tgt_lang": "a language that is wanted, such as es",
+    "accept_public": "true or false",
+    "exclude_node_id": "the id of a node",
+}
+"""What may be asked, and what each may be."""
+
+
+class Instance(Protocol):
+    """Where the nodes are."""
+
+    @property
+    def dispatch(self) -> Dispatch:
+        """Their records."""
+        ...
+
+
+def add_pool_routes(app: QuartTrio, instance: Instance, settings: Pools, token: str) -> None:
+    """Serve the pools on an app."""
+    answer_wrong(app)
+    config = msgspec.to_builtins(settings)
+
+    def serve(paths: tuple[str, ...], view: Callable[[], Any]) -> None:
+        for path in paths:
+            app.add_url_rule(path, endpoint=path, view_func=admin_only(token)(view))
+
+    async def pools() -> Response:
+        asked = request.args.to_dict()
+        check(asked, FILTERS)
+        src, tgt = (language(name, asked, FILTERS) for name in ("src", "tgt"))
+        found = await patiently(page(instance.dispatch.fleet, src, tgt, _limit(asked.get("limit"))))
+        return _json({"config": config} | msgspec.to_builtins(found))
+
+    async def dry_run() -> Response:
+        question = _question()
+        answer = await patiently(simulate(instance.dispatch.fleet, question))
+        return _json(_told(answer))
+
+    serve(PLACES, pools)
+    serve(DRY_RUNS, dry_run)
+
+
+async def patiently(steps: Steps[T]) -> T:
+    """Do the work; others have their turn between its steps."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        await trio.lowlevel.checkpoint()
+
+
+def _limit(text: str | None) -> int:
+    if text is None:
+        return DEFAULT_LIMIT
+    if text.isascii() and text.isdigit() and 1 <= int(text[:5]) <= MAX_LIMIT and len(text) <= 4:
+        return int(text)
+    raise Wrong(f"limit: allowed is {FILTERS['limit']}.")
+
+
+def _question() -> Question:
+    """What the query asks. Raises Wrong."""
+    asked = request.args.to_dict()
+    check(asked, QUESTIONS)
+    required = Services.NONE
+    for name in request.args.getlist("required"):
+        try:
+            required |= Services.of([name])
+        except KeyError:
+            raise Wrong(f"required: there is no {name[:64]!r}; allowed is {QUESTIONS['required']}.") from None
+    public = asked.get("accept_public", "true").lower()
+    if public not in ("true", "false", "1", "0"):
+        raise Wrong(f"accept_public: allowed is {QUESTIONS['accept_public']}.")
+    return Question(
+        routing_key=asked.get("routing_key", "").strip(),
+        tenant=asked.get("tenant_id", "").strip(),
+        session=asked.get("session_id", "").strip(),
+        required=required,
+        src=_language("src_lang", asked, "zh"),
+        tgt=_language("tgt_lang", asked, "en"),
+        public=public in ("true", "1"),
+        exclude=asked.get("exclude_node_id", ""),
+    )
+
+
+def _language(name: str, asked: dict[str, str], default: str) -> str:
+    code = normalize(asked.get(name, default))
+    if not code.replace("-", "").replace("_", "").isalnum():
+        raise Wrong(f"{name}: allowed is {QUESTIONS[name]}.")
+    return code
+
+
+def _told(answer: Answer) -> Any:
+    """The answer with what was required as it was given, as the earlier server does (D-38)."""
+    return msgspec.to_builtins(answer) | {"required": request.args.getlist("required")}
+
+
+def _json(body: Any) -> Response:
+    return Response(msgspec.json.encode(body), content_type="application/json")
