@@ -65,6 +65,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("sessions", "nodes", "dispatch", "ops", "gateway", "hub", "cluster"), PART_RULE),
     "store": Rule(PART_RULE.parts, HTTP_SIDE | {"sqlalchemy", "alembic"}),
     **dict.fromkeys(("worker", "client", "models"), APART_RULE),
+    "planning": Rule(FIRST_ROW, frozenset({"msgspec", "matplotlib"})),
 }
 TOP = frozenset({"daemon", "cli", "commands", "__main__"})
 """These may import anything, and only one another may import them."""
@@ -181,6 +182,8 @@ def test_no_layer_is_breached() -> None:
         ("worker/agent.py", "from linguad.core import job", "worker may not import core"),
         ("worker/agent.py", "from linguad import client", "worker may not import client"),
         ("client.py", "from linguad.sessions import serve", "client may not import sessions"),
+        ("planning/model.py", "from linguad.core import fleet", "planning may not import core"),
+        ("planning/model.py", "import rich", "planning may not import rich"),
         ("client.py", "import linguad.cli", "client may not import cli"),
         ("__init__.py", "from linguad import log", "__init__ may not import log"),
         ("novel.py", "", "novel is in no row of the table"),
