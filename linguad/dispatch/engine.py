@@ -258,10 +258,14 @@ class Engine:
             utterance_trace=job.request.utterance_trace or None,
             job=job.id,
             index=job.request.utterance_index,
+            src=job.request.src_lang,
+            tgt=job.request.tgt_lang,
+            audio_seconds=round(job.seconds, 3),
             outcome=outcome.missing or "completed",
             error=outcome.error,
             attempts=len(job.attempts),
-            node=job.attempts[-1].node_id if job.attempts else None,
+            node=outcome.attempt.node_id if outcome.attempt else _last_node(job),
+            node_seconds=_node_seconds(outcome),
             seconds=round(self._now() - job.created_at, 3),
         )
         self._sessions.resolve(job, outcome)
@@ -277,6 +281,20 @@ class Engine:
                 node=action.attempt.node_id,
                 end=end,
             )
+
+
+def _last_node(job: Job) -> str | None:
+    return job.attempts[-1].node_id if job.attempts else None
+
+
+def _node_seconds(outcome: Outcome) -> float | None:
+    """How long the node worked for a result as it says itself, but no longer than it had the job; s."""
+    attempt, result = outcome.attempt, outcome.result
+    if attempt is None or result is None:
+        return None
+    away_s = max(0.0, outcome.received_at - attempt.sent_at)
+    said_ms = result.processing_time_ms
+    return round(away_s if said_ms is None else min(away_s, said_ms / 1000), 4)
 
 
 def _nothing() -> None:
