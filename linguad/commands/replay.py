@@ -164,10 +164,11 @@ def _table(history: History, found: dict[str, Figures], load: float) -> Table:
 
 
 def _notes(history: History, rules: Rules, seed: int) -> list[str]:
-    kept = f"sessions that stay for {rules.keep_ratio:g} × the best or {rules.keep_margin_s:g} s more"
+    stay = f"sessions that stay for {rules.keep_ratio:g} × the best or {rules.keep_margin_s:g} s more"
     notes = [
         f"Simulated with {rules.round_trip_s * 1000:.0f} ms to a node and back, nodes that do "
-        f"{many(rules.parallel, 'job')} at once, {kept if rules.keeps else 'sessions that keep no node'}, seed {seed}."
+        f"{many(rules.parallel, 'job')} at once, {stay if rules.keeps else 'sessions that keep no node'}, "
+        f"seed {seed}."
     ]
     if history.logged.utilisation > SHOWN_BUSY * rules.parallel:
         at_once = round(history.logged.utilisation + 0.5)
