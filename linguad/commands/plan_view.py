@@ -25,7 +25,8 @@ def show(found: Answer, needed: Instances, target_wait_ms: float | None, seed: i
     if target_wait_ms is not None:
         reached, target = duration(figures.wait_p99_ms), duration(target_wait_ms)
         console.print(
-            f"[bold]{nodes}[/] will do: 99 of 100 jobs wait {reached} or less, and {target} were asked for."
+            f"[bold]{nodes}[/] will do, give or take 1 %: 99 of 100 jobs wait {reached} or less; "
+            f"{target} were asked for."
         )
         if rules.keeps and rules.policy == "expected_finish" and target_wait_ms < rules.keep_margin_s * 1000:
             console.print(
