@@ -91,7 +91,7 @@ def _add_instances(group: argparse._ArgumentGroup) -> None:
         "--cpu-ms-per-job",
         type=amount,
         metavar="MS",
-        help=f"CPU time of linguad for an utterance (measured: {JOB_MS:g} and {CHUNK_MS:g} for each 256 ms)",
+        help=f"CPU time of linguad for a job (measured: {JOB_MS:g} and {CHUNK_MS:g} for each 256 ms)",
     )
     add("--core-use", type=percent, default=0.5, metavar="%", help="of a core that an instance may use (50)")
 
