@@ -24,12 +24,15 @@ def nodes(now: dict[str, Any]) -> Table:
         caption=(counts or "no node is ruled out") + (f"; {hidden} more nodes" if hidden > 0 else ""),
         caption_justify="left",
     )
-    for name in ("node", "status", "jobs", "done in", "why not"):
-        table.add_column(name, justify="right" if name in ("jobs", "done in") else "left")
-    for one in now["candidates"][:SHOWN_NODES]:
+    shown = now["candidates"][:SHOWN_NODES]
+    parted = any(one["pool"] is not None for one in shown)
+    for name in ("node", "status", *(["pool"] if parted else []), "jobs", "done in", "why not"):
+        table.add_column(name, justify="right" if name in ("pool", "jobs", "done in") else "left")
+    for one in shown:
         table.add_row(
             Text(one["node_id"]),
             one["status"],
+            *([_number(one["pool"])] if parted else []),
             f"{one['slots_used']}/{one['slots']}",
             "" if one["finish_s"] is None else f"{one['finish_s']:.1f} s",
             Text(_why_not(one)),
@@ -37,10 +40,14 @@ def nodes(now: dict[str, Any]) -> Table:
     return table
 
 
+def _number(pool: int | None) -> str:
+    return "" if pool is None else str(pool)
+
+
 def _why_not(one: dict[str, Any]) -> str:
     missing = "".join(f", {kind}: {why}" for kind, why in one["missing_types"].items())
     if one["excluded"]:
-        return "failed this job before"
+        return "failed this job before" if one["failed_before"] else "left out"
     if one["veto"]:
         return f"{one['veto']}{missing}"
     return "would be chosen" if one["selected"] else ""

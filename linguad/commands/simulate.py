@@ -44,8 +44,13 @@ def run(args: argparse.Namespace) -> int:
         accept_public="false" if args.private else None,
     )
     answer = ask(args, "GET", f"pools/simulate{asked}")
-    if not print_json(args, answer):
-        _show(Console(highlight=False), answer)
+    if print_json(args, answer):
+        return 0
+    _show(Console(highlight=False), answer)
+    if args.exclude and not answer["excluded_node_id"]:
+        print(
+            f"No node {args.exclude} is known, so none was left out; linguad simulate lists those there are."
+        )
     return 0
 
 

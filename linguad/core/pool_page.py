@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import cached_property
 from heapq import nsmallest
 from itertools import islice
 
@@ -12,7 +13,7 @@ from linguad.core.coverage import SPEECH
 from linguad.core.fleet import Fleet
 from linguad.core.health import Status
 from linguad.core.key import ANY
-from linguad.core.languages import MAX_PAIRS, Pair
+from linguad.core.languages import MAX_PAIRS, Languages, Pair
 from linguad.core.node import Node
 from linguad.core.services import CORE_SERVICES, Services
 from linguad.core.simulate import WHOLE_FLEET
@@ -21,8 +22,14 @@ from linguad.core.steps import Steps, parts
 SAMPLE = 5
 """Nodes that are named of each pool, those with the smallest ids."""
 
-MAX_PAIRS_READ = 500_000
-"""Language pairs of nodes that are counted for one page, about a second in all; the rest is left out."""
+MAX_SHARDS = 100
+"""Parts of a pair that are listed, the largest ones."""
+
+MAX_PAIRS_READ = 200_000
+"""Language pairs of different reports that are read for one page; the rest is left out."""
+
+PAIRS_PER_STEP = 2_000
+"""Pairs read or sorted in one step, which takes a few ms."""
 
 
 class PoolFacts(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -60,6 +67,7 @@ class PairFacts(Struct, frozen=True, kw_only=True):
     kind: str
     """`precise`, or `mixed` for any source."""
     shards: list[Shard]
+    more_shards: int
     online_nodes: int
     ready_nodes: int
     sample_node_ids: list[str]
@@ -73,40 +81,53 @@ class Page(Struct, frozen=True, kw_only=True):
     more_lang_pools: int
     """Pairs beyond the limit."""
     nodes_not_counted: int
-    """Nodes whose languages were left out, because all of them took too long; a filter takes less."""
+    """Nodes whose languages were left out, because all of them would take too long; two filters take less."""
 
 
 def page(fleet: Fleet, src: str | None, tgt: str | None, limit: int) -> Steps[Page]:
     """The pools, and of the pairs with these languages at most `limit`, those with most nodes first."""
-    named = {pool.id: _Pool() for pool in fleet.rules.pools.pools} or {WHOLE_FLEET: _Pool()}
-    pairs: dict[Pair, _Pair] = {}
-    left, skipped = MAX_PAIRS_READ, 0
+    rules = fleet.rules.pools
+    pools = {pool.id: _Pool() for pool in rules.pools} or {WHOLE_FLEET: _Pool()}
+    kinds: dict[bytes, _Kind] = {}
     for some in parts(list(fleet.nodes.values())):
         for node in some:
-            number = node.pool if fleet.rules.pools.pools else WHOLE_FLEET
+            number = node.pool if rules.pools else WHOLE_FLEET
             if number is not None:
-                named[number].add(node)
-            if not node.fits_but_for_languages(SPEECH):
-                continue
-            if left <= 0:
-                skipped += 1
-                continue
-            row = fleet.row_of(node.id)
-            assert row is not None, "every node has a row"
-            place = fleet.table.where(row)[:2]
-            served = _pairs_of(node, src, tgt)
-            left -= len(served)
-            for pair in served:
-                pairs.setdefault(pair, _Pair()).add(node, place)
+                pools[number].add(node)
+            if node.fits_but_for_languages(SPEECH):
+                row = fleet.row_of(node.id)
+                assert row is not None, "every node that is online has a row"
+                kind = kinds.setdefault(node.languages.digest, _Kind(node.languages))
+                kind.add(node, fleet.table.where(row)[:2])
         yield
-    shown = nsmallest(limit, pairs.items(), key=lambda one: (-len(one[1].ids), one[0]))
+    pairs: dict[Pair, list[_Kind]] = {}
+    read = told = skipped = 0
+    for kind in sorted(kinds.values(), key=lambda kind: -len(kind.ids)):
+        if read >= MAX_PAIRS_READ:
+            skipped += len(kind.ids)
+            continue
+        for pair in _pairs_of(kind.languages, src, tgt):
+            pairs.setdefault(pair, []).append(kind)
+        read += 1 if src and tgt else min(kind.languages.most_pairs, MAX_PAIRS)
+        if read - told >= PAIRS_PER_STEP:
+            told = read
+            yield
+    most: list[tuple[int, Pair]] = []
+    for more in parts(list(pairs), PAIRS_PER_STEP):
+        most += [(-sum(len(kind.ids) for kind in pairs[pair]), pair) for pair in more]
+        most = nsmallest(limit, most)
+        yield
+    lang_pools = []
+    for _, pair in most:
+        lang_pools.append(_facts(pair, pairs[pair]))
+        yield
     return Page(
         pools=[
-            pool.facts(number, fleet.rules.pools.name(number), fleet.rules.pools.services(number))
-            for number, pool in sorted(named.items())
+            pool.facts(number, rules.name(number), rules.services(number))
+            for number, pool in sorted(pools.items())
         ],
-        lang_pools=[pair.facts(*languages) for languages, pair in shown],
-        more_lang_pools=len(pairs) - len(shown),
+        lang_pools=lang_pools,
+        more_lang_pools=len(pairs) - len(lang_pools),
         nodes_not_counted=skipped,
     )
 
@@ -142,37 +163,50 @@ class _Pool:
         )
 
 
-class _Pair:
-    """What is counted of a pair of languages."""
+class _Kind:
+    """Nodes that told the same about their languages."""
 
-    def __init__(self) -> None:
+    def __init__(self, languages: Languages) -> None:
+        self.languages = languages
         self.ids: list[str] = []
-        self._ready = 0
-        self._places: Counter[tuple[int, int]] = Counter()
+        self.ready = 0
+        self.places: Counter[tuple[int, int]] = Counter()
+        """How many are in each pool of each class."""
 
     def add(self, node: Node, place: tuple[int, int]) -> None:
         self.ids.append(node.id)
-        self._ready += node.status is Status.READY
-        self._places[place] += 1
+        self.ready += node.status is Status.READY
+        self.places[place] += 1
 
-    def facts(self, src: str, tgt: str) -> PairFacts:
-        places = sorted(self._places.items())
-        return PairFacts(
-            src=src,
-            tgt=tgt,
-            kind="mixed" if src == ANY else "precise",
-            shards=[Shard(number, size, *place) for number, (place, size) in enumerate(places)],
-            online_nodes=len(self.ids),
-            ready_nodes=self._ready,
-            sample_node_ids=nsmallest(SAMPLE, self.ids),
-        )
+    @cached_property
+    def sample(self) -> list[str]:
+        """The smallest ids."""
+        return nsmallest(SAMPLE, self.ids)
 
 
-def _pairs_of(node: Node, src: str | None, tgt: str | None) -> list[Pair]:
-    """The pairs of a node that pass the filter, and those with any source."""
+def _facts(pair: Pair, kinds: list[_Kind]) -> PairFacts:
+    src, tgt = pair
+    places: Counter[tuple[int, int]] = Counter()
+    for kind in kinds:
+        places.update(kind.places)
+    largest = sorted(place for place, _ in places.most_common(MAX_SHARDS))
+    return PairFacts(
+        src=src,
+        tgt=tgt,
+        kind="mixed" if src == ANY else "precise",
+        shards=[Shard(number, places[place], *place) for number, place in enumerate(largest)],
+        more_shards=len(places) - len(largest),
+        online_nodes=sum(len(kind.ids) for kind in kinds),
+        ready_nodes=sum(kind.ready for kind in kinds),
+        sample_node_ids=nsmallest(SAMPLE, (node_id for kind in kinds for node_id in kind.sample)),
+    )
+
+
+def _pairs_of(languages: Languages, src: str | None, tgt: str | None) -> list[Pair]:
+    """The pairs that pass the filter, and those with any source."""
     if src is not None and tgt is not None:
-        return [(src, tgt)] if node.languages.serve(src, tgt, CORE_SERVICES) else []
-    read = set(islice(node.languages.pairs(CORE_SERVICES), MAX_PAIRS))
+        return [(src, tgt)] if languages.serve(src, tgt, CORE_SERVICES) else []
+    read = set(islice(languages.pairs(CORE_SERVICES), MAX_PAIRS))
     pairs = [pair for pair in read if src in (None, pair[0]) and tgt in (None, pair[1])]
     if src is None:
         pairs += [(ANY, target) for target in {pair[1] for pair in pairs if pair[0] != pair[1]}]

@@ -10,7 +10,7 @@ T = TypeVar("T")
 Steps = Generator[None, None, T]
 """Work that pauses now and then and has a result at its end. Between two steps the world may change."""
 
-NODES_PER_STEP = 500
+NODES_PER_STEP = 200
 """Nodes looked at in one step, which takes a few ms."""
 
 

@@ -15,6 +15,7 @@ from quart_trio import QuartTrio
 
 from linguad.config import Pools
 from linguad.core.dispatch import Dispatch
+from linguad.core.index import MAX_KEYS
 from linguad.core.pool_page import page
 from linguad.core.services import Services
 from linguad.core.simulate import Answer, Question, simulate
@@ -60,7 +61,8 @@ class Instance(Protocol):
 def add_pool_routes(app: QuartTrio, instance: Instance, settings: Pools, token: str) -> None:
     """Serve the pools on an app."""
     answer_wrong(app)
-    config = msgspec.to_builtins(settings)
+    config = _config(settings)
+    one_at_a_time = trio.Lock()  # a dry run has a table of its own, which is large where the fleet is
 
     def serve(paths: tuple[str, ...], view: Callable[[], Any]) -> None:
         for path in paths:
@@ -75,7 +77,8 @@ def add_pool_routes(app: QuartTrio, instance: Instance, settings: Pools, token: 
 
     async def dry_run() -> Response:
         question = _question()
-        answer = await patiently(simulate(instance.dispatch.fleet, question))
+        async with one_at_a_time:
+            answer = await patiently(simulate(instance.dispatch.fleet, question))
         return _json(_told(answer))
 
     serve(PLACES, pools)
@@ -93,6 +96,40 @@ async def patiently(steps: Steps[T]) -> T:
         await trio.lowlevel.checkpoint()
 
 
+def _config(settings: Pools) -> dict[str, Any]:
+    """The settings, under the names of the earlier server too (pools-and-cluster 9.5)."""
+    pools: list[dict[str, Any]] = [
+        {"pool_id": pool.id, "name": name, "required_services": list(pool.required_services)}
+        for name, pool in sorted(settings.capability.items(), key=lambda one: one[1].id)
+    ]
+    tenants = [
+        {"tenant_id": tenant, "pool_id": settings.capability[chosen.pool].id, "strict": chosen.strict}
+        for tenant, chosen in settings.tenants.items()
+    ]
+    own: dict[str, Any] = msgspec.to_builtins(settings)
+    return own | {
+        "enabled": bool(pools),
+        "mode": "two_level",
+        "pool_count": len(pools) or 1,
+        "fallback_scan_all_pools": settings.fallback,
+        "pools": pools,
+        "tenant_overrides": tenants,
+        "pool_match_scope": settings.match_scope,
+        "pool_match_mode": settings.match_mode,
+        "strict_pool_eligibility": settings.strict_eligibility,
+        "auto_generate_language_pools": True,
+        "auto_pool_config": {
+            "min_nodes_per_pool": 1,
+            "max_pools": MAX_KEYS,
+            "pool_naming": "pair",
+            "require_semantic": False,
+            "enable_mixed_pools": True,
+        },
+        "random_sample_size": settings.choices,
+        "enable_session_affinity": True,
+    }
+
+
 def _limit(text: str | None) -> int:
     if text is None:
         return DEFAULT_LIMIT
@@ -103,7 +140,8 @@ def _limit(text: str | None) -> int:
 
 def _question() -> Question:
     """What the query asks. Raises Wrong."""
-    asked = request.args.to_dict()
+    given = request.args.to_dict()
+    asked = {name: text for name, text in given.items() if text.strip() or QUESTIONS.get(name) != _NAME}
     check(asked, QUESTIONS)
     required = Services.NONE
     for name in request.args.getlist("required"):

@@ -47,6 +47,10 @@ async def test_pools_and_where_a_job_would_go(tmp_path: Path) -> None:
                 "simulate", "--src", "en", "--tgt", "es", "--tenant", "acme", "--exclude", "rich-1", *server
             )
             assert done.stdout.startswith("It would wait")
+            assert "left out" in done.stdout
+            done = await run("simulate", "--src", "en", "--tgt", "es", "--exclude", "nobody", *server)
+            assert done.stdout.startswith("It would go to")
+            assert "No node nobody is known" in done.stdout
             done = await run("simulate", "--src", "en", "--tgt", "es", "--require", "whisper", *server)
             assert (done.returncode, done.stdout) == (1, "")
             assert "there is no 'whisper'" in done.stderr

@@ -5,23 +5,31 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import trio
 from core.support import Desk, services
 from quart_trio import QuartTrio
 
 from linguad.config import Pools
 from linguad.config.pools import CapabilityPool as PoolSetting
+from linguad.config.pools import TenantPool
+from linguad.core import pool_page
 from linguad.core.capability import CapabilityPool, PoolRules
 from linguad.core.dispatch import Dispatch
 from linguad.core.rules import NodeRules
 from linguad.core.services import CORE_SERVICES, Services
+from linguad.core.steps import Steps
 from linguad.net.http import PEER
 from linguad.net.peer import Peer
-from linguad.ops.pools import DRY_RUNS, PLACES, add_pool_routes
+from linguad.ops.pools import DRY_RUNS, PLACES, add_pool_routes, patiently
+from linguad.pools import NodeTable
 from linguad.web.app import create_app
 
 LOCAL = {PEER: Peer("127.0.0.1", 4, "http")}
 AWAY = {PEER: Peer("198.51.100.7", 4, "https")}
-SETTINGS = Pools(capability={"core": PoolSetting(id=10, required_services=("asr", "nmt", "tts"))})
+SETTINGS = Pools(
+    capability={"core": PoolSetting(id=10, required_services=("asr", "nmt", "tts"))},
+    tenants={"acme": TenantPool(pool="core", strict=True)},
+)
 TONED = CORE_SERVICES | Services.TONE
 
 
@@ -69,7 +77,22 @@ async def test_who_is_where(path: str) -> None:
     status, body = await get(app_of(pooled()), path)
     assert status == 200
     assert body["config"]["capability"] == {"core": {"id": 10, "required_services": ["asr", "nmt", "tts"]}}
-    assert body["config"]["hash_seed"] == 0
+    earlier = {
+        "enabled": True,
+        "mode": "two_level",
+        "pool_count": 1,
+        "hash_seed": 0,
+        "fallback_scan_all_pools": True,
+        "pools": [{"pool_id": 10, "name": "core", "required_services": ["asr", "nmt", "tts"]}],
+        "tenant_overrides": [{"tenant_id": "acme", "pool_id": 10, "strict": True}],
+        "pool_match_scope": "core_only",
+        "pool_match_mode": "contains",
+        "strict_pool_eligibility": False,
+        "random_sample_size": 3,
+        "enable_session_affinity": True,
+    }
+    assert earlier.items() <= body["config"].items()
+    assert body["config"]["auto_pool_config"]["enable_mixed_pools"] is True
     core = {"asr": 2, "nmt": 2, "tts": 2}
     assert body["pools"][0] == {
         "pool_id": 10,
@@ -121,6 +144,46 @@ async def test_what_is_listed() -> None:
     assert all(one["online_nodes"] == 2 for one in body["lang_pools"])
 
 
+async def test_what_is_left_out_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_page, "MAX_PAIRS_READ", 10)
+    monkeypatch.setattr(pool_page, "MAX_SHARDS", 2)
+    desk = Desk(table=NodeTable(max_members=1))
+    for number in range(9):
+        desk.node(f"many-{number}", "a", "b", "c", "d")
+    for number in range(4):
+        desk.node(f"few-{number}", "x", "y")
+    app = app_of(desk)
+    _, body = await get(app, "/api/v1/pools")
+    assert body["nodes_not_counted"] == 4
+    pair = body["lang_pools"][0]
+    assert (pair["online_nodes"], len(pair["shards"])) == (9, 2)
+    assert pair["more_shards"] > 0
+    assert pair["sample_node_ids"] == [f"many-{number}" for number in range(5)]
+    _, body = await get(app, "/api/v1/pools?src=x&tgt=y")
+    assert (body["nodes_not_counted"], body["lang_pools"][0]["online_nodes"]) == (0, 4)
+
+
+async def test_others_have_their_turn_in_between() -> None:
+    order: list[str] = []
+
+    def steps() -> Steps[int]:
+        for _ in range(5):
+            order.append("work")
+            yield
+        return 7
+
+    async def other() -> None:
+        for _ in range(5):
+            await trio.lowlevel.checkpoint()
+            order.append("other")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(other)
+        assert await patiently(steps()) == 7
+    last = len(order) - order[::-1].index("work")
+    assert order[:last].count("other") >= 3
+
+
 @pytest.mark.parametrize("path", DRY_RUNS)
 async def test_a_dry_run(path: str) -> None:
     desk = pooled()
@@ -141,8 +204,9 @@ async def test_a_dry_run(path: str) -> None:
     assert desk.used(body["selected_node_id"]) == 0
 
 
-async def test_the_earlier_servers_defaults() -> None:
-    _, body = await get(app_of(Desk()), "/api/v1/phase3/simulate")
+@pytest.mark.parametrize("query", ["", "?routing_key=&tenant_id=%20&session_id="])
+async def test_the_earlier_servers_defaults(query: str) -> None:
+    _, body = await get(app_of(Desk()), f"/api/v1/phase3/simulate{query}")
     assert body["routing_key"] == "default"
     assert body["required"] == []
     assert (body["asked_of_nodes"]["src"], body["asked_of_nodes"]["tgt"]) == ("zh", "en")
