@@ -181,7 +181,7 @@ async def test_others_have_their_turn_in_between() -> None:
         nursery.start_soon(other)
         assert await patiently(steps()) == 7
     last = len(order) - order[::-1].index("work")
-    assert order[:last].count("other") >= 3
+    assert order[:last].count("other") >= 2
 
 
 @pytest.mark.parametrize("path", DRY_RUNS)
