@@ -53,7 +53,8 @@ CORE_RULE = Rule(
 )
 PART_RULE = Rule(FIRST_ROW | EDGES | {"core"}, HTTP_SIDE)
 APART_RULE = Rule(
-    FIRST_ROW | {"net", "audio"}, TRIO_SIDE | {"numpy", "soundfile", "av", "pocketsphinx", "rich"}
+    FIRST_ROW | {"net", "audio"},
+    TRIO_SIDE | {"numpy", "soundfile", "av", "pocketsphinx", "rich", "cryptography"},
 )
 
 RULES: dict[str, Rule] = {
@@ -62,14 +63,16 @@ RULES: dict[str, Rule] = {
     "net": Rule(FIRST_ROW, TRIO_SIDE | {"hypercorn", "wsproto", "h11", "redis", "hiredis"}),
     "web": Rule(FIRST_ROW | {"net"}, HTTP_SIDE | {"quart_schema"}),
     "audio": Rule(FIRST_ROW | {"net"}, frozenset({"trio", "msgspec", "av", "numpy", "soundfile"})),
-    **dict.fromkeys(("sessions", "nodes", "dispatch", "ops", "gateway", "hub", "cluster"), PART_RULE),
+    **dict.fromkeys(("sessions", "nodes", "dispatch", "ops", "cluster"), PART_RULE),
+    "gateway": Rule(PART_RULE.parts, PART_RULE.packages | {"multipart", "quart_schema"}),
+    "hub": Rule(PART_RULE.parts, PART_RULE.packages | {"h11", "cryptography"}),
     "store": Rule(PART_RULE.parts, HTTP_SIDE | {"sqlalchemy", "alembic"}),
     **dict.fromkeys(("worker", "client", "models"), APART_RULE),
     "planning": Rule(FIRST_ROW, frozenset({"msgspec", "matplotlib"})),
 }
 TOP = frozenset({"daemon", "cli", "commands", "__main__"})
 """These may import anything, and only one another may import them."""
-TOP_RULE = Rule(frozenset(RULES) | TOP, HTTP_SIDE | APART_RULE.packages)
+TOP_RULE = Rule(frozenset(RULES) | TOP, HTTP_SIDE | APART_RULE.packages | {"sqlalchemy"})
 MADE_AT_RUN_TIME = "a module whose name is made at run time"
 
 

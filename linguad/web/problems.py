@@ -1,0 +1,71 @@
+"""Errors of the public APIs: one shape, stable codes, and what helps the caller further (gateway 11.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from quart import Response, jsonify
+from quart_trio import QuartTrio
+
+from linguad.web.app import request_id
+
+RETRYABLE = frozenset({408, 409, 429, 502, 503, 504})
+"""Statuses after which the same request may succeed later, unless its problem says otherwise."""
+
+
+class Problem(Exception):
+    """An answer that is an error; raise it anywhere below a view.
+
+    `code` is stable snake_case, `message` one English sentence that names the cure and nothing internal.
+    `details` is a list of `{"field", "reason"}` for input that is wrong, or a small object.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        retryable: bool | None = None,
+        details: Sequence[Mapping[str, Any]] | Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.retryable = status in RETRYABLE if retryable is None else retryable
+        self.details = details
+        self.headers = dict(headers or {})
+
+    @classmethod
+    def wrong_field(cls, field: str, reason: str, code: str = "invalid_field", status: int = 422) -> Problem:
+        """A value that cannot be used; `reason` says what is allowed."""
+        return cls(status, code, f"{field}: {reason}", details=[{"field": field, "reason": reason}])
+
+    def body(self, request_id: str, trace_id: str | None = None) -> dict[str, Any]:
+        """The JSON body of the answer."""
+        error: dict[str, Any] = {
+            "code": self.code,
+            "message": self.message,
+            "status": self.status,
+            "request_id": request_id,
+            "retryable": self.retryable,
+        }
+        if trace_id is not None:
+            error["trace_id"] = trace_id
+        if self.details is not None:
+            error["details"] = self.details
+        return {"error": error}
+
+
+def answer_problems(app: QuartTrio) -> None:
+    """Let an app answer every `Problem` that its views raise."""
+
+    @app.errorhandler(Problem)
+    async def on_problem(problem: Problem) -> Response:
+        response = jsonify(problem.body(request_id()))
+        response.status_code = problem.status
+        response.headers.extend(problem.headers)
+        return response
