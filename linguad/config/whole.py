@@ -10,6 +10,7 @@ import msgspec
 from msgspec import field
 
 from linguad.config.base import Table
+from linguad.config.gateway import Gateway
 from linguad.config.jobs import Jobs
 from linguad.config.logs import Log
 from linguad.config.nodes import Nodes
@@ -28,6 +29,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     nodes: Nodes = field(default_factory=Nodes)
     jobs: Jobs = field(default_factory=Jobs)
     pools: Pools = field(default_factory=Pools)
+    gateway: Gateway = field(default_factory=Gateway)
     log: Log = field(default_factory=Log)
     notices: tuple[Notice, ...] = ()
     """Earlier log settings that were found; for `log.configure`, which says so."""
@@ -60,6 +62,7 @@ TABLES: dict[str, type[Table]] = {
     "nodes": Nodes,
     "jobs": Jobs,
     "pools": Pools,
+    "gateway": Gateway,
     "log": Log,
 }
 """The type of each table, in the order in which they are printed."""
