@@ -64,6 +64,8 @@ class JobRequest(Struct, frozen=True, kw_only=True):
     padding_ms: int | None = None
     tenant: str = DIRECT
     """Who is charged and whose turn it is; not the label the client gave itself (resolution 41)."""
+    key_id: str = ""
+    """The API key it was asked for with, "" if none."""
     last_client_ms: int | None = None
     node_id: str = ""
     """The only node it may go to: that of a paired session (resolution 22)."""
