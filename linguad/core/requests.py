@@ -27,6 +27,8 @@ class Standing(Struct, frozen=True, kw_only=True):
     """The API key it was opened with."""
     answer_by: float | None = None
     """When its client stops waiting, monotonic s."""
+    told_all: bool = False
+    """Whether it is told how each utterance ended, even one that was skipped before."""
 
 
 class Requests:

@@ -94,6 +94,7 @@ class Session:
             clock,
             hint_language=self._hint_language,
             one_each=self.is_gateway,
+            told_all=standing.told_all,
             tells_language=mobile,
         )
         self.binary = not self.is_gateway and bool(init.use_binary_frame or rules.binary_frames)
@@ -139,7 +140,9 @@ class Session:
     @property
     def is_busy(self) -> bool:
         """Whether something it said is still to be answered."""
-        return bool(self._answers.unfinished) or self._intake.buffered_bytes > 0
+        return (
+            bool(self._answers.open_requests or self._answers.unfinished) or self._intake.buffered_bytes > 0
+        )
 
     @property
     def malformed_chunks(self) -> int:

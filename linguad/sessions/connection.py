@@ -30,6 +30,8 @@ class Connection(ABC):
     """The API key it was opened with."""
     answer_by: float | None = None
     """When it stops waiting for answers, monotonic s."""
+    told_all = False
+    """Whether it wants to know of the end of every utterance, even one that was skipped."""
 
     def __init__(
         self, name: str, address: str, opened_at: float, error_throttle_s: float, now: Callable[[], float]

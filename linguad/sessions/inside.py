@@ -24,6 +24,8 @@ class InnerConnection(Connection):
 
     __slots__ = ("_closed", "_deliver", "_over", "answer_by", "key_id", "tenant")
 
+    told_all = True
+
     def __init__(
         self,
         address: str,

@@ -105,6 +105,7 @@ class Reception:
             origin=origin,
             key_id=connection.key_id,
             answer_by=connection.answer_by,
+            told_all=connection.told_all,
         )
         session = self._new_session(init, standing)
         entry = self._sessions.add(session, connection)
