@@ -59,6 +59,8 @@ class Database:
         self.is_sqlite = self._url.drivername == "sqlite"
         self.shown = shown(self._url)
         """The URL without its password."""
+        self.file = Path(self._url.database or "") if self.is_sqlite else None
+        """The file, if it is one."""
         self._writer = self._engine(write=True)
         self._reader = self._engine(write=False)
         self._writing = trio.CapacityLimiter(1)
@@ -69,8 +71,8 @@ class Database:
 
         Raises StoreError with the cure.
         """
-        if self.is_sqlite:
-            await trio.to_thread.run_sync(self._make_file)
+        if self.file is not None:
+            await trio.to_thread.run_sync(_make_file, self.file)
         await self.write(migrate)
 
     async def close(self) -> None:
@@ -107,18 +109,6 @@ class Database:
             else f"see that the server runs and {SETTING} is right"
         )
         return f"The store {self.shown} cannot be used: {reason}; {cure}."
-
-    def _make_file(self) -> None:
-        """The file, readable for nobody else; SQLite gives its companions the same mode."""
-        path = Path(self._url.database or "")
-        try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        except OSError as error:
-            raise StoreError(
-                f"The store cannot be kept in {path}: {error.strerror}; set server.state_dir to a directory "
-                f"linguad may write to, or {SETTING} to another database."
-            ) from error
 
     def _engine(self, *, write: bool) -> Engine:
         size = 1 if write else READERS
@@ -181,6 +171,18 @@ def _understood(text: str) -> URL:
         case "postgres" | "postgresql" | "postgresql+psycopg":
             return url.set(drivername="postgresql+psycopg")
     raise ConfigError([(SETTING, f"names {url.drivername}; linguad can use sqlite and postgresql")])
+
+
+def _make_file(path: Path) -> None:
+    """The file, readable for nobody else; SQLite gives its companions the same mode."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    except OSError as error:
+        raise StoreError(
+            f"The store cannot be kept in {path}: {error.strerror}; set server.state_dir to a directory "
+            f"linguad may write to, or {SETTING} to another database."
+        ) from error
 
 
 def _set_up_writing(connection: Any, _record: object) -> None:
