@@ -111,7 +111,6 @@ class Daemon:
 
         Raises LinguadError when the port cannot be had.
         """
-        server = self.config.server
         await self.load_memory()
         doors = [self._scheduler_door()]
         try:
