@@ -183,7 +183,7 @@ def add_admin_routes(
     async def delete_tenant(tenant_id: str) -> Response:
         _known(accounts, tenant_id)
         await _do(accounts.delete_tenant(_actor(), tenant_id))
-        return Response(status=204)
+        return Response("", status=204)
 
     @app.post("/admin/v1/tenants/<tenant_id>/disable")
     @tenants
@@ -222,7 +222,7 @@ def add_admin_routes(
     async def revoke_key(tenant_id: str, key_id: str) -> Response:
         _known_key(accounts, tenant_id, key_id)
         await _do(accounts.revoke_key(_actor(), key_id))
-        return Response(status=204)
+        return Response("", status=204)
 
     @app.get("/admin/v1/audit")
     @tenants

@@ -65,7 +65,7 @@ def cursor_of(asked: dict[str, str]) -> str:
     text = asked.get("cursor", "")
     try:
         if len(text) <= MAX_CURSOR_CHARS:
-            return base64.urlsafe_b64decode(text.encode("ascii")).decode()
+            return base64.b64decode(text.encode("ascii"), b"-_", validate=True).decode()
     except (UnicodeError, binascii.Error):
         pass
     raise Problem.wrong_field("cursor", "take next_cursor of the page before as it is")
