@@ -17,7 +17,7 @@ import numpy as np
 import soundfile
 
 from linguad.audio import riff
-from linguad.audio.pcm import Resampler, Samples, TooLongError, check_rate, resample
+from linguad.audio.pcm import EmptyError, Resampler, Samples, TooLongError, check_rate, resample
 from linguad.errors import AudioError
 
 BLOCK_VALUES = 1 << 17
@@ -53,8 +53,8 @@ def read_audio_file(source: str | os.PathLike[str] | BinaryIO) -> tuple[bytes, f
 def read_sound(data: bytes, *, max_seconds: float) -> Sound:
     """A whole sound file, channels mixed; lying sizes in a WAV header are put right first.
 
-    Raises TooLongError as soon as more than `max_seconds` are decoded, AudioError if it is broken, empty or
-    no sound file.
+    Raises TooLongError as soon as more than `max_seconds` are decoded, EmptyError if there is no sound in it,
+    AudioError if it is broken or no sound file.
     """
     return _read(io.BytesIO(riff.repaired(data)), "the audio", max_seconds)
 
@@ -107,7 +107,7 @@ def _read(file: BinaryIO, name: str, max_seconds: float) -> Sound:
     except (soundfile.SoundFileError, TypeError, ValueError) as error:
         raise AudioError(f"{name} is not a sound file that can be read (WAV, FLAC, Ogg, MP3 …)") from error
     if not frames:
-        raise AudioError(f"{name} holds no sound")
+        raise EmptyError(f"{name} holds no sound")
     pieces.append(resampler.finish())
     return Sound(b"".join(pieces) or b"\0\0", frames / rate, rate)
 

@@ -28,6 +28,10 @@ class TooLongError(AudioError):
     """The audio lasts longer than is allowed; decoding stopped there."""
 
 
+class EmptyError(AudioError):
+    """The audio is well-formed and holds no sound."""
+
+
 class Resampler:
     """One run of PCM16, fed in pieces, at `to_rate` Hz.
 
