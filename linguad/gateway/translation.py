@@ -20,6 +20,7 @@ from linguad.gateway.mapping import (
     Failure,
     failure_of,
 )
+from linguad.gateway.sound import Clip
 from linguad.gateway.talk import WIRE_RATE, Talk, TalkEnded, Talks, TalkSpec
 from linguad.web.problems import Problem
 from linguad.wire import opus
@@ -27,15 +28,6 @@ from linguad.wire.session import ErrorMessage, MissingResult, ServerMessage, Tra
 
 PIECE_MS = 1000
 """Long recordings are streamed in pieces of so much audio, so that others have their turn between."""
-
-
-class Recording(Struct, frozen=True, kw_only=True):
-    """Audio to be translated: PCM16 at 16 kHz or Plan A Opus."""
-
-    audio: bytes
-    format: str
-    """`pcm16` or `opus`."""
-    duration_ms: int
 
 
 class Translation(Struct, frozen=True, kw_only=True):
@@ -87,7 +79,7 @@ async def translate(
     talks: Talks,
     caller: Caller,
     spec: TalkSpec,
-    recording: Recording,
+    clip: Clip,
     *,
     address: str,
     timeout_s: float,
@@ -97,15 +89,15 @@ async def translate(
 
     Raises Problem as gateway 8.4 has it, 504 after `timeout_s`. Cancelled, it leaves nothing behind.
     """
-    spec = replace(spec, answer_by=trio.current_time() + timeout_s)
+    spec = replace(spec, audio_format=clip.audio_format, answer_by=trio.current_time() + timeout_s)
     with trio.move_on_after(timeout_s):
         try:
             with talks.open(caller, spec, address) as talk:
                 heard = _Heard()
-                if recording.duration_ms <= longest_utterance_ms:
-                    talk.utterance(recording.audio)
+                if clip.duration_ms <= longest_utterance_ms:
+                    talk.utterance(clip.data)
                 else:
-                    await _stream(talk, recording)
+                    await _stream(talk, clip)
                 talk.hang_up()
                 await _listen(talk, heard)
                 if failure := heard.failure():
@@ -114,7 +106,7 @@ async def translate(
                     session_id=talk.session_id,
                     trace_id=talk.trace_id,
                     results=tuple(result for _, result in sorted(heard.results.items())),
-                    audio_ms=recording.duration_ms,
+                    audio_ms=clip.duration_ms,
                 )
         except TalkEnded as ended:
             crowded = ended.reason in (CloseReason.TOO_MANY_SESSIONS, CloseReason.SHUTDOWN)
@@ -135,16 +127,16 @@ def problem(failure: Failure, details: Mapping[str, Any] | None = None) -> Probl
     )
 
 
-async def _stream(talk: Talk, recording: Recording) -> None:
-    for piece in _pieces(recording):
+async def _stream(talk: Talk, clip: Clip) -> None:
+    for piece in _pieces(clip):
         talk.chunk(piece)
         await trio.lowlevel.checkpoint()
 
 
-def _pieces(recording: Recording) -> list[bytes]:
+def _pieces(clip: Clip) -> list[bytes]:
     """A recording cut at whole samples or packets."""
-    audio = recording.audio
-    if recording.format == "pcm16":
+    audio = clip.data
+    if clip.audio_format == "pcm16":
         size = PIECE_MS * WIRE_RATE * 2 // 1000
         return [audio[start : start + size] for start in range(0, len(audio), size)]
     packets, most = list(opus.packets(audio)), PIECE_MS // opus.PACKET_MS

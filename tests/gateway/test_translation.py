@@ -10,21 +10,22 @@ from harness import Json, Node, World, daemon_in_memory, plan_a
 from test_talk import EN_ES, SECOND, SHOP, talks
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from linguad.gateway.translation import Recording, Translation, translate
+from linguad.gateway.sound import Clip
+from linguad.gateway.translation import Translation, translate
 from linguad.web.problems import Problem
 
 
-def recording(seconds: int) -> Recording:
-    return Recording(audio=SECOND * seconds, format="pcm16", duration_ms=seconds * 1000)
+def recording(seconds: int) -> Clip:
+    return Clip(SECOND * seconds, "pcm16", seconds * 1000)
 
 
-async def translated(world: World, sound: Recording, **members: Any) -> Translation:
+async def translated(world: World, sound: Clip, **members: Any) -> Translation:
     """Through a session, in pieces from 5 s on."""
     settings = {"address": "198.51.100.7", "timeout_s": 60.0, "longest_utterance_ms": 5000}
     return await translate(talks(world), SHOP, EN_ES, sound, **(settings | members))
 
 
-async def problem_of(world: World, sound: Recording, **members: Any) -> Problem:
+async def problem_of(world: World, sound: Clip, **members: Any) -> Problem:
     with pytest.raises(Problem) as caught:
         await translated(world, sound, **members)
     assert world.daemon.facts()["sessions"] == 0
@@ -46,17 +47,8 @@ async def test_long_recordings_come_in_parts_that_are_in_order(
 ) -> None:
     async with daemon_in_memory() as world:
         await world.working_node()
-        sound = recording(25)
-        if audio_format == "opus":
-            sound = Recording(audio=plan_a(1250), format="opus", duration_ms=25_000)
-        spec = (
-            EN_ES
-            if audio_format == "pcm16"
-            else type(EN_ES)(src_lang="en", tgt_lang="es", audio_format="opus")
-        )
-        translation = await translate(
-            talks(world), SHOP, spec, sound, address="", timeout_s=60, longest_utterance_ms=5000
-        )
+        sound = recording(25) if audio_format == "pcm16" else Clip(plan_a(1250), "opus", 25_000)
+        translation = await translated(world, sound)
     assert [result.text_translated for result in translation.results] == ["oído 0", "oído 1", "oído 2"]
 
 
