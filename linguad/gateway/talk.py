@@ -15,7 +15,16 @@ from linguad.errors import CloseReason, LinguadError
 from linguad.gateway.port import Call, Exchange
 from linguad.net.bell import Bell
 from linguad.wire.common import FeatureFlags, PipelineConfig
-from linguad.wire.session import ServerMessage, SessionInit, SessionInitAck, Utterance
+from linguad.wire.session import (
+    MissingResult,
+    ResultAck,
+    Resume,
+    ServerMessage,
+    SessionInit,
+    SessionInitAck,
+    TranslationResult,
+    Utterance,
+)
 
 PLATFORM = "public-api"
 """How these sessions call themselves; `api-gateway` is the earlier gateway, with its habits."""
@@ -54,6 +63,8 @@ class TalkSpec(Struct, frozen=True, kw_only=True):
     lang_b: str | None = None
     auto_langs: list[str] | None = None
     tts: bool = True
+    acks: bool = False
+    """Whether `AudioAck` is wanted: which pieces of streamed audio are answered, by their number from 0."""
     trace_id: str | None = None
     answer_by: float | None = None
     """When answers are waited for no longer, monotonic s."""
@@ -143,7 +154,10 @@ class Talk:
             if self._ended is not None or (self._ending and not self._call.is_busy):
                 raise TalkEnded(self._ended)
             await self._arrived.wait()
-        return self._unread.popleft()
+        message = self._unread.popleft()
+        if self._spec.acks and isinstance(message, TranslationResult | MissingResult) and message.delivery:
+            self._call.say(ResultAck(session_id=self.session_id, delivery=message.delivery))
+        return message
 
     def _deliver(self, message: ServerMessage, optional: bool) -> None:
         if len(self._unread) >= (MAX_UNREAD // 2 if optional else MAX_UNREAD):
@@ -186,5 +200,6 @@ def _init(spec: TalkSpec) -> SessionInit:
         trace_id=spec.trace_id,
         audio_format=spec.audio_format,
         sample_rate=WIRE_RATE,
+        resume=Resume() if spec.acks else None,
         pipeline=PipelineConfig(use_tts=spec.tts),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64decode
+from contextlib import suppress
 
 import pytest
 import trio
@@ -13,7 +14,7 @@ from linguad.core.tenant import DEFAULT_SCOPES, Caller, Tenant
 from linguad.errors import CloseReason
 from linguad.gateway.talk import Talk, TalkEnded, Talks, TalkSpec
 from linguad.sessions.inside import Inside
-from linguad.wire.session import MissingResult, ServerMessage, TranslationResult
+from linguad.wire.session import AudioAck, MissingResult, ServerMessage, TranslationResult
 
 SECOND = bytes(range(1, 251)) * 128
 """A second of sound that is not silence, PCM16 at 16 kHz."""
@@ -93,6 +94,24 @@ async def test_what_the_session_is_for_reaches_the_node(autojump_clock: MockCloc
             assert job["pipeline"]["use_tts"] is False
             (record,) = world.daemon.dispatch.explain(talk.session_id + ":0", trio.current_time()) or [{}]
             assert record
+
+
+async def test_which_audio_is_answered(autojump_clock: MockClock) -> None:
+    """What was not may be sent again in another session."""
+    async with daemon_in_memory() as world:
+        await world.working_node()
+        acked = []
+        with open_talk(world, TalkSpec(src_lang="en", tgt_lang="es", acks=True)) as talk:
+            for final in (False, True, False, True):
+                talk.chunk(SECOND, final=final)
+            talk.hang_up()
+            with suppress(TalkEnded):
+                while True:
+                    message = await talk.receive()
+                    if isinstance(message, AudioAck):
+                        acked.append(message.seq)
+        assert acked[-1] == 3
+        assert set(acked) <= {1, 3}
 
 
 async def test_leaving_ends_the_session_and_cancels_its_jobs(autojump_clock: MockClock) -> None:
