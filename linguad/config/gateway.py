@@ -47,3 +47,30 @@ class Gateway(Table, frozen=True, kw_only=True):
             "with a common database need the same one."
         ),
     ] = ""
+    max_upload_bytes: Annotated[
+        int,
+        Meta(
+            ge=1024,
+            le=1 << 30,
+            description="Largest body of a translation; a tenant may have its own limit. 10485760 (10 MiB) "
+            "is five minutes of PCM16 at 16 kHz and bounds the memory that one request takes.",
+        ),
+    ] = 10 * 1024 * 1024
+    max_audio_seconds: Annotated[
+        float,
+        Meta(
+            ge=0.1,
+            le=3600,
+            description="Longest audio of a translation. 120 is a long voice message, and its result still "
+            "comes within the time that an answer may take.",
+        ),
+    ] = 120
+    body_seconds: Annotated[
+        float,
+        Meta(
+            ge=0.05,
+            le=600,
+            description="How long the body of a translation may take to come. 30 lets 10 MiB through a line "
+            "of 3 Mbit/s and ends clients that send a byte now and then.",
+        ),
+    ] = 30
