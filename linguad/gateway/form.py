@@ -216,16 +216,16 @@ def _json_text(name: str, value: bytes) -> str:
         return _text(name, value)
     try:
         return msgspec.json.decode(value, type=str)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         raise _wrong(name, "is not UTF-8") from None
 
 
 def _json_audio(value: Raw) -> bytes:
-    if bytes(value[:5]) == _NULL:
+    if memoryview(value) == _NULL:
         return b""
     try:
         return msgspec.json.decode(value, type=bytes)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         raise _wrong(AUDIO, "is not base64; use the standard alphabet with padding") from None
 
 
