@@ -108,7 +108,7 @@ async def web_server(
         try:
             async with stream:
                 await serve(Exchange(stream, http, await receive(stream, http)))
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
+        except (trio.BrokenResourceError, trio.ClosedResourceError, h11.RemoteProtocolError):
             return
 
     async with trio.open_nursery() as nursery:
