@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 from base64 import b64decode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
@@ -68,13 +68,13 @@ class Page:
     async def until(self, condition: str) -> None:
         """Wait until an expression is true."""
         with trio.fail_after(PATIENCE_S):
-            while not await self.run(condition):
+            while not await self.run(condition):  # noqa: ASYNC110 - the page does not tell
                 await trio.sleep(0.05)
 
     async def screenshot(self, path: Path) -> None:
         """Write what is to be seen as PNG."""
         shot = await self.command("Page.captureScreenshot", format="png")
-        path.write_bytes(b64decode(shot["data"]))
+        await trio.Path(path).write_bytes(b64decode(shot["data"]))
 
     def _note(self, message: Json) -> None:
         match message:
@@ -89,10 +89,23 @@ class Page:
 @asynccontextmanager
 async def browser(directory: Path, *words: str) -> AsyncIterator[Page]:
     """A browser with a profile in `directory`, and more words on its command line."""
+    profile = directory / "profile"
+    process = _start(profile, words)
+    try:
+        with trio.fail_after(PATIENCE_S):
+            port = await _port(trio.Path(profile, "DevToolsActivePort"), process)
+            target = await _page(port)
+        async with open_websocket_url(target, max_message_size=MAX_MESSAGE, message_queue_size=1000) as ws:
+            yield Page(ws)
+    finally:
+        process.kill()
+        await trio.to_thread.run_sync(process.wait)
+
+
+def _start(profile: Path, words: Sequence[str]) -> subprocess.Popen[bytes]:
     program = next(filter(None, map(shutil.which, PROGRAMS)), None)
     assert program, "install chromium"
-    profile = directory / "profile"
-    process = subprocess.Popen(
+    return subprocess.Popen(
         [
             program,
             "--headless=new",
@@ -107,23 +120,14 @@ async def browser(directory: Path, *words: str) -> AsyncIterator[Page]:
         ],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env=os.environ | {"HOME": str(directory)},
+        env=os.environ | {"HOME": str(profile.parent)},
     )
-    try:
-        with trio.fail_after(PATIENCE_S):
-            port = await _port(profile / "DevToolsActivePort", process)
-            target = await _page(port)
-        async with open_websocket_url(target, max_message_size=MAX_MESSAGE, message_queue_size=1000) as ws:
-            yield Page(ws)
-    finally:
-        process.kill()
-        await trio.to_thread.run_sync(process.wait)
 
 
-async def _port(path: Path, process: subprocess.Popen[bytes]) -> int:
+async def _port(path: trio.Path, process: subprocess.Popen[bytes]) -> int:
     while True:
         assert process.poll() is None, "the browser ended"
-        if path.exists() and "\n" in (text := path.read_text()):
+        if await path.exists() and "\n" in (text := await path.read_text()):
             return int(text.split()[0])
         await trio.sleep(0.05)
 
