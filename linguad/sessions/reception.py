@@ -14,10 +14,10 @@ from linguad.core.requests import Standing
 from linguad.core.session import Session
 from linguad.core.whole import check_chunks
 from linguad.errors import CloseReason, ErrorCode, WireError
-from linguad.net.peer import TrustedProxies
+from linguad.net.peer import TrustedProxies, origin_of
 from linguad.sessions.connection import Connection
 from linguad.sessions.last import LastSessions
-from linguad.sessions.limit import SessionLimit, origin_of
+from linguad.sessions.limit import SessionLimit
 from linguad.sessions.registry import Entry, Registry
 from linguad.wire.session import ClientMessage, Resume, SessionInit, SessionInitAck
 
