@@ -103,6 +103,12 @@ SPEECH_UNDECODABLE = Counter(
 SPEECH_OVERLOAD = Counter(
     "linguad_speech_overload_total", "Results sent without speech, because too much waited for conversion"
 )
+GATEWAY_REFUSALS = Counter(
+    "linguad_gateway_refusals_total", "Requests that the public API turned away at its door", ["code"]
+)
+GATEWAY_SESSIONS = Gauge(
+    "linguad_gateway_sessions", "Translations, open streams and running jobs of the public API"
+)
 
 
 @lru_cache(maxsize=1024)
