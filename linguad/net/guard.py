@@ -42,13 +42,19 @@ class Guard:
     """Says which addresses may be called: public ones, and those of the networks in `allowed` (CIDR)."""
 
     def __init__(
-        self, allowed: Iterable[str] = (), setting: str = "gateway.webhook_allowed_networks"
+        self,
+        allowed: Iterable[str] = (),
+        *,
+        public: bool = True,
+        setting: str = "gateway.webhook_allowed_networks",
     ) -> None:
-        """`setting` is where an operator allows more, for the text of refusals.
+        """Without `public` only the networks in `allowed` may be called.
 
-        Raises ValueError for a text that is no network.
+        `setting` is where an operator allows more, for the text of refusals. Raises ValueError for a text
+        that is no network.
         """
         self._allowed: list[Network] = [ip_network(text, strict=False) for text in allowed]
+        self._is_public = _public if public else _nothing
         self._setting = setting
 
     def allows(self, address: str) -> bool:
