@@ -108,6 +108,7 @@ GATEWAY_REFUSALS = Counter(
 )
 GATEWAY_SESSIONS = Gauge(
     "linguad_gateway_sessions", "Translations, open streams and running jobs of the public API"
+)
 WEBHOOK_ATTEMPTS = Counter(
     "linguad_webhook_attempts_total", "Tries of deliveries to webhooks by what they came to", ["outcome"]
 )
