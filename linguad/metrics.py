@@ -125,7 +125,7 @@ WEBHOOKS_DISABLED = Counter(
 )
 SPEECH_JOBS = Gauge("linguad_speech_jobs", "Asynchronous translations of this instance, by state", ["state"])
 SPEECH_JOBS_ENDED = Counter(
-    "linguad_speech_jobs_total", "Asynchronous translations by what they came to", ["status"]
+    "linguad_speech_jobs_ended_total", "Asynchronous translations by what they came to", ["status"]
 )
 
 

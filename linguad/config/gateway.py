@@ -189,3 +189,22 @@ class Gateway(Table, frozen=True, kw_only=True):
             "that what went wrong over a holiday can still be repaired.",
         ),
     ] = 7
+    translate_timeout_seconds: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=3600,
+            description="How long a caller of `/v1/speech/translate` waits for the translation before it "
+            "gets 504. 150, as long as a job may live: enough for a second and a third node when the first "
+            "is silent.",
+        ),
+    ] = 150
+    max_utterance_seconds: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=600,
+            description="Longest recording that goes to a node in one piece; longer ones are cut as streamed "
+            "speech is. 30 is what speech recognition takes at once.",
+        ),
+    ] = 30

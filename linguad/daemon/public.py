@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 import trio
 
@@ -21,15 +22,25 @@ from linguad.gateway.protect import protected
 from linguad.gateway.sound import Sounds
 from linguad.gateway.talk import Talks
 from linguad.gateway.tickets import Tickets
+from linguad.gateway.translate import PATH as TRANSLATE_PATH
+from linguad.gateway.translate import Translator, add_translate_route
 from linguad.net.front import Front, FrontSettings
 from linguad.net.http import HttpApp
 from linguad.net.peer import TrustedProxies
 from linguad.sessions.inside import Inside
 from linguad.sessions.serve import Sessions
 from linguad.store.start import Store, opened
+from linguad.web.bodies import LargeBodies
 
 STREAM_PATH = "/v1/stream"
 SELECT_ONE = "SELECT 1"
+
+
+class Nobody:
+    """Hears of no event."""
+
+    def emit(self, tenant_id: str, type: str, data: dict[str, Any]) -> None:
+        """Nothing."""
 
 
 class PublicApi:
@@ -54,7 +65,9 @@ class PublicApi:
         add_ticket_routes(app, self._admission, tickets, settings.ticket_ttl_seconds, time.time)
         add_capacity_routes(app, self._admission, capacity)
         add_admin_routes(app, registry, lambda scope: protected(self._admission, scope), lambda view: view)
-        self._app = app
+        translator = Translator(self._talks, self._sounds, settings, capacity)
+        add_translate_route(app, self._admission, translator, capacity, settings, Nobody())
+        self._app = LargeBodies(app, [TRANSLATE_PATH])
 
     def door(self) -> Door:
         """Its port."""
