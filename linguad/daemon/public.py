@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -34,6 +35,13 @@ from linguad.web.bodies import LargeBodies
 
 STREAM_PATH = "/v1/stream"
 SELECT_ONE = "SELECT 1"
+
+FIRST_CALL = """\
+The public API is on port {port}; its first key is in {key}. Try:
+  curl -s http://localhost:{port}/v1/speech/translate -H "Authorization: Bearer $(cat {key})" \\
+    -F audio=@demo/audio/weather.wav -F src_lang=en -F tgt_lang=es | tee answer.json | jq -r .text
+  jq -r .audio_tts answer.json | base64 -d > answer.wav
+"""
 
 
 class Nobody:
@@ -80,6 +88,11 @@ class PublicApi:
             FrontSettings(proxies=self._proxies, head_seconds=self._config.server.peek_seconds),
         )
         return Door("gateway", settings.host, settings.port, front, http, "gateway.port")
+
+    def hint(self, port: int) -> str:
+        """How a first call is made, for whoever started the daemon by hand; never a key itself."""
+        key = self._store.dev_key_file
+        return "" if key is None else FIRST_CALL.format(port=port, key=shlex.quote(str(key)))
 
     async def run(self) -> None:
         """What goes on beside the requests, for ever."""

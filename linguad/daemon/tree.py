@@ -7,6 +7,7 @@ services            signals, watchdog, engine, session timer, HTTP app; a crash 
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -74,6 +75,7 @@ class Daemon:
         self.config = config
         self.draining = False
         self._started_at = trio.current_time()
+        self._hint: Callable[[int], str] | None = None
         ids = RandomIds()
         self._clock = Clock(time.time() - trio.current_time())
         self._proxies = TrustedProxies(config.server.trusted_proxies)
@@ -124,6 +126,7 @@ class Daemon:
                 )
                 doors.append(api.door())
                 parts.append(api.run)
+                self._hint = api.hint
             try:
                 await self._run(doors, parts, task_status)
             finally:
@@ -154,6 +157,8 @@ class Daemon:
                     for door in doors:
                         await door.serve(accept, connections)
                     self._started(doors[0].port)
+                    if self._hint is not None and sys.stderr.isatty():
+                        print(self._hint(doors[1].port), file=sys.stderr)
                     task_status.started(doors[0].port)
                     await stop.wait()
                     self.draining = True
