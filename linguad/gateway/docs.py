@@ -24,6 +24,7 @@ details{border:1px solid #ddd;border-radius:.4rem;margin:.6rem 0;padding:.4rem .
 summary{cursor:pointer}code{background:#f3f3f3;padding:.1rem .25rem;border-radius:.2rem}
 b.m{display:inline-block;min-width:4.5rem}table{border-collapse:collapse;width:100%;margin:.4rem 0 1rem}
 td,th{text-align:left;vertical-align:top;border-top:1px solid #e5e5e5;padding:.25rem .6rem .25rem 0}
+td p{margin:0}
 @media(prefers-color-scheme:dark){body{background:#181818;color:#ddd}code{background:#2a2a2a}
 details,td,th,h2{border-color:#3a3a3a}a{color:#8bf}}
 """
