@@ -40,7 +40,7 @@ def protected(admission: Admission, scope: Scope | None = None) -> Callable[[Vie
             rate = admission.admit(who)
 
             @after_this_request
-            def tell_rate(answer: ResponseTypes) -> ResponseTypes:
+            async def tell_rate(answer: ResponseTypes) -> ResponseTypes:
                 answer.headers.update(rate)
                 return answer
 
