@@ -208,3 +208,19 @@ class Gateway(Table, frozen=True, kw_only=True):
             "speech is. 30 is what speech recognition takes at once.",
         ),
     ] = 30
+    billing_overdraft_seconds: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=100_000_000,
+            description="How far the balance of a prepaid tenant may fall below 0 before new requests are "
+            "refused with 402. 18000 (300 minutes of speech) is the floor of the earlier billing rules.",
+        ),
+    ] = 18_000
+    billing_credit_superseded: Annotated[
+        bool,
+        Meta(
+            description="Whether a node is credited for work that another node finished first. False: what "
+            "nobody gets is not paid; true where second attempts (jobs.hedge_percent) are made often."
+        ),
+    ] = False

@@ -20,13 +20,13 @@ from sqlalchemy import Connection, select
 
 from linguad import log, metrics
 from linguad.core.accounts import Actor
+from linguad.core.ledger import Line, NodeAccount, Step
 from linguad.core.metering import Usage
 from linguad.errors import StoreError
 from linguad.store import audit, ledger, usage
 from linguad.store.database import Database
-from linguad.store.ledger import Line, NodeAccount
 from linguad.store.totals import OpenSession, Totals, month_start
-from linguad.store.usage import HOUR_S, Counts, Slot, metered_sessions
+from linguad.store.usage import HOUR_S, Slot, metered_sessions
 
 FLUSH_SECONDS = 0.2
 """So much is lost by kill -9, from tenants and owners of nodes alike (resolution 42)."""
@@ -265,12 +265,10 @@ class Bookkeeper:
 
     # Questions and changes of tenants and operators
 
-    async def report(
-        self, tenant_id: str, begin: int, end: int, width: int
-    ) -> tuple[list[tuple[str, int, Counts]], int]:
+    async def report(self, tenant_id: str, begin: int, end: int, width: int) -> tuple[list[Step], int]:
         """Counters of the hours [begin, end) since 1970 in steps of `width`, and the seconds billed."""
 
-        def read(connection: Connection) -> tuple[list[tuple[str, int, Counts]], int]:
+        def read(connection: Connection) -> tuple[list[Step], int]:
             seconds = usage.billed_seconds(connection, tenant_id, begin * HOUR_S, end * HOUR_S)
             return usage.report(connection, tenant_id, begin, end, width), seconds
 

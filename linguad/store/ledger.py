@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec import Struct
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -24,11 +23,13 @@ from sqlalchemy import (
 )
 
 from linguad.core.accounts import SYSTEM, Actor, ConflictError, NotFoundError
+from linguad.core.ledger import SETTLEMENT, TRANSFER, Line, NodeAccount
 from linguad.store.database import locked
 from linguad.store.schema import Count, Moment, Serial, metadata
 from linguad.store.usage import add_up, metered_sessions, node_credits
 
-SETTLEMENT, TRANSFER, ADMIN = "session_settlement", "transfer", "admin"
+ADMIN = "admin"
+"""Origin of lines that somebody asked for."""
 
 ledger = Table(
     "ledger",
@@ -56,36 +57,6 @@ balances = Table(
     Column("account", Text, primary_key=True),
     Column("balance_seconds", BigInteger, nullable=False),
 )
-
-
-class Line(Struct, frozen=True, kw_only=True):
-    """One line of the ledger; seconds, positive for what the account gets."""
-
-    ledger_id: int
-    account: str
-    session_id: str | None
-    change_seconds: int
-    balance_before: int
-    balance_after: int
-    reason: str
-    actor_type: str
-    actor_id: str
-    request_id: str
-    created_at: float
-    """Unix s."""
-
-
-class NodeAccount(Struct, frozen=True, kw_only=True):
-    """What the owner of nodes has earned; whole seconds."""
-
-    owner: str
-    credited_seconds: int
-    transferred_seconds: int
-
-    @property
-    def balance_seconds(self) -> int:
-        """What can still be given to a tenant."""
-        return self.credited_seconds - self.transferred_seconds
 
 
 def settle(connection: Connection, session_id: str, now: float) -> Line | None:

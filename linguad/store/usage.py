@@ -27,14 +27,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
+from linguad.core.ledger import Counts, Step
 from linguad.core.metering import Usage
 from linguad.store.schema import Count, Moment, meta, metadata
 
 HOUR_S = 3600
 DAY_HOURS = 24
-
-Counts = dict[str, int]
-"""Sums of usage, by the names of their columns."""
 
 usage = Table(
     "usage",
@@ -256,9 +254,7 @@ def billed_seconds(connection: Connection, tenant_id: str, begin: float, end: fl
     return int(connection.execute(query).scalar_one())
 
 
-def report(
-    connection: Connection, tenant_id: str, begin: int, end: int, width: int
-) -> list[tuple[str, int, Counts]]:
+def report(connection: Connection, tenant_id: str, begin: int, end: int, width: int) -> list[Step]:
     """Counters of a tenant's keys in the hours [begin, end), added up in steps of `width` hours since 1970.
 
     Each with its key and the first hour of its step, in order of time.

@@ -20,6 +20,7 @@ from postgres import Postgres
 from sqlalchemy import Connection, func, select, update
 
 from linguad.core.accounts import Actor, ConflictError, NotFoundError
+from linguad.core.ledger import SETTLEMENT
 from linguad.core.metering import Usage
 from linguad.errors import StoreError
 from linguad.store import bookkeeper, ledger, usage
@@ -99,7 +100,7 @@ def check(connection: Connection, *, settled: bool) -> None:
         assert line.balance_after == written[line.account]
     assert ledger.all_balances(connection) == dict(written)
     settlements = select(ledger.ledger.c.account, func.sum(ledger.ledger.c.change_seconds)).where(
-        ledger.ledger.c.reason == ledger.SETTLEMENT
+        ledger.ledger.c.reason == SETTLEMENT
     )
     by_account = dict(connection.execute(settlements.group_by(ledger.ledger.c.account)).all())
     assert {account: int(seconds) for account, seconds in by_account.items()} == {
