@@ -123,7 +123,9 @@ WEBHOOK_EVENTS_LOST = Counter(
 WEBHOOKS_DISABLED = Counter(
     "linguad_webhooks_disabled_total", "Webhooks switched off, because their receiver failed or wanted it"
 )
-SPEECH_JOBS = Gauge("linguad_speech_jobs", "Asynchronous translations of this instance, by state", ["state"])
+SPEECH_JOBS = Gauge(
+    "linguad_speech_jobs_open", "Asynchronous translations of this instance, by state", ["state"]
+)
 SPEECH_JOBS_ENDED = Counter(
     "linguad_speech_jobs_ended_total", "Asynchronous translations by what they came to", ["status"]
 )
