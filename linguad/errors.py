@@ -124,18 +124,26 @@ class CloseReason(Enum):
 
     NORMAL = (1000, "")
     SHUTDOWN = (1001, "server is shutting down")
+    BINARY_NOT_NEGOTIATED = (1003, "binary frames were not negotiated")
     REGISTRATION_REJECTED = (1008, "registration rejected")
     REGISTRATION_TIMEOUT = (1008, "no registration in time")
     INVALID_SESSION = (1008, "unknown session")
     UNUSABLE_MESSAGE = (1008, "message cannot be used")
+    TOO_MANY_MESSAGES = (1008, "too many messages per second")
     MESSAGE_TOO_BIG = (1009, "message too big")
     INTERNAL_ERROR = (1011, "internal error")
+    UPSTREAM_LOST = (1011, "the translation session was lost")
     SILENT_PEER = (1011, "no frame received in time")
     HEARTBEAT_TIMEOUT = (1011, "no heartbeat in time")
     WRITE_TIMEOUT = (1011, "peer does not read")
     TOO_MANY_SESSIONS = (1013, "too many sessions")
     QUEUE_FULL = (1013, "peer reads too slowly")
     SUPERSEDED = (4001, "superseded by a newer connection with the same id")
+    UNAUTHENTICATED = (4401, "credentials are missing or not valid")
+    FORBIDDEN = (4403, "not allowed")
+    TIME_OUT = (4408, "nothing came in time")
+    SLOW_CONSUMER = (4413, "client reads too slowly")
+    LIMIT_REACHED = (4429, "a limit is reached")
 
     def __init__(self, code: int, text: str) -> None:
         self.code = code

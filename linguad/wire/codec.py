@@ -18,7 +18,7 @@ from msgspec import Raw
 
 from linguad import metrics
 from linguad.errors import ErrorCode, WireError
-from linguad.wire import node, session
+from linguad.wire import node, public, session
 
 T = TypeVar("T")
 
@@ -155,6 +155,49 @@ class Codec(Generic[T]):
         raise _refusal(f"more than {MAX_REPAIRS} members of {tag} are malformed")
 
 
+class StrictCodec(Generic[T]):
+    """Decoder for the public API: callers are told of a mistake, where devices in use have it repaired."""
+
+    def __init__(self, messages: Any, link: str) -> None:
+        self._decoder: msgspec.json.Decoder[T] = msgspec.json.Decoder(messages, strict=False)
+        self._link = link
+
+    def decode(self, text: str | bytes) -> T:
+        """The message in a frame.
+
+        Raises WireError: with field "" it is no JSON object, with `type` its type is unknown, else this
+        member is wrong. The sentence quotes nothing that was sent.
+        """
+        try:
+            return self._decoder.decode(text)
+        except msgspec.ValidationError as error:
+            refusal = _told(str(error))
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            refusal = _refusal("the message is not valid JSON")
+        metrics.REJECTED.labels(self._link, ErrorCode.INVALID_MESSAGE).inc()
+        raise refusal
+
+
+def _told(detail: str) -> WireError:
+    """The refusal that says what msgspec found, without the value."""
+    path = _path_of(detail)
+    if path:
+        field = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)[1:]
+        if field == "type":
+            return _refusal("the type of the message is unknown", "type")
+        problem = _PATH.sub("", detail)
+        if not problem.startswith("Expected"):
+            problem = "has a value that is not allowed"
+        return _refusal(f"{field}: {problem[:1].lower()}{problem[1:MAX_QUOTE_CHARS]}", field)
+    missing = _MISSING.search(detail)
+    if missing is None:
+        return _refusal("a message is one JSON object")
+    name = missing["name"]
+    if name == "type":
+        return _refusal("the message has no type", name)
+    return _refusal(f"{name}: is missing", name)
+
+
 def _refusal(sentence: str, field: str = "") -> WireError:
     return WireError(ErrorCode.INVALID_MESSAGE, sentence, field)
 
@@ -237,3 +280,5 @@ client_messages: Codec[session.ClientMessage] = Codec(session.ClientMessage, "se
 server_messages: Codec[session.ServerMessage] = Codec(session.ServerMessage, "client")
 node_messages: Codec[node.NodeMessage] = Codec(node.NodeMessage, "node")
 scheduler_messages: Codec[node.SchedulerMessage] = Codec(node.SchedulerMessage, "worker")
+stream_messages: StrictCodec[public.StreamMessage] = StrictCodec(public.StreamMessage, "stream")
+stream_answers: StrictCodec[public.StreamAnswer] = StrictCodec(public.StreamAnswer, "app")

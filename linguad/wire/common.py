@@ -21,7 +21,9 @@ Number = Annotated[float, Meta(ge=-LARGEST, le=LARGEST)]
 Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]
 """A number from 0 to 1."""
 
-Short = Annotated[str, Meta(max_length=256)]
+SHORT_CHARS = 256
+
+Short = Annotated[str, Meta(max_length=SHORT_CHARS)]
 """An id, a name, a code, a language: what is kept, compared or used as a key, unlike free text."""
 
 FEW = Meta(max_length=64)

@@ -9,7 +9,7 @@ from typing import Any, get_args
 import msgspec
 from msgspec import inspect as types
 
-from linguad.wire import common, node, room, session
+from linguad.wire import common, node, public, room, session
 
 _HEAD = """\
 # Protocol
@@ -34,6 +34,8 @@ _PARTS: tuple[tuple[str, Any], ...] = (
     ("Server to client (`/ws/session`)", session.ServerMessage),
     ("Node to server (`/ws/node`)", node.NodeMessage),
     ("Server to node (`/ws/node`)", node.SchedulerMessage),
+    ("App to gateway (`/v1/stream`)", public.StreamMessage),
+    ("Gateway to app (`/v1/stream`)", public.StreamAnswer),
 )
 
 _NAMES = {
@@ -60,7 +62,7 @@ def page() -> str:
 
 
 def _objects() -> Iterable[type[msgspec.Struct]]:
-    for module in (common, session, room, node):
+    for module in (common, session, room, node, public):
         for value in vars(module).values():
             if not (inspect.isclass(value) and issubclass(value, msgspec.Struct)):
                 continue
@@ -95,6 +97,8 @@ def _describe(kind: types.Type) -> str:
             return f"object of {_describe(kind.value_type)}, at most {kind.max_length}"
         case types.StrType() if kind.max_length is None:
             return "text"
+        case types.StrType() if kind.max_length != common.SHORT_CHARS:
+            return f"string of at most {kind.max_length}"
         case types.StructType():
             return kind.cls.__name__
         case types.IntType() | types.FloatType() if kind.le == common.LARGEST:

@@ -11,14 +11,16 @@ from typing import Any, get_args
 
 import pytest
 
-from linguad.wire import codec, node, session
+from linguad.wire import codec, node, public, session
 
 GOLDEN = Path(__file__).parent / "golden"
-DIRECTIONS = {
+DIRECTIONS: dict[str, tuple[Any, Any]] = {
     "client": (codec.client_messages, session.ClientMessage),
     "server": (codec.server_messages, session.ServerMessage),
     "node": (codec.node_messages, node.NodeMessage),
     "scheduler": (codec.scheduler_messages, node.SchedulerMessage),
+    "app": (codec.stream_messages, public.StreamMessage),
+    "gateway": (codec.stream_answers, public.StreamAnswer),
 }
 FILES = sorted(GOLDEN.glob("*/*.json"))
 
