@@ -28,7 +28,7 @@ from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_st
 
 from bench.parts.echo_node import REGISTER, beat, result_of
 from linguad.net import dial
-from linguad.net.websocket import MESSAGE_QUEUE_SIZE, RECEIVE_BUFFER_BYTES
+from linguad.net.upgrade import MESSAGE_QUEUE_SIZE, RECEIVE_BUFFER_BYTES
 from linguad.wire import codec
 from linguad.wire.node import JobAssign, NodeRegisterAck
 

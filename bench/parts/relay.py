@@ -14,7 +14,7 @@ from functools import partial
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, serve_websocket
 
-from linguad.net.websocket import MESSAGE_QUEUE_SIZE, RECEIVE_BUFFER_BYTES
+from linguad.net.upgrade import MESSAGE_QUEUE_SIZE, RECEIVE_BUFFER_BYTES
 
 SESSION_PATH = "/ws/session"
 MAX_MESSAGE_BYTES = 16 * 2**20

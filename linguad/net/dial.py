@@ -16,7 +16,7 @@ from trio_websocket import ConnectionRejected, WebSocketConnection, wrap_client_
 
 from linguad.errors import LinguadError
 from linguad.net.stream import TimedStream
-from linguad.net.websocket import MESSAGE_QUEUE_SIZE, RECEIVE_BUFFER_BYTES
+from linguad.net.upgrade import MESSAGE_QUEUE_SIZE, RECEIVE_BUFFER_BYTES
 
 CLOSE_SECONDS = 5.0
 """How long the peer may take to answer our close frame, s."""

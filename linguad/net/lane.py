@@ -29,16 +29,17 @@ class Lane(trio.abc.HalfCloseableStream):
         "_direct",
         "_handed",
         "_head",
-        "_longest",
         "_read_bytes",
         "_stream",
         "_woken",
+        "longest",
     )
 
     def __init__(self, stream: TimedStream, longest: int, read_bytes: int) -> None:
-        """`longest` is the size of the longest plain message, `read_bytes` that of one read."""
+        """`read_bytes` is the size of one read."""
         self._stream = stream
-        self._longest = longest
+        self.longest = longest
+        """Bytes of the longest plain message; longer ones go to the library, which refuses them."""
         self._read_bytes = read_bytes
         self._buffer = bytearray()
         self._handed = b""
@@ -56,7 +57,7 @@ class Lane(trio.abc.HalfCloseableStream):
             # a client that sends much at once is not to keep the others waiting
             await trio.lowlevel.checkpoint()
         while self._direct:
-            found = take(self._buffer, self._longest)
+            found = take(self._buffer, self.longest)
             if not isinstance(found, Other):
                 return found
             if found is Other.PART:

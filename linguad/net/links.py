@@ -9,6 +9,7 @@ import trio
 from linguad.errors import CloseReason
 from linguad.net.outbox import Budget
 from linguad.net.peer import Peer
+from linguad.net.upgrade import Doorman
 from linguad.net.websocket import Handler, Link, LinkSettings, serve_link
 
 
@@ -16,12 +17,19 @@ class Links:
     """The links of one path, each served by the same handler."""
 
     def __init__(
-        self, kind: str, settings: LinkSettings, handler: Handler, budget: Budget | None = None
+        self,
+        kind: str,
+        settings: LinkSettings,
+        handler: Handler,
+        budget: Budget | None = None,
+        doorman: Doorman | None = None,
     ) -> None:
+        """`doorman` decides who is let in; without one everybody is."""
         self._kind = kind
         self._settings = settings
         self._handler = handler
         self._budget = budget
+        self._doorman = doorman
         self._open: set[Link] = set()
         self._ending: CloseReason | None = None
 
@@ -33,7 +41,9 @@ class Links:
 
     async def serve(self, stream: trio.SocketStream, peer: Peer) -> None:
         """Serve one connection to its end; a `SocketHandler` of the front door."""
-        await serve_link(self._kind, stream, peer, self._settings, self._serve, budget=self._budget)
+        await serve_link(
+            self._kind, stream, peer, self._settings, self._serve, budget=self._budget, doorman=self._doorman
+        )
 
     def close_all(self, reason: CloseReason) -> None:
         """Close every open link, and every one that is still in its handshake as soon as it opens."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 from collections.abc import Callable
 
 import trio
@@ -120,6 +121,20 @@ class TimedStream(trio.abc.HalfCloseableStream):
                 continue
             except OSError as error:
                 raise trio.BrokenResourceError("the connection is lost") from error
+
+    async def hung_up(self) -> None:
+        """Wait until the peer has ended its direction or the connection is lost, whatever is left to read.
+
+        For ever on other streams than sockets, and where the system cannot tell.
+        """
+        if not isinstance(self._stream, trio.SocketStream) or not hasattr(select, "epoll"):
+            await trio.sleep_forever()
+        if self.socket.fileno() < 0:
+            return
+        # trio waits for readable or writable only, and unread data makes a socket readable all the time
+        with select.epoll() as poll:
+            poll.register(self.socket.fileno(), select.EPOLLRDHUP)
+            await trio.lowlevel.wait_readable(poll.fileno())
 
     async def send_eof(self) -> None:
         """As the stream below."""

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from math import inf
 
 import trio
-from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
+from trio_websocket import ConnectionClosed, WebSocketConnection
 from wsproto.utilities import LocalProtocolError
 
 from linguad import log
@@ -33,18 +33,16 @@ from linguad.net.outbox import Budget, Data, Later, Outbox, OutboxStatistics
 from linguad.net.peer import Peer
 from linguad.net.stream import TimedStream
 from linguad.net.supervise import guarded
-
-RECEIVE_BUFFER_BYTES = 64 * 1024
-"""Bytes per read; the library's 4 KiB made a 400 KB message 1.7 times as dear (design 5.2)."""
-
-MESSAGE_QUEUE_SIZE = 2
-"""Messages the library may have read ahead of the handler; each may have the full size (resolutions 7)."""
+from linguad.net.upgrade import RECEIVE_BUFFER_BYTES, REFUSED, Doorman, shake_hands
 
 LINGER_SECONDS = 2.0
 """How long the rest of a message that is too big is read and thrown away, so that the peer sees 1009."""
 
 TOGETHER_BYTES = 64 * 1024
 """Messages of so many bytes in all are written at once."""
+
+NUDGE_SECONDS = 0.5
+"""How often a peer that is not read is tried, so that one that is gone is noticed within a second."""
 
 PING_SPREAD = 0.25
 """Part of the ping interval that is random, so that links opened together do not ping together for ever."""
@@ -73,6 +71,8 @@ class LinkSettings:
     """How long the peer may take to answer our close frame."""
     may_ping: bool = True
     """Whether a new link pings at once; gateways break on pings, so sessions wait for their first message."""
+    full: CloseReason = CloseReason.QUEUE_FULL
+    """Why a peer that does not read is closed."""
 
 
 class LinkClosed(LinguadError):
@@ -83,9 +83,9 @@ class Link:
     """One open WebSocket connection, of a session or a node."""
 
     __slots__ = (
-        *("id", "kind", "peer", "opened_at", "may_ping", "closing", "round_trip"),
+        *("id", "kind", "peer", "opened_at", "may_ping", "closing", "round_trip", "visitor"),
         *("_settings", "_stream", "_lane", "_connection", "_outbox", "_text"),
-        *("_handling", "_handled", "_written", "_asked_at", "_nursery", "_resting", "_slow"),
+        *("_handling", "_handled", "_written", "_asked_at", "_nudging", "_nursery", "_resting", "_slow"),
     )
 
     def __init__(
@@ -97,6 +97,7 @@ class Link:
         lane: Lane,
         connection: WebSocketConnection,
         budget: Budget | None,
+        visitor: object = None,
     ) -> None:
         self.id = f"{kind}-{next(_numbers)}"
         """Name for logs, unique in this process."""
@@ -110,6 +111,8 @@ class Link:
         """Why we closed, once we have."""
         self.round_trip: float | None = None
         """Seconds from the last ping to its pong."""
+        self.visitor = visitor
+        """What the doorman found out about the client."""
         self._settings = settings
         self._stream = stream
         self._lane = lane
@@ -122,6 +125,7 @@ class Link:
         self._written = trio.Event()
         self._asked_at = -inf
         self._nursery: trio.Nursery | None = None
+        self._nudging = False
         self._resting = False
         """The writer has sent all it knew of, and waits."""
         self._slow: Slow | None = None
@@ -178,10 +182,33 @@ class Link:
         """
         self._lane.leave()
 
+    async def hung_up(self) -> None:
+        """Wait until the peer has gone, also while what it sent before is not read; known only of sockets.
+
+        Where its farewell cannot come through because of that, a frame that it may ignore brings it out.
+        """
+        while self._connection.closed is None and self._nursery is not None:
+            with trio.move_on_after(NUDGE_SECONDS):
+                await self._stream.hung_up()
+                return
+            if not self._nudging:
+                self._nudging = True
+                # a task of the link: a frame that is cut off in its middle would spoil what follows
+                self._nursery.start_soon(self._nudge)
+
+    def limit_messages(self, size: int) -> None:
+        """From now on close with 1009 for messages of more than `size` bytes.
+
+        What is read already stays; the settings have the most that is possible.
+        """
+        self._lane.longest = size
+        # the library counts the parts of a message against it as they come, and has no other way to set it
+        self._connection._max_message_size = size
+
     def send(self, data: Data | Later, optional: bool = False) -> bool:
         """Queue a message: str goes as text, bytes as binary frame; False if it will not be sent.
 
-        Optional messages are dropped for a slow peer; one with too much of the rest is closed, QUEUE_FULL.
+        Optional messages are dropped for a slow peer; one with too much of the rest is closed.
         What is sent after a message that is still being made waits for it, but not for ever.
         """
         if self.closing is not None or self._handled:
@@ -189,7 +216,7 @@ class Link:
         if self._outbox.put(data, optional):
             _filled.append(self)
             return True
-        self.close(CloseReason.QUEUE_FULL)
+        self.close(self._settings.full)
         return False
 
     def close(self, reason: CloseReason, text: str | None = None) -> None:
@@ -372,6 +399,11 @@ class Link:
         self.round_trip = trio.current_time() - sent_at
         return True
 
+    async def _nudge(self) -> None:
+        with suppress(ConnectionClosed):
+            await self._connection.pong()
+        self._nudging = False
+
     def _ping_pause(self) -> float:
         return self._settings.ping_seconds * (1 - PING_SPREAD * random.random())
 
@@ -406,25 +438,28 @@ async def serve_link(
     handler: Handler,
     *,
     budget: Budget | None = None,
+    doorman: Doorman | None = None,
 ) -> None:
     """Make a `Link` of the untouched upgrade request on `stream`, run `handler` on it, and close it.
 
-    What its outbox holds counts against `budget`.
+    What its outbox holds counts against `budget`. Without a `doorman` everybody is let in.
     """
     timed = TimedStream(stream, settings.write_seconds)
     lane = Lane(timed, settings.max_message_bytes, RECEIVE_BUFFER_BYTES)
     link: Link | None = None
     try:
         async with trio.open_nursery() as nursery:
-            connection = await _shake_hands(nursery, timed, lane, settings)
-            if connection is None:
-                LINK_CLOSES.labels(kind, "bad_handshake").inc()
+            entered = await shake_hands(
+                nursery, timed, lane, peer, doorman, settings.max_message_bytes, settings.handshake_seconds
+            )
+            if isinstance(entered, str):
+                LINK_CLOSES.labels(kind, entered).inc()
             else:
-                link = Link(kind, peer, settings, timed, lane, connection, budget)
+                link = Link(kind, peer, settings, timed, lane, entered[0], budget, entered[1])
                 LINKS_OPEN.labels(kind).inc()
                 await link.run(nursery, handler)
             nursery.cancel_scope.cancel()
-        if link is not None and link.outcome == CloseReason.MESSAGE_TOO_BIG.label:
+        if entered == REFUSED or (link and link.outcome == CloseReason.MESSAGE_TOO_BIG.label):
             await timed.drain(LINGER_SECONDS)
     except* LocalProtocolError as group:
         # trio-websocket answers a ping although our close frame is already out.
@@ -433,27 +468,6 @@ async def serve_link(
         if link is not None:
             link.end()
         await trio.aclose_forcefully(timed)
-
-
-async def _shake_hands(
-    nursery: trio.Nursery, stream: TimedStream, lane: Lane, settings: LinkSettings
-) -> WebSocketConnection | None:
-    """The accepted connection, or None: on a bad upgrade the library neither returns nor raises."""
-    with trio.move_on_after(settings.handshake_seconds) as patience:
-        # The library closes the stream of a bad upgrade itself; there is no need to wait any longer then.
-        stream.when_closed(patience.cancel)
-        try:
-            request = await wrap_server_stream(
-                nursery,
-                lane,
-                message_queue_size=MESSAGE_QUEUE_SIZE,
-                max_message_size=settings.max_message_bytes,
-                receive_buffer_size=RECEIVE_BUFFER_BYTES,
-            )
-            return await request.accept()
-        except ConnectionClosed:
-            return None
-    return None
 
 
 async def _until_closed(handler: Handler, link: Link) -> None:
