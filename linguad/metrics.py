@@ -103,6 +103,10 @@ SPEECH_UNDECODABLE = Counter(
 SPEECH_OVERLOAD = Counter(
     "linguad_speech_overload_total", "Results sent without speech, because too much waited for conversion"
 )
+STREAMS = Gauge("linguad_streams", "Sockets of /v1/stream by what they are about", ["state"])
+STREAM_LATE = Counter(
+    "linguad_stream_late_total", "Answers that came after an utterance of a stream had been answered"
+)
 
 
 @lru_cache(maxsize=1024)
