@@ -10,7 +10,7 @@ PLOTS := $(VENV)/.plots
 BENCHES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint sim bench guard engines clean
+.PHONY: help demo test test-programs check lint sim bench guard engines clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -18,7 +18,7 @@ help: ## list the targets
 demo: $(INSTALLED) engines ## translate three spoken sentences with a real server, node and engines
 	@$(BIN)/python demo/run.py
 
-test: $(INSTALLED) engines ## run the tests; ARGS="-k word" selects some
+test: $(INSTALLED) test-programs ## run the tests; ARGS="-k word" selects some
 	$(BIN)/python -m pytest $(ARGS)
 
 check: lint test ## what CI runs: formatting, lint, types, tests
@@ -38,7 +38,10 @@ guard: $(INSTALLED) ## quick benches whose ratios must stay in bounds, two minut
 	@$(BIN)/python -m bench.guard
 
 engines: ## install the programs of the speech and translation engines, or say which are missing
-	@sh demo/engines.sh
+	@sh demo/packages.sh demo
+
+test-programs:
+	@sh demo/packages.sh test
 
 clean: ## remove what was built and measured; keeps .venv
 	rm -rf build dist out *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -103,6 +103,12 @@ SPEECH_UNDECODABLE = Counter(
 SPEECH_OVERLOAD = Counter(
     "linguad_speech_overload_total", "Results sent without speech, because too much waited for conversion"
 )
+GATEWAY_REFUSALS = Counter(
+    "linguad_gateway_refusals_total", "Requests that the public API turned away at its door", ["code"]
+)
+GATEWAY_SESSIONS = Gauge(
+    "linguad_gateway_sessions", "Translations, open streams and running jobs of the public API"
+)
 STREAMS = Gauge("linguad_streams", "Sockets of /v1/stream by what they are about", ["state"])
 STREAM_LATE = Counter(
     "linguad_stream_late_total", "Answers that came after an utterance of a stream had been answered"

@@ -168,10 +168,24 @@ def test_long_texts_are_cut() -> None:
         ("Authorization: Bearer abc123", "Authorization: Bearer <hidden>"),
         ("redis://user:abc123@host:6379/0", "redis://<hidden>@host:6379/0"),
         ("ws://127.0.0.1:5010/ws/node", "ws://127.0.0.1:5010/ws/node"),
+        ("no-tenant-for:lk_live_abcdefghij23_s3-CRET_x", "no-tenant-for:lk_live_abcdefghij23_<hidden>"),
+        ("tk_s3-CRET_x", "tk_<hidden>"),
+        ("lingua.v1,bearer.c2VjcmV0", "lingua.v1,bearer.<hidden>"),
+        ('{"type":"auth","token":"abc123"}', '{"type":"auth","token":"<hidden>"}'),
+        ("next=%2Fv1%3Fapi_key%3Dabc123", "next=%2Fv1%3Fapi_key%3D<hidden>"),
+        ("(api_key%3dabc123)", "(api_key%3d<hidden>"),
+        ("whsec_abc123", "whsec_<hidden>"),
     ],
 )
 def test_keys_inside_a_text_are_hidden(text: str, shown: str) -> None:
     assert written(target=text) == {"target": shown}
+
+
+def test_the_id_of_a_key_is_shown() -> None:
+    assert written(key_id="abcdefghij23", key="abcdefghij23") == {
+        "key_id": "abcdefghij23",
+        "key": "<12 chars>",
+    }
 
 
 @pytest.mark.parametrize("start", ["?api_key=", "Bearer ", "redis://user:"])

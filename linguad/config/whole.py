@@ -17,6 +17,7 @@ from linguad.config.nodes import Nodes
 from linguad.config.pools import Pools
 from linguad.config.server import Server
 from linguad.config.sessions import Sessions
+from linguad.config.store import Store
 from linguad.errors import ConfigError
 from linguad.log import Notice
 
@@ -30,6 +31,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     jobs: Jobs = field(default_factory=Jobs)
     pools: Pools = field(default_factory=Pools)
     gateway: Gateway = field(default_factory=Gateway)
+    store: Store = field(default_factory=Store)
     log: Log = field(default_factory=Log)
     notices: tuple[Notice, ...] = ()
     """Earlier log settings that were found; for `log.configure`, which says so."""
@@ -63,6 +65,7 @@ TABLES: dict[str, type[Table]] = {
     "jobs": Jobs,
     "pools": Pools,
     "gateway": Gateway,
+    "store": Store,
     "log": Log,
 }
 """The type of each table, in the order in which they are printed."""

@@ -52,15 +52,20 @@ class Answers:
         *,
         hint_language: str,
         one_each: bool,
+        told_all: bool,
         tells_language: bool,
     ) -> None:
-        """With `one_each` the client waits for exactly one `translation_result` of each utterance (1.11)."""
+        """With `one_each` the client waits for exactly one `translation_result` of each utterance (1.11).
+
+        With `told_all` it is told of a failure even where the index was skipped before.
+        """
         self._session_id = session_id
         self._rules = rules
         self._seat = seat
         self._clock = clock
         self._hint_language = hint_language
         self._one_each = one_each
+        self._told_all = told_all or one_each
         self._tells_language = tells_language
         self._fanout = Fanout()
         self._requested = Requested(one_each=one_each)
@@ -195,7 +200,7 @@ class Answers:
                 outputs += self._text(slot.item, job, next_index, now, late=slot.late)
             elif job is not None and not job.request.for_speaker:
                 continue
-            elif outcome.missing is not None and (not slot.late or self._one_each):
+            elif outcome.missing is not None and (not slot.late or self._told_all):
                 outputs.append(self._missing(slot.index, outcome.missing, now, slot.item.trace_id))
         return outputs
 

@@ -49,8 +49,8 @@ from linguad.core.key import Features, Key
 from linguad.core.node import Node
 from linguad.core.placement import Placement
 from linguad.core.rules import JobRules
-from linguad.core.session_jobs import SessionJobs
-from linguad.core.utterance import Audio
+from linguad.core.session_jobs import SessionJobs, by_turn
+from linguad.core.utterance import Audio, CutReason
 from linguad.errors import ErrorCode
 from linguad.wire.node import (
     JobAck,
@@ -140,11 +140,9 @@ class Dispatch:
 
     def _move_unfinished_turns(self, node: Node, now: float, actions: list[Action]) -> None:
         """A node that gets no new jobs cannot get the rest of a turn: what it has of it goes elsewhere."""
-        turns: dict[tuple[str, str], list[Job]] = {}
-        for job, attempt in self._attempts.open_on(node.id):
-            if self.fleet.has_ready(job.key, besides=(attempt.row,)):
-                turns.setdefault((job.request.lane, job.request.turn_id), []).append(job)
-        for turn in turns.values():
+        held = self._attempts.open_on(node.id)
+        movable = [job for job, attempt in held if self.fleet.has_ready(job.key, besides=(attempt.row,))]
+        for turn in by_turn(movable):
             if all(job.deferrable for job in turn):
                 for job in turn:
                     for attempt in job.open_attempts:
@@ -164,6 +162,8 @@ class Dispatch:
         kind = classify(message, deferrable=job.deferrable and job.request.pipeline.use_nmt)
         if job.status.final:
             self._answer_after_the_end(job, attempt, kind, message, now, actions)
+        elif not (attempt.open or self._sessions[job.request.session_id].turn_lies_with(job, attempt)):
+            actions.append(Dropped(node_id, message.job_id, "stale_attempt"))
         elif kind is ResultClass.NO_TEXT:
             self._answered(job, attempt, AttemptEnd.MERGED, now, actions)
             self._complete(
@@ -206,15 +206,14 @@ class Dispatch:
         if not self.fleet.lost(node_id, connection):
             return []
         actions: list[Action] = []
-        held = self._attempts.open_on(node_id)
-        turns: dict[tuple[str, str], list[Job]] = {}
-        for job, attempt in held:
+        homeless: list[Job] = []
+        for job, attempt in self._attempts.open_on(node_id):
             actions.append(self._attempts.end(job, attempt, AttemptEnd.NODE_LOST, now))
             job.exclude(attempt.row)
             if not job.open_attempts:
-                turns.setdefault((job.request.lane, job.request.turn_id), []).append(job)
-        for slices in turns.values():
-            self._retry(slices, node_gone(now), now, actions)
+                homeless.append(job)
+        for turn in by_turn(homeless):
+            self._retry(turn, node_gone(now), now, actions)
         self._placement.reconsider()
         return self._placement.settle(now, actions)
 
@@ -270,7 +269,7 @@ class Dispatch:
                 self._time_out(job, attempt, now, actions)
         if job.open_attempts:
             if job.hedge_at is not None and job.hedge_at <= now:
-                alone = not self._sessions[job.request.session_id].kept_back_for(job)
+                alone = not self._sessions[job.request.session_id].slices_before(job)
                 self._placement.hedge(job, now, actions, alone=alone)
             self._placement.watch(job)
 
@@ -396,7 +395,7 @@ class Dispatch:
         """An attempt failed: the job goes elsewhere, and with it what the node has of the same turn."""
         if job.open_attempts:
             return
-        if not allowed or not self._may_retry(job, now):
+        if not allowed or not self.rules.may_retry(job, now):
             self._complete(job, JobStatus.FAILED, outcome, now, actions)
             return
         turn = [job]
@@ -408,25 +407,14 @@ class Dispatch:
             turn.append(other)
         self._retry(sorted(turn, key=lambda one: one.request.utterance_index), outcome, now, actions)
 
-    def _may_retry(self, job: Job, now: float) -> bool:
-        young = now - job.created_at < self.rules.max_age_s
-        in_time = job.request.answer_by is None or now < job.request.answer_by
-        return young and in_time and len(job.attempts) <= self.rules.failover_max_attempts
-
     def _retry(self, turn: list[Job], outcome: Outcome, now: float, actions: list[Action]) -> None:
         """Let jobs of one turn, in order, have another attempt each, or end them with this outcome.
 
         They share a wire session on their next node as they did on this one.
         """
-        again = [job for job in turn if self._may_retry(job, now)]
+        again = [job for job in turn if self.rules.may_retry(job, now)]
         if again:
-            first = again[0]
-            wanted = max(job.next_number for job in again)
-            number = first.lane.number_for(first.request.utterance_index, first.request.turn_id, wanted)
-            for job in again:
-                job.next_number, job.outcome = number, outcome
-                job.key = self._placement.key_of(job.request)
-                self._placement.pend(job, now)
+            self._placement.pend_again(again, outcome, now)
         for job in turn:
             if job not in again and not job.status.final:
                 self._complete(job, JobStatus.FAILED, outcome, now, actions)
@@ -437,9 +425,22 @@ class Dispatch:
         """End a job and report it; the end of a turn ends its slices that were kept back (6.5)."""
         self._close(job, status, outcome, now, actions)
         if not job.deferrable:
-            for earlier in self._sessions[job.request.session_id].kept_back_for(job):
-                self._merge(earlier, now, actions)
+            self._end_slices(job, now, actions)
         actions.append(Deliver(job, outcome))
+
+    def _end_slices(self, closing: Job, now: float, actions: list[Action]) -> None:
+        """The end of a turn ends what lies beside it; no answer has the other slices, so they go on alone."""
+        alone: list[Job] = []
+        for slice_ in self._sessions[closing.request.session_id].slices_before(closing):
+            if any(slice_.lies_with(attempt) for attempt in closing.attempts):
+                self._merge(slice_, now, actions)
+                continue
+            slice_.request = replace(slice_.request, reason=CutReason.MANUAL)
+            for attempt in slice_.open_attempts:
+                self._call_off(slice_, attempt, AttemptEnd.SUPERSEDED, "superseded", now, actions)
+            if slice_ not in self.waiting:
+                alone.append(slice_)
+        self._retry(alone, node_gone(now), now, actions)
 
     def _merge(self, slice_: Job, now: float, actions: list[Action]) -> None:
         """What a slice held is in another answer."""
@@ -494,6 +495,5 @@ class Dispatch:
     def service_missing(self, node_id: str, service_id: str, now: float) -> list[Action]:
         """A registered node lacks a service it reports, whatever the job (node-protocol 7)."""
         row = self.fleet.row_of(node_id)
-        if row is None or not self.fleet.mark_unavailable(row, service_id, now):
-            return []
-        return [ServiceMissing(node_id, service_id)]
+        known = row is not None and self.fleet.mark_unavailable(row, service_id, now)
+        return [ServiceMissing(node_id, service_id)] if known else []

@@ -64,6 +64,8 @@ class JobRequest(Struct, frozen=True, kw_only=True):
     padding_ms: int | None = None
     tenant: str = DIRECT
     """Who is charged and whose turn it is; not the label the client gave itself (resolution 41)."""
+    key_id: str = ""
+    """The API key it was asked for with, "" if none."""
     last_client_ms: int | None = None
     node_id: str = ""
     """The only node it may go to: that of a paired session (resolution 22)."""
@@ -259,14 +261,24 @@ class Job(Struct, kw_only=True, eq=False):
         """Whether a node may keep this audio back and answer it with a later slice (node-protocol 6.5)."""
         return self.request.reason.speech_continues
 
-    def kept_back_for(self, closing: Job) -> bool:
-        """Whether a node may have answered this slice with the closing job of its turn."""
+    def precedes(self, closing: Job) -> bool:
+        """Whether this is a slice of the turn that `closing` ends."""
         request, other = self.request, closing.request
         return (
             self.deferrable
             and request.turn_id == other.turn_id
             and request.tgt_lang == other.tgt_lang
             and request.utterance_index < other.utterance_index
+        )
+
+    def lies_with(self, other: Attempt) -> bool:
+        """Whether a node works on this in the same wire session as on that attempt of another job.
+
+        Only then it may have put both into one answer.
+        """
+        return any(
+            (attempt.node_id, attempt.wire_session_id) == (other.node_id, other.wire_session_id)
+            for attempt in self.open_attempts
         )
 
 

@@ -16,7 +16,7 @@ from linguad.core.deadlines import Deadlines
 from linguad.core.fleet import Fleet
 from linguad.core.health import Status
 from linguad.core.hedging import Hedging
-from linguad.core.job import Attempt, Chosen, Job, JobRequest, JobStatus
+from linguad.core.job import Attempt, Chosen, Job, JobRequest, JobStatus, Outcome
 from linguad.core.key import Features, Key
 from linguad.core.lanes import KEEPS_BELOW_S, Lane
 from linguad.core.rules import JobRules
@@ -80,6 +80,16 @@ class Placement:
         self._deadlines.set(job.id, wait_until)
         self.waiting.add(job)
         self._stirred[job.request.lane] = None
+
+    def pend_again(self, turn: list[Job], outcome: Outcome, now: float) -> None:
+        """Let jobs of one turn, in order, wait for another node, on which they share a wire session."""
+        first = turn[0]
+        wanted = max(job.next_number for job in turn)
+        number = first.lane.number_for(first.request.utterance_index, first.request.turn_id, wanted)
+        for job in turn:
+            job.next_number, job.outcome = number, outcome
+            job.key = self.key_of(job.request)
+            self.pend(job, now)
 
     def settle(self, now: float, actions: list[Action]) -> list[Action]:
         """Send what this step made possible: slots came back, and lanes got another job at their head."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from linguad.core.ids import Ids
-from linguad.core.job import JobRequest
+from linguad.core.job import DIRECT, JobRequest
 from linguad.core.utterance import Cut, CutReason
 from linguad.wire.common import PipelineConfig
 from linguad.wire.session import SessionInit, SessionUpdate, Utterance
@@ -13,13 +14,29 @@ from linguad.wire.session import SessionInit, SessionUpdate, Utterance
 ONE_WAY, TWO_WAY = "one_way", "two_way_auto"
 
 
+class Standing(Struct, frozen=True, kw_only=True):
+    """What is known of a session beside what its client says."""
+
+    tenant: str = DIRECT
+    """Who pays, and whose turn it is."""
+    node_id: str = ""
+    """The node it was paired with; no other one gets its jobs (resolution 22)."""
+    origin: str = ""
+    """Where it comes from."""
+    key_id: str = ""
+    """The API key it was opened with."""
+    answer_by: float | None = None
+    """When its client stops waiting, monotonic s."""
+    told_all: bool = False
+    """Whether it is told how each utterance ended, even one that was skipped before."""
+
+
 class Requests:
     """Mutable state: what all requests share now, and after the turn that is being spoken."""
 
     def __init__(
-        self, session_id: str, init: SessionInit, ids: Ids, trace_id: str, tenant: str, node_id: str
+        self, session_id: str, init: SessionInit, ids: Ids, trace_id: str, standing: Standing
     ) -> None:
-        """`node_id` is that of a paired session; no other node gets its jobs (resolution 22)."""
         self._ids = ids
         self.shared = JobRequest(
             session_id=session_id,
@@ -30,7 +47,7 @@ class Requests:
             tgt_lang=init.tgt_lang,
             dialect=init.dialect,
             features=init.features,
-            pipeline=PipelineConfig(),
+            pipeline=init.pipeline or PipelineConfig(),
             mode=init.mode,
             lang_a=init.lang_a,
             lang_b=init.lang_b,
@@ -38,8 +55,10 @@ class Requests:
             enable_streaming_asr=init.enable_streaming_asr is not False,
             partial_update_interval_ms=init.partial_update_interval_ms or 1000,
             trace_id=trace_id,
-            tenant=tenant,
-            node_id=node_id,
+            tenant=standing.tenant,
+            key_id=standing.key_id,
+            answer_by=standing.answer_by,
+            node_id=standing.node_id,
             turn_id="",
             last_audio_at=0.0,
             cut_at=0.0,

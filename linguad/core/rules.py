@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import ceil
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from msgspec import Struct
 
@@ -14,6 +14,9 @@ from linguad.core.rooms import RoomRules
 from linguad.core.services import MarkRules
 from linguad.core.utterance import CutRules
 from linguad.wire.override import Override
+
+if TYPE_CHECKING:
+    from linguad.core.job import Job
 
 Affinity = Literal["session", "turn", "spread"]
 """How long a session stays with a node (resolution 25)."""
@@ -84,6 +87,12 @@ class JobRules(Struct, frozen=True, kw_only=True):
     def requires_features(self, tenant: str) -> bool:
         """Whether the jobs of a tenant may only go to nodes with the features they ask for."""
         return self.require_features or tenant in self.require_features_tenants
+
+    def may_retry(self, job: Job, now: float) -> bool:
+        """Whether a job may have another attempt."""
+        young = now - job.created_at < self.max_age_s
+        in_time = job.request.answer_by is None or now < job.request.answer_by
+        return young and in_time and len(job.attempts) <= self.failover_max_attempts
 
     def running_timeout_s(self, audio_s: float) -> float:
         """Time a node gets for this much audio (node-protocol 6.5)."""

@@ -12,14 +12,15 @@ from linguad.core.clock import Clock
 from linguad.core.deadlines import earliest
 from linguad.core.ids import Ids
 from linguad.core.intake import Begun, Input, Intake, Rejected, Spoken, Unusable
-from linguad.core.job import DIRECT, Job, JobRequest, Outcome
+from linguad.core.job import Job, JobRequest, Outcome
 from linguad.core.outputs import Check, Ended, LetGo, Output, Send
-from linguad.core.requests import Requests
+from linguad.core.requests import Requests, Standing
 from linguad.core.results import asr_partial, progress_event, refusal_event, utterance_event
 from linguad.core.resume import Recovery
 from linguad.core.rooms import Rooms
 from linguad.core.rules import SessionRules
 from linguad.core.seat import Seat
+from linguad.core.sound import OPUS, PCM16, SAMPLE_RATE
 from linguad.errors import ErrorCode, WireError
 from linguad.octets import from_base64
 from linguad.wire.room import RoomCreate, RoomJoin, RoomLeave
@@ -65,16 +66,12 @@ class Session:
         rules: SessionRules,
         ids: Ids,
         clock: Clock,
-        tenant: str = DIRECT,
-        node_id: str = "",
+        standing: Standing | None = None,
         *,
         rooms: Rooms | None = None,
-        origin: str = "",
     ) -> None:
-        """`node_id` is the node it was paired with; no other one gets its jobs (resolution 22).
-
-        `rooms` are those of all sessions (its own if none are given); `origin` is where it comes from.
-        """
+        """`rooms` are those of all sessions; its own if none are given."""
+        standing = standing or Standing()
         self.id = session_id
         self.platform = init.platform
         """What the client says it is: `web`, `ios`, `android`, `api-gateway`, ..."""
@@ -82,11 +79,13 @@ class Session:
         self.detached_at: float | None = None
         self._rules = rules
         self._clock = clock
-        self._requests = Requests(session_id, init, ids, self.trace_id, tenant, node_id)
+        self._requests = Requests(session_id, init, ids, self.trace_id, standing)
         mobile = self.platform in MOBILE_PLATFORMS
         self._intake = Intake(rules, self._requests, ids, bursts=mobile, may_reuse=self.is_gateway)
+        if init.audio_format in (OPUS, PCM16):
+            self._intake.cutter.takes(init.audio_format)
         rooms = Rooms(rules.rooms, ids, clock) if rooms is None else rooms
-        self._seat = Seat(rooms, self._requests, origin, self.is_gateway)
+        self._seat = Seat(rooms, self._requests, standing.origin, self.is_gateway)
         self._hint_language = init.locale if init.locale in ("en", "zh") else rules.hint_language
         self._answers = Answers(
             session_id,
@@ -95,6 +94,7 @@ class Session:
             clock,
             hint_language=self._hint_language,
             one_each=self.is_gateway,
+            told_all=standing.told_all,
             tells_language=mobile,
         )
         self.binary = not self.is_gateway and bool(init.use_binary_frame or rules.binary_frames)
@@ -138,6 +138,13 @@ class Session:
         return self._intake.buffered_bytes + (self.recovery.kept_bytes if self.recovery else 0)
 
     @property
+    def is_busy(self) -> bool:
+        """Whether something it said is still to be answered."""
+        return (
+            bool(self._answers.open_requests or self._answers.unfinished) or self._intake.buffered_bytes > 0
+        )
+
+    @property
     def malformed_chunks(self) -> int:
         """Chunks whose tail had to be dropped."""
         return self._intake.cutter.malformed
@@ -160,9 +167,9 @@ class Session:
             trace_id=self.trace_id,
             protocol_version="2.0" if self.binary else "1.0",
             use_binary_frame=self.binary,
-            negotiated_codec="opus",
-            negotiated_audio_format="opus",
-            negotiated_sample_rate=16000,
+            negotiated_codec=self._intake.cutter.format,
+            negotiated_audio_format=self._intake.cutter.format,
+            negotiated_sample_rate=SAMPLE_RATE,
             negotiated_channel_count=1,
             assigned_node_id=self.node_id or None,
             resume_token=self._token,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from msgspec import Struct, field
 
-from linguad.core.job import Job, JobRequest
+from linguad.core.job import Attempt, Job, JobRequest
 from linguad.core.lanes import Lane
 
 
@@ -35,9 +35,13 @@ class SessionJobs(Struct):
             and other.request.turn_id == turn_id
         ]
 
-    def kept_back_for(self, closing: Job) -> list[Job]:
-        """Slices that a node may have answered with the closing job of their turn (node-protocol 6.5)."""
-        return [other for other in self.open.values() if other.open_attempts and other.kept_back_for(closing)]
+    def slices_before(self, closing: Job) -> list[Job]:
+        """The slices of a turn that are still open when its closing job ends (node-protocol 6.5)."""
+        return [other for other in self.open.values() if other.precedes(closing)]
+
+    def turn_lies_with(self, job: Job, attempt: Attempt) -> bool:
+        """Whether an attempt of the job that ends a turn went where all its open slices are."""
+        return job.deferrable or all(slice_.lies_with(attempt) for slice_ in self.slices_before(job))
 
     def abandoned_by(self, job: Job) -> list[Job]:
         """Slices whose turn ended without a closing job, seen when the next turn begins."""
@@ -51,3 +55,11 @@ class SessionJobs(Struct):
             and other.request.turn_id != request.turn_id
             and other.request.turn_id not in closed
         ]
+
+
+def by_turn(jobs: Iterable[Job]) -> list[list[Job]]:
+    """Jobs of some sessions, those of one turn and language together."""
+    turns: dict[tuple[str, str], list[Job]] = {}
+    for job in jobs:
+        turns.setdefault((job.request.lane, job.request.turn_id), []).append(job)
+    return list(turns.values())

@@ -1,13 +1,13 @@
-"""The audio of whole utterances (session-protocol 1.7, 2.2.3)."""
+"""What clients say of their audio, and the audio of whole utterances (session-protocol 1.7, 2.2.3)."""
 
 from __future__ import annotations
 
-from linguad.core.sound import OPUS, PCM16
+from linguad.core.sound import OPUS, PCM16, SAMPLE_RATE
 from linguad.core.utterance import Audio
 from linguad.errors import ErrorCode, WireError
 from linguad.octets import from_base64
 from linguad.wire import opus
-from linguad.wire.session import Utterance
+from linguad.wire.session import SessionInit, Utterance
 
 MAX_LANGUAGE_CHARS = 64
 """Far longer than any language tag; what is remembered of an utterance stays small."""
@@ -42,6 +42,14 @@ def audio_of(message: Utterance, max_s: float) -> Audio:
     if duration_ms > max_ms:
         raise _bad("audio", f"is longer than {max_s:g} s")
     return Audio(message.audio, message.audio_format, message.sample_rate, duration_ms)
+
+
+def check_chunks(init: SessionInit) -> None:
+    """Raises WireError, naming the member, if chunks such as a session announces cannot be taken."""
+    if init.audio_format not in (None, OPUS, PCM16):
+        raise _bad("audio_format", "must be opus or pcm16")
+    if init.sample_rate not in (None, SAMPLE_RATE):
+        raise _bad("sample_rate", f"must be {SAMPLE_RATE}; utterance messages may have another one")
 
 
 def _bad(field: str, problem: str) -> WireError:

@@ -6,7 +6,7 @@ from typing import Any
 
 from linguad.errors import WireError
 from linguad.gateway.actions import Say
-from linguad.gateway.mapping import Trouble
+from linguad.gateway.mapping import Failure
 from linguad.web.problems import Problem
 from linguad.wire.public import Error
 
@@ -48,9 +48,9 @@ class Complaints:
             details=details,
         )
 
-    def trouble(self, trouble: Trouble, index: int | None = None) -> Error:
+    def failure(self, failure: Failure, index: int | None = None) -> Error:
         """Something went wrong inside."""
-        return self.error(trouble.code, trouble.message, retryable=trouble.retryable, index=index)
+        return self.error(failure.code, failure.message, retryable=failure.retryable, index=index)
 
     def problem(self, problem: Problem) -> Say:
         """The same as REST would answer."""

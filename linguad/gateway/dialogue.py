@@ -15,7 +15,7 @@ from linguad.core.job import MissingReason
 from linguad.core.sound import OPUS, SAMPLE_RATE
 from linguad.gateway.actions import Action, HangUp, Release, Say, Stream, Utter
 from linguad.gateway.complaints import Complaints
-from linguad.gateway.mapping import CANCELLED, TIMEOUT, trouble_of, trouble_of_missing
+from linguad.gateway.mapping import EMPTY, SESSION_LOST, TIMEOUT, failure_of
 from linguad.gateway.opening import Opening
 from linguad.gateway.pending import Answer, Asked, Pending
 from linguad.gateway.rules import StreamRules
@@ -34,6 +34,9 @@ from linguad.wire.session import (
 
 INPUT_STARTED, INPUT_ENDED, ERROR = "INPUT_STARTED", "INPUT_ENDED", "ERROR"
 """Names of `ui_event` (session-protocol 2.4.8)."""
+
+SAYS_NOTHING = EMPTY | {MissingReason.GAP_TIMEOUT, MissingReason.OVERFLOW}
+"""Reasons that are `empty` to the client: the last two tell that later utterances were not kept waiting."""
 
 
 class _Piece(NamedTuple):
@@ -100,7 +103,7 @@ class Dialogue:
         actions: list[Action] = []
         for index in self._pending.overdue(now):
             self._forget(index)
-            actions += self._answer(index, self._complaints.trouble(TIMEOUT, index))
+            actions += self._answer(index, self._complaints.failure(TIMEOUT, index))
         return actions + self._advance(now)
 
     def take(self, message: Audio, now: float) -> list[Action]:
@@ -176,7 +179,7 @@ class Dialogue:
         actions: list[Action] = []
         for index in self._pending.open:
             if not self._pending.is_answered(index):
-                actions += self._answer(index, self._complaints.trouble(CANCELLED, index))
+                actions += self._answer(index, self._complaints.failure(SESSION_LOST, index))
         self._waiting.clear()
         self._waiting_bytes = 0
         billed = None if self.terms.streams else -(-self._answered_ms // 1000)
@@ -196,7 +199,7 @@ class Dialogue:
             case UiEvent():
                 return self._event(message, now)
             case ErrorMessage():
-                return [Say(self._complaints.trouble(trouble_of(message.code)))]
+                return [Say(self._complaints.failure(failure_of(message.code)))]
             case Backpressure():
                 self._paused_until = now + message.resume_after_ms / 1000
                 return []
@@ -312,10 +315,9 @@ class Dialogue:
         index = self._core_done(missing.utterance_index)
         if index is None or self._pending.is_answered(index):
             return []
-        trouble = trouble_of_missing(missing.reason)
-        if trouble is None:
+        if missing.reason in SAYS_NOTHING:
             return self._answer(index, Empty(utterance_index=index, reason=missing.reason))
-        return self._answer(index, self._complaints.trouble(trouble, index))
+        return self._answer(index, self._complaints.failure(failure_of(None, missing.reason), index))
 
     def _partial(self, partial: AsrPartial) -> list[Action]:
         index = self._public(partial.utterance_index)
@@ -330,7 +332,7 @@ class Dialogue:
         if event.event == ERROR and event.job_id:
             if index is None or self._pending.is_answered(index):
                 return []
-            error: Error = self._complaints.trouble(trouble_of(event.error_code), index)
+            error: Error = self._complaints.failure(failure_of(event.error_code or ""), index)
             return self._answer(index, error)
         if index is not None and self.terms.streams:
             self._follow(event, index, now)

@@ -1,90 +1,75 @@
-"""What went wrong inside, as callers of the public API are told: REST and streams alike (gateway 8.4)."""
+"""What goes wrong inside, as callers of the public API are told (gateway 8.4)."""
 
 from __future__ import annotations
 
-from msgspec import Struct
+from typing import NamedTuple
 
 from linguad.core.job import MissingReason
 from linguad.errors import ErrorCode
-from linguad.web.problems import Problem
+
+RETRY_AFTER_S = 2
+"""What callers are told to wait where nothing better is known: nodes come free within seconds."""
+
+EMPTY = frozenset({MissingReason.SILENCE, MissingReason.MERGED})
+"""Reasons that are no failures: there was nothing to say."""
 
 
-class Trouble(Struct, frozen=True):
-    """A public error: stable code, HTTP status, whether the same may succeed later, and a safe sentence."""
+class Failure(NamedTuple):
+    """A failure in the words of the public API."""
 
     status: int
+    """Of HTTP."""
     code: str
     retryable: bool
     message: str
 
-    def problem(self) -> Problem:
-        """The same as the answer to a request."""
-        headers = {"Retry-After": "1"} if self.status == 503 else None
-        return Problem(self.status, self.code, self.message, retryable=self.retryable, headers=headers)
 
+NO_CAPACITY = Failure(503, "no_capacity", True, "No node that does this is free; try again soon.")
+MODEL_UNAVAILABLE = Failure(
+    503, "model_unavailable", True, "A model that this needs is not ready; try again in a minute."
+)
+TIMEOUT = Failure(
+    504, "translation_timeout", True, "The translation took too long; try again, or send less audio."
+)
+UNAVAILABLE = Failure(503, "upstream_unavailable", True, "The service is not complete now; try again soon.")
+SESSION_LOST = Failure(502, "upstream_session_lost", True, "The session was lost; send the audio again.")
+UNSUPPORTED_FEATURE = Failure(
+    422, "unsupported_feature", False, "No node has the features that are asked for; leave some out."
+)
+PROTOCOL_ERROR = Failure(
+    502, "upstream_protocol_error", False, "The audio could not be handed on; check its format."
+)
+FAILED = Failure(502, "translation_failed", True, "The translation failed; try again.")
 
-NO_CAPACITY = Trouble(503, "no_capacity", True, "No compute node is free right now; try again shortly.")
-MODEL_UNAVAILABLE = Trouble(
-    503, "model_unavailable", True, "A model that this needs is not ready; try again shortly."
-)
-TIMEOUT = Trouble(504, "translation_timeout", True, "The translation took too long; try again.")
-UNAVAILABLE = Trouble(
-    503, "upstream_unavailable", True, "The service is stopping or not complete; try again shortly."
-)
-SESSION_LOST = Trouble(
-    502, "upstream_session_lost", True, "The translation session was lost; begin another one."
-)
-UNSUPPORTED = Trouble(
-    422, "unsupported_feature", False, "A feature that was asked for is not supported; leave it out."
-)
-PROTOCOL = Trouble(
-    502, "upstream_protocol_error", False, "The audio or its settings could not be used; check their format."
-)
-FAILED = Trouble(502, "translation_failed", True, "The translation failed; try again.")
-CANCELLED = Trouble(503, "cancelled", True, "The session ended before this was translated; send it again.")
-
-_BY_CODE: dict[str, Trouble] = {
-    **dict.fromkeys(
-        (ErrorCode.NO_AVAILABLE_NODE, ErrorCode.NODE_UNAVAILABLE, ErrorCode.NODE_OVERLOADED), NO_CAPACITY
-    ),
-    **dict.fromkeys(
-        (
-            ErrorCode.MODEL_NOT_AVAILABLE,
-            ErrorCode.MODEL_LOAD_FAILED,
-            ErrorCode.MODEL_VERIFY_FAILED,
-            ErrorCode.MODEL_CORRUPTED,
-        ),
-        MODEL_UNAVAILABLE,
-    ),
-    **dict.fromkeys((ErrorCode.JOB_TIMEOUT, ErrorCode.NMT_TIMEOUT, ErrorCode.TTS_TIMEOUT), TIMEOUT),
+_BY_ERROR = {
+    ErrorCode.NO_AVAILABLE_NODE: NO_CAPACITY,
+    ErrorCode.NODE_UNAVAILABLE: NO_CAPACITY,
+    ErrorCode.NODE_OVERLOADED: NO_CAPACITY,
+    ErrorCode.MODEL_NOT_AVAILABLE: MODEL_UNAVAILABLE,
+    ErrorCode.MODEL_LOAD_FAILED: MODEL_UNAVAILABLE,
+    ErrorCode.MODEL_VERIFY_FAILED: MODEL_UNAVAILABLE,
+    ErrorCode.MODEL_CORRUPTED: MODEL_UNAVAILABLE,
+    ErrorCode.JOB_TIMEOUT: TIMEOUT,
+    ErrorCode.NMT_TIMEOUT: TIMEOUT,
+    ErrorCode.TTS_TIMEOUT: TIMEOUT,
     ErrorCode.SCHEDULER_DEPENDENCY_DOWN: UNAVAILABLE,
-    **dict.fromkeys(
-        (ErrorCode.INVALID_SESSION, ErrorCode.SESSION_CLOSED, ErrorCode.WS_DISCONNECTED), SESSION_LOST
-    ),
-    ErrorCode.UNSUPPORTED_FEATURE: UNSUPPORTED,
-    ErrorCode.INVALID_MESSAGE: PROTOCOL,
+    ErrorCode.INVALID_SESSION: SESSION_LOST,
+    ErrorCode.SESSION_CLOSED: SESSION_LOST,
+    ErrorCode.WS_DISCONNECTED: SESSION_LOST,
+    ErrorCode.UNSUPPORTED_FEATURE: UNSUPPORTED_FEATURE,
+    ErrorCode.INVALID_MESSAGE: PROTOCOL_ERROR,
 }
-"""All others are FAILED."""
-
-_BY_REASON: dict[str, Trouble | None] = {
-    MissingReason.SILENCE: None,
-    MissingReason.MERGED: None,
-    MissingReason.GAP_TIMEOUT: None,
-    MissingReason.OVERFLOW: None,
-    MissingReason.JOB_FAILED: FAILED,
-    MissingReason.JOB_TIMEOUT: TIMEOUT,
+_BY_REASON = {
     MissingReason.NO_NODE: NO_CAPACITY,
     MissingReason.OVERLOADED: NO_CAPACITY,
-    MissingReason.NODE_LOST: FAILED,
-    MissingReason.CANCELLED: CANCELLED,
+    MissingReason.NODE_LOST: NO_CAPACITY,
+    MissingReason.JOB_TIMEOUT: TIMEOUT,
+    MissingReason.CANCELLED: SESSION_LOST,
 }
 
 
-def trouble_of(code: str | None) -> Trouble:
-    """What an error code of the core means to a caller."""
-    return _BY_CODE.get(code or "", FAILED)
-
-
-def trouble_of_missing(reason: str) -> Trouble | None:
-    """What it means that an utterance has no result; None where there was nothing to say (resolution 19)."""
-    return _BY_REASON.get(reason, FAILED)
+def failure_of(error: str | None, reason: str | None = None) -> Failure:
+    """What a wire code amounts to, or without one the reason why there is no result."""
+    if error is not None:
+        return next((known for code, known in _BY_ERROR.items() if code == error), FAILED)
+    return next((known for why, known in _BY_REASON.items() if why == reason), FAILED)

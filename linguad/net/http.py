@@ -222,9 +222,20 @@ async def _refuse(
     message: str,
     headers: Collection[tuple[bytes, bytes]] = (),
 ) -> None:
-    error = {"code": code, "message": message, "request_id": str(uuid.uuid4())}
+    request_id = str(uuid.uuid4())
+    error = {
+        "code": code,
+        "message": message,
+        "status": status,
+        "request_id": request_id,
+        "retryable": False,
+    }
     body = json.dumps({"error": error}).encode()
     kind = "websocket.http.response" if scope["type"] == "websocket" else "http.response"
-    own = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    own = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"x-request-id", request_id.encode()),
+    ]
     await send({"type": f"{kind}.start", "status": status, "headers": [*own, *headers]})
     await send({"type": f"{kind}.body", "body": body})

@@ -27,6 +27,9 @@ V2_HEAD = 16
 V2_LONGEST = 4096
 """Most bytes taken of a PROXY v2 header; load balancers send a few hundred."""
 
+V6_PREFIX = 64
+"""Bits of an IPv6 network that one customer gets; within it anybody has as many addresses as they like."""
+
 _MAPPED = IPv6Network("::ffff:0:0/96")
 _TLV_SSL = 0x20
 _CLIENT_SSL = 0x01
@@ -119,6 +122,14 @@ def parse_address(text: str) -> IPv4Address | IPv6Address | None:
         return None
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         return address.ipv4_mapped
+    return address
+
+
+def origin_of(address: str) -> str:
+    """What stands for one customer: the address, or the network of an IPv6 address."""
+    parsed = parse_address(address)
+    if isinstance(parsed, IPv6Address):
+        return str(IPv6Network((parsed, V6_PREFIX), strict=False))
     return address
 
 

@@ -1,13 +1,14 @@
-"""A client's socket: what it is told, and the session it speaks for."""
+"""Who speaks for a session: a client's socket, or another part of the daemon. What it is told."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from linguad import log, metrics
 from linguad.core.session import Session
 from linguad.core.throttle import ErrorThrottle
-from linguad.errors import ErrorCode
+from linguad.errors import CloseReason, ErrorCode
 from linguad.net.websocket import Link
 from linguad.wire import codec
 from linguad.wire.session import Backpressure, ErrorMessage, ServerMessage
@@ -18,24 +19,44 @@ PAUSE_SECONDS = 2.0
 logger = log.get(__name__)
 
 
-class Connection:
+class Connection(ABC):
     """Mutable: the session it speaks for, if it has one, and what it was told lately."""
 
-    __slots__ = ("_now", "_paused_until", "_throttle", "former", "link", "session")
+    __slots__ = ("_now", "_paused_until", "_throttle", "address", "former", "id", "opened_at", "session")
 
-    def __init__(self, link: Link, error_throttle_s: float, now: Callable[[], float]) -> None:
-        """`now` is the clock, monotonic s."""
+    tenant: str | None = None
+    """Whose sessions it opens, where that is known; else they say it themselves, if they may."""
+    key_id = ""
+    """The API key it was opened with."""
+    answer_by: float | None = None
+    """When it stops waiting for answers, monotonic s."""
+    told_all = False
+    """Whether it wants to know of the end of every utterance, even one that was skipped."""
+
+    def __init__(
+        self, name: str, address: str, opened_at: float, error_throttle_s: float, now: Callable[[], float]
+    ) -> None:
+        """`name` is for logs; `now` is the clock, monotonic s."""
         self._now = now
-        self.link = link
+        self.id = name
+        self.address = address
+        self.opened_at = opened_at
         self.session: Session | None = None
         self.former = ""
         """The session it spoke for before it ended."""
         self._throttle = ErrorThrottle(error_throttle_s)
         self._paused_until = 0.0
 
+    @abstractmethod
     def send(self, message: ServerMessage, optional: bool = False) -> None:
         """Send a message; an optional one may be dropped if the client reads slowly."""
-        self.link.send(codec.encode(message), optional)
+
+    @abstractmethod
+    def close(self, reason: CloseReason) -> None:
+        """End it; only the first reason counts."""
+
+    def allow_pings(self, allowed: bool) -> None:  # noqa: B027 - only sockets have pings
+        """Whether the peer may be pinged from now on."""
 
     def refuse(self, code: ErrorCode, sentence: str, field: str = "") -> None:
         """Say what was wrong with what it sent."""
@@ -47,7 +68,7 @@ class Connection:
         if not self._throttle.allows(error.code, field or error.message, self._now()):
             metrics.ERRORS_SWALLOWED.labels(error.code).inc()
             return
-        logger.info("client_error", link=self.link.id, code=error.code, reason=error.message)
+        logger.info("client_error", link=self.id, code=error.code, reason=error.message)
         self.send(error)
 
     def pause(self) -> None:
@@ -61,3 +82,25 @@ class Connection:
                 message="the server is short of memory",
             )
             self.send(message, optional=True)
+
+
+class SocketConnection(Connection):
+    """A client's socket."""
+
+    __slots__ = ("link",)
+
+    def __init__(self, link: Link, error_throttle_s: float, now: Callable[[], float]) -> None:
+        super().__init__(link.id, link.peer.address, link.opened_at, error_throttle_s, now)
+        self.link = link
+
+    def send(self, message: ServerMessage, optional: bool = False) -> None:
+        """Queue a message on the link."""
+        self.link.send(codec.encode(message), optional)
+
+    def close(self, reason: CloseReason) -> None:
+        """Close the link."""
+        self.link.close(reason)
+
+    def allow_pings(self, allowed: bool) -> None:
+        """Gateways break on pings."""
+        self.link.may_ping = allowed

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from ipaddress import IPv6Address, IPv6Network
 
-from linguad.net.peer import TrustedProxies, parse_address
-
-V6_PREFIX = 64
-"""Bits of an IPv6 network that one customer gets; within it anybody has as many addresses as they like."""
+from linguad.net.peer import TrustedProxies, origin_of
 
 
 class SessionLimit:
@@ -48,11 +44,3 @@ class SessionLimit:
         self._by_origin[origin] -= 1
         if not self._by_origin[origin]:
             del self._by_origin[origin]
-
-
-def origin_of(address: str) -> str:
-    """What stands for one customer: the address, or the network of an IPv6 address."""
-    parsed = parse_address(address)
-    if isinstance(parsed, IPv6Address):
-        return str(IPv6Network((parsed, V6_PREFIX), strict=False))
-    return address

@@ -10,12 +10,14 @@ from msgspec.structs import replace
 from linguad import log, metrics
 from linguad.core.job import DIRECT, JobRequest
 from linguad.core.outputs import Check, Output
+from linguad.core.requests import Standing
 from linguad.core.session import Session
-from linguad.errors import CloseReason, ErrorCode
-from linguad.net.peer import TrustedProxies
+from linguad.core.whole import check_chunks
+from linguad.errors import CloseReason, ErrorCode, WireError
+from linguad.net.peer import TrustedProxies, origin_of
 from linguad.sessions.connection import Connection
 from linguad.sessions.last import LastSessions
-from linguad.sessions.limit import SessionLimit, origin_of
+from linguad.sessions.limit import SessionLimit
 from linguad.sessions.registry import Entry, Registry
 from linguad.wire.session import ClientMessage, Resume, SessionInit, SessionInitAck
 
@@ -46,14 +48,14 @@ class Reception:
         self,
         sessions: Registry,
         nodes: NodeDesk,
-        new_session: Callable[[SessionInit, str, str, str], Session],
+        new_session: Callable[[SessionInit, Standing], Session],
         perform: Callable[[Entry, list[Output]], None],
         limit: SessionLimit,
         trusted: TrustedProxies,
         last: LastSessions,
         now: Callable[[], float],
     ) -> None:
-        """`new_session` takes the message, the tenant, the paired node and the origin; `now` is the clock."""
+        """`now` is the clock, monotonic s."""
         self._sessions = sessions
         self._nodes = nodes
         self._new_session = new_session
@@ -68,9 +70,9 @@ class Reception:
         resume = init.resume or Resume()
         if (entry := self._resumable(connection, resume)) is not None:
             self._resume(connection, entry, resume.delivery)
-        elif refusal := self._limit.refusal(connection.link.peer.address):
+        elif refusal := self._limit.refusal(connection.address):
             connection.refuse(ErrorCode.NODE_OVERLOADED, refusal)
-            connection.link.close(CloseReason.TOO_MANY_SESSIONS)
+            connection.close(CloseReason.TOO_MANY_SESSIONS)
         else:
             self._begin(connection, init, resume)
 
@@ -84,25 +86,37 @@ class Reception:
         if entry is None or not entry.session.is_gateway:
             return None
         current = entry.connection
-        if current is not None and current.link.opened_at > connection.link.opened_at:
+        if current is not None and current.opened_at > connection.opened_at:
             return None
         self._sessions.attach(entry, connection)
         entry.session.attach(self._now())
-        logger.info("session_adopted", session=entry.session.id, link=connection.link.id)
+        logger.info("session_adopted", session=entry.session.id, link=connection.id)
         return entry.session
 
     def _begin(self, connection: Connection, init: SessionInit, resume: Resume) -> None:
-        address = connection.link.peer.address
+        address = connection.address
         origin = origin_of(address)
-        tenant = (init.tenant_id if address in self._trusted else None) or DIRECT
+        tenant = connection.tenant or (init.tenant_id if address in self._trusted else None) or DIRECT
         code = (init.pairing_code or "").strip()
         node_id = self._nodes.redeem(code, origin) if code else ""
-        session = self._new_session(init, tenant, node_id, origin)
+        standing = Standing(
+            tenant=tenant,
+            node_id=node_id,
+            origin=origin,
+            key_id=connection.key_id,
+            answer_by=connection.answer_by,
+            told_all=connection.told_all,
+        )
+        session = self._new_session(init, standing)
         entry = self._sessions.add(session, connection)
-        connection.link.may_ping = not session.is_gateway
+        connection.allow_pings(not session.is_gateway)
         connection.send(self._hello(session, resume))
         if code and not node_id:
             connection.refuse(ErrorCode.INVALID_PAIRING_CODE, WRONG_PAIRING_CODE, "pairing_code")
+        try:
+            check_chunks(init)
+        except WireError as error:
+            connection.refuse(error.code, str(error), error.field)
         if missing := self._nodes.unsupported_features(session.request):
             problem = f"no node has what this session asks for: {', '.join(missing)}"
             connection.refuse(ErrorCode.UNSUPPORTED_FEATURE, problem, "features")
@@ -110,7 +124,7 @@ class Reception:
             "session_opened",
             session=session.id,
             trace=session.trace_id,
-            link=connection.link.id,
+            link=connection.id,
             platform=init.platform,
             client_version=init.client_version,
             src=init.src_lang,
@@ -140,7 +154,7 @@ class Reception:
             return entry
         before = self._sessions.detach(entry)
         if before is not None and before is not connection:
-            before.link.close(CloseReason.SUPERSEDED)
+            before.close(CloseReason.SUPERSEDED)
         self._perform(entry, entry.session.end(self._now()))
         return None
 
@@ -149,10 +163,10 @@ class Reception:
         session = entry.session
         before = self._sessions.attach(entry, connection)
         if before is not None and before is not connection:
-            before.link.close(CloseReason.SUPERSEDED)
+            before.close(CloseReason.SUPERSEDED)
         metrics.RESUMES.labels("true").inc()
-        connection.link.may_ping = True
+        connection.allow_pings(True)
         session.attach(self._now())
         connection.send(session.hello_again())
-        logger.info("session_resumed", session=session.id, link=connection.link.id)
+        logger.info("session_resumed", session=session.id, link=connection.id)
         self._perform(entry, session.resumed(delivery))

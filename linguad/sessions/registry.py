@@ -54,9 +54,8 @@ class Registry:
 
     def add(self, session: Session, connection: Connection) -> Entry:
         """A session begins on a connection."""
-        address = connection.link.peer.address
-        entry = self._entries[session.id] = Entry(session, address)
-        self._limit.add(address)
+        entry = self._entries[session.id] = Entry(session, connection.address)
+        self._limit.add(entry.address)
         self.attach(entry, connection)
         return entry
 

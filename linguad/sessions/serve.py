@@ -24,7 +24,7 @@ from linguad.net.peer import TrustedProxies
 from linguad.net.supervise import Alarm
 from linguad.net.websocket import Link
 from linguad.sessions.availability import Availability, FleetPort
-from linguad.sessions.connection import Connection
+from linguad.sessions.connection import Connection, SocketConnection
 from linguad.sessions.last import LastSessions
 from linguad.sessions.limit import SessionLimit
 from linguad.sessions.reception import NodeDesk, Reception
@@ -97,8 +97,8 @@ class Sessions:
         self._reception = Reception(
             self._sessions,
             jobs,
-            lambda init, tenant, node_id, origin: Session(
-                ids.session(), init, rules, ids, clock, tenant, node_id, rooms=self.rooms, origin=origin
+            lambda init, standing: Session(
+                ids.session(), init, rules, ids, clock, standing, rooms=self.rooms
             ),
             self._perform,
             limit,
@@ -143,10 +143,10 @@ class Sessions:
         finally:
             self.lost(connection)
 
-    def connected(self, link: Link) -> Connection:
+    def connected(self, link: Link) -> SocketConnection:
         """A client connected; gateways break on pings, so it gets none before it says who it is."""
         link.may_ping = False
-        return Connection(link, self._error_throttle_s, self._now)
+        return SocketConnection(link, self._error_throttle_s, self._now)
 
     def finish(self, left_s: float) -> None:
         """The server stops in so long: cut what is buffered, and tell clients that can resume elsewhere."""
@@ -203,11 +203,19 @@ class Sessions:
             connection.refuse(error.code, str(error), error.field)
             if self._is_gateways(connection, frame):
                 # it skips errors and waits for ever; a closed socket it takes for a failure (1.11)
-                connection.link.close(CloseReason.UNUSABLE_MESSAGE)
+                connection.close(CloseReason.UNUSABLE_MESSAGE)
             return
         metrics.child(metrics.MESSAGES, "session", type(message).__struct_config__.tag).inc()
+        if isinstance(message, SessionInit) and len(frame) > MAX_INIT_CHARS:
+            problem = f"session_init is longer than {MAX_INIT_CHARS} characters"
+            connection.refuse(ErrorCode.INVALID_MESSAGE, problem)
+            return
+        self.hear(connection, message)
+
+    def hear(self, connection: Connection, message: ClientMessage) -> None:
+        """One message of a client."""
         if isinstance(message, SessionInit):
-            self._open(connection, message, len(frame))
+            self._open(connection, message)
             return
         session = connection.session or self._reception.adopted(connection, message)
         if session is None:
@@ -236,23 +244,29 @@ class Sessions:
         except WireError as error:
             connection.refuse(error.code, str(error), error.field)
             return
+        self.hear_audio(
+            connection, audio.audio, audio.seq, final=audio.is_final, client_ms=audio.client_timestamp_ms
+        )
+
+    def hear_audio(
+        self, connection: Connection, audio: bytes, seq: int, *, final: bool, client_ms: int | None = None
+    ) -> None:
+        """Some streamed audio of a client that has a session, Plan A or PCM16 at 16 kHz."""
+        session = connection.session
+        assert session is not None, "there is one"
         if self._budget.over:
             connection.pause()
-        outputs = session.audio(
-            audio.audio,
-            seq=audio.seq,
-            final=audio.is_final,
-            client_ms=audio.client_timestamp_ms,
-            now=now,
-        )
+        outputs = session.audio(audio, seq=seq, final=final, client_ms=client_ms, now=self._now())
         self._perform(self._sessions[session.id], outputs)
 
-    def _open(self, connection: Connection, message: SessionInit, size: int) -> None:
+    def finish_speech(self, connection: Connection) -> None:
+        """Cut what a client has streamed so far; nothing more will come."""
+        session = connection.session
+        if session is not None:
+            self._perform(self._sessions[session.id], session.finish(self._now()))
+
+    def _open(self, connection: Connection, message: SessionInit) -> None:
         """A client says hello; a second time on the same socket it ends its first session (1.4)."""
-        if size > MAX_INIT_CHARS:
-            problem = f"session_init is longer than {MAX_INIT_CHARS} characters"
-            connection.refuse(ErrorCode.INVALID_MESSAGE, problem)
-            return
         before = connection.session
         if before is not None and not (message.resume and before.opens(message.resume)):
             self._perform(self._sessions[before.id], before.end(self._now()))
@@ -276,7 +290,7 @@ class Sessions:
         else:
             problem = "no such session here; send session_init first"
             connection.refuse(ErrorCode.INVALID_SESSION, problem)
-            connection.link.close(CloseReason.INVALID_SESSION)
+            connection.close(CloseReason.INVALID_SESSION)
 
     def _perform(self, entry: Entry, outputs: list[Output]) -> None:
         """Do everything in order; what a submission brings at once comes after what was decided before."""
@@ -339,7 +353,11 @@ class Sessions:
             return
         if isinstance(message, ErrorMessage):
             connection.complain(message)
-        elif isinstance(message, TranslationResult) and self._plays_only_pcm16(entry.session):
+        elif (
+            isinstance(message, TranslationResult)
+            and isinstance(connection, SocketConnection)
+            and self._plays_only_pcm16(entry.session)
+        ):
             connection.link.send(self._speech.playable(message), optional)
         else:
             connection.send(message, optional)
@@ -375,7 +393,7 @@ class Sessions:
         if entry is None:
             return
         if entry.connection is not None:
-            entry.connection.link.close(CloseReason.INTERNAL_ERROR)
+            entry.connection.close(CloseReason.INTERNAL_ERROR)
         self._end(entry)
 
     def lost(self, connection: Connection) -> None:
@@ -385,7 +403,7 @@ class Sessions:
             return
         entry = self._sessions[session.id]
         self._sessions.detach(entry)
-        logger.info("session_detached", session=session.id, link=connection.link.id)
+        logger.info("session_detached", session=session.id, link=connection.id)
         self._perform(entry, session.detach(self._now()))
 
     def _end(self, entry: Entry) -> None:

@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from quart import Response, jsonify
+from quart import Response, jsonify, request
 from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException
 
+from linguad import log
 from linguad.web.app import request_id
 
 RETRYABLE = frozenset({408, 409, 429, 502, 503, 504})
 """Statuses after which the same request may succeed later, unless its problem says otherwise."""
+
+CODES = {400: "bad_request", 408: "request_timeout", 413: "payload_too_large", 415: "unsupported_media_type"}
+"""Codes of errors that the framework finds; the others are called as in HTTP."""
+
+logger = log.get(__name__)
 
 
 class Problem(Exception):
@@ -61,7 +68,7 @@ class Problem(Exception):
 
 
 def answer_problems(app: QuartTrio) -> None:
-    """Let an app answer every `Problem` that its views raise."""
+    """Let an app answer every `Problem` that its views raise, and all other errors in the same shape."""
 
     @app.errorhandler(Problem)
     async def on_problem(problem: Problem) -> Response:
@@ -69,3 +76,20 @@ def answer_problems(app: QuartTrio) -> None:
         response.status_code = problem.status
         response.headers.extend(problem.headers)
         return response
+
+    @app.errorhandler(HTTPException)
+    async def on_http_error(error: HTTPException) -> Response:
+        status = error.code or 500
+        code = CODES.get(status) or error.name.lower().replace(" ", "_").replace("'", "")
+        kept = {
+            # Allow, Location, Retry-After and the like belong to the error; the HTML body does not.
+            name: value
+            for name, value in error.get_response().headers.items()
+            if name.lower() not in ("content-type", "content-length")
+        }
+        return await on_problem(Problem(status, code, error.description or error.name, headers=kept))
+
+    @app.errorhandler(Exception)
+    async def on_crash(error: Exception) -> Response:
+        logger.error("http_crashed", app=app.name, path=request.path, request_id=request_id(), exc_info=error)
+        return await on_problem(Problem(500, "internal_error", "Something went wrong inside linguad."))

@@ -72,6 +72,12 @@ class SessionInit(Wire, frozen=True, tag="session_init"):
     resume: Resume | None = None
     use_binary_frame: bool | None = None
     """Our addition: the client can send its audio in binary frames (session-protocol 1.7.3)."""
+    audio_format: Short | None = None
+    """Our addition: what its chunks are, `opus` or `pcm16`; told by the first of them if left out (1.7.2)."""
+    sample_rate: Count | None = None
+    """Our addition: of its chunks, Hz; only 16000, where whole utterances state their own."""
+    pipeline: PipelineConfig | None = None
+    """Our addition: the stages of its jobs, where an utterance does not state its own."""
 
 
 class AudioChunk(Wire, frozen=True, tag="audio_chunk"):

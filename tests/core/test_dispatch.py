@@ -869,6 +869,54 @@ class TestResults:
         assert [action.message.job_id for action in only(Cancel, actions)] == [jobs[1 - failing].id]
         assert (desk.used("a"), desk.used("b")) == (0, 2)
 
+    @pytest.mark.parametrize("kind", ["complete", "no_text"])
+    def test_no_late_answer_stands_for_slices_that_were_sent_elsewhere(self, kind: str) -> None:
+        """Resolution 10: it may lack them, and then their sound would be lost without a word."""
+        desk = Desk()
+        desk.node("a")
+        slice_ = desk.submit(0, reason=SLICE, turn_id="turn")
+        closing = desk.submit(1, turn_id="turn")
+        desk.node("b")
+        desk.lose("a")
+        assert kinds(desk.answer(closing.attempts[0], kind)) == ["dropped stale_attempt"]
+        assert slice_.status is JobStatus.ASSIGNED
+        assert told(desk.answer(closing.attempts[1])) == ["0:merged", "1:hola"]
+
+    def test_no_late_answer_stands_for_slices_that_wait_for_another_node(self) -> None:
+        desk = Desk()
+        desk.node("a")
+        desk.submit(0, reason=SLICE, turn_id="turn")
+        closing = desk.submit(1, turn_id="turn")
+        desk.lose("a")
+        desk.node("a", "en", "fr")
+        assert kinds(desk.answer(closing.attempts[0])) == ["dropped stale_attempt"]
+        desk.node("b")
+        assert told(desk.answer(closing.attempts[1])) == ["0:merged", "1:hola"]
+
+    @pytest.mark.parametrize("kind", ["complete", "empty", "no_text"])
+    def test_slices_that_lie_elsewhere_when_their_turn_ends_go_on_alone(self, kind: str) -> None:
+        desk = Desk()
+        desk.node("a")
+        slice_ = desk.submit(0, reason=SLICE, turn_id="turn")
+        desk.beat("a", installed_services=[])
+        desk.node("b")
+        closing = desk.submit(1, turn_id="turn")
+        assert closing.attempts[0].node_id == "b"
+        actions = desk.answer(closing.attempts[0], kind)
+        assert "0:merged" not in told(actions)
+        (again,) = [one for one in sent(actions) if one.utterance_index == 0]
+        assert (slice_.attempts[1].node_id, again.is_manual_cut) == ("b", True)
+        assert told(desk.answer(slice_.attempts[1])) == ["0:hola"]
+        assert (desk.used("a"), desk.used("b")) == (0, 0)
+
+    def test_a_slice_that_waits_when_its_turn_fails_goes_on_alone(self) -> None:
+        desk = Desk()
+        slice_ = desk.submit(0, reason=SLICE, turn_id="turn")
+        desk.submit(1, turn_id="turn", answer_by=desk.now + 2.0)
+        assert told(desk.wait(2.0)) == ["1:no_available_node"]
+        desk.node("a")
+        assert told(desk.answer(slice_.attempts[0])) == ["0:hola"]
+
     @pytest.mark.parametrize("kind", ["complete", "heard", "empty", "no_text", "failed"])
     def test_after_completion_everything_is_a_duplicate(self, kind: str) -> None:
         desk = Desk()

@@ -194,6 +194,7 @@ class DaemonProcess(Process):
     ) -> None:
         settings: dict[str, Mapping[str, Any]] = dict(tables)
         settings["server"] = BASE | {"state_dir": str(directory / "state")} | dict(tables.get("server", {}))
+        settings["gateway"] = BASE | dict(tables.get("gateway", {}))
         settings["log"] = {"format": "json"} | dict(tables.get("log", {}))
         config = write_config(directory / "linguad.toml", **settings)
         super().__init__(command("serve", "--config", config), clean_environment(**(env or {})), directory)

@@ -22,6 +22,7 @@ from processes import clean_environment, linguad, write_config
 def serve(directory: Path, **tables: dict[str, Any]) -> tuple[int, list[str]]:
     """Exit code and complaints of a daemon that cannot start with these settings."""
     tables["server"] = {"port": 0, "state_dir": str(directory / "state")} | tables.get("server", {})
+    tables["gateway"] = {"port": 0} | tables.get("gateway", {})
     done = linguad("serve", "--config", write_config(directory / "linguad.toml", **tables), cwd=directory)
     return done.returncode, done.stderr.splitlines()
 

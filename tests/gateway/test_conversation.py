@@ -263,8 +263,8 @@ def test_nothing_to_say_is_empty(reason: str) -> None:
         ("job_timeout", "translation_timeout"),
         ("no_available_node", "no_capacity"),
         ("node_overloaded", "no_capacity"),
-        ("node_lost", "translation_failed"),
-        ("cancelled", "cancelled"),
+        ("node_lost", "no_capacity"),
+        ("cancelled", "upstream_session_lost"),
         ("news to us", "translation_failed"),
     ],
 )
@@ -518,7 +518,7 @@ def test_a_lost_session_is_told_and_closes_the_socket() -> None:
     stage.start()
     stage.audio()
     heard = stage.over(CloseReason.INTERNAL_ERROR)
-    assert [message.get("code") for message in heard] == ["upstream_lost", "cancelled", None]
+    assert [message.get("code") for message in heard] == ["upstream_lost", "upstream_session_lost", None]
     assert kinds(heard)[-1] == "ended"
     assert stage.closed is CloseReason.UPSTREAM_LOST
 

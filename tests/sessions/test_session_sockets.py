@@ -329,3 +329,28 @@ async def test_all_that_was_begun_is_reported_when_the_server_stops(autojump_clo
         missing = await client.heard("missing_result")
         assert {message["reason"] for message in missing} == {"cancelled"}
         assert sorted(message["utterance_index"] for message in missing) == [0, 1, 4]
+
+
+async def test_a_session_may_say_what_its_chunks_are(autojump_clock: MockClock) -> None:
+    """Our addition: the first chunk of PCM16 may look like Opus (gateway 8.2)."""
+    async with daemon_in_memory() as world:
+        node = await world.node()
+        client = await world.stranger()
+        ack = await client.open(audio_format="pcm16", sample_rate=16000)
+        assert ack["negotiated_audio_format"] == "pcm16"
+        await client.chunk(plan_a(100), is_final=True)
+        assert (await node.job())["audio_format"] == "pcm16"
+
+
+@pytest.mark.parametrize(
+    ("members", "field"), [({"audio_format": "mp3"}, "audio_format"), ({"sample_rate": 8000}, "sample_rate")]
+)
+async def test_chunks_that_cannot_be_taken_are_refused_at_once(
+    autojump_clock: MockClock, members: dict[str, Any], field: str
+) -> None:
+    async with daemon_in_memory() as world:
+        client = await world.stranger()
+        await client.open(**members)
+        error = await client.until("error")
+        assert error["code"] == "INVALID_MESSAGE"
+        assert field in error["message"]

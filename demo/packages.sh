@@ -1,12 +1,20 @@
 #!/bin/sh
-# The programs that the reference node's engines call: espeak-ng, and apertium with English-Spanish.
+# The programs that linguad needs beside Python: `sh demo/packages.sh demo` for the engines of the reference
+# node (espeak-ng, apertium with English-Spanish), `test` for what the tests start as well.
 # Installs them with apt where that is possible without asking; else names the packages and fails.
 set -eu
+for_whom=${1:-demo}
+
+has_postgres() {
+    command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1
+}
 
 missing() {
     command -v espeak-ng >/dev/null || printf ' espeak-ng'
     command -v apertium >/dev/null || printf ' apertium'
     apertium -l 2>/dev/null | grep -q 'eng-spa' || printf ' apertium-eng-spa'
+    [ "$for_whom" = test ] || return 0
+    has_postgres || printf ' postgresql'
 }
 
 packages=$(missing)

@@ -1,0 +1,50 @@
+"""The ports of the daemon: each has a front door for sockets, and an HTTP app for all else."""
+
+from __future__ import annotations
+
+import trio
+
+from linguad import log
+from linguad.net.front import Front
+from linguad.net.http import HttpApp
+from linguad.net.listen import listen, port_of
+
+logger = log.get(__name__)
+
+
+class Door:
+    """One port; mutable: its listening sockets."""
+
+    def __init__(self, name: str, host: str, port: int, front: Front, http: HttpApp, setting: str) -> None:
+        """`setting` is that of the port, for people who have to change it."""
+        self.name = name
+        self._host = host
+        self._port = port
+        self._front = front
+        self._http = http
+        self._setting = setting
+        self._listeners: list[trio.SocketListener] = []
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return port_of(self._listeners)
+
+    async def open(self, services: trio.Nursery, backlog: int) -> None:
+        """Start the HTTP app among the services, and listen. Raises LinguadError if the port is taken."""
+        await services.start(self._http.run)
+        self._listeners = await listen(self._host, self._port, backlog, self._setting)
+
+    async def serve(self, accept: trio.Nursery, connections: trio.Nursery) -> None:
+        """Accept in one nursery, and serve what comes in another."""
+        await accept.start(self._front.serve, self._listeners, connections)
+        logger.info("listening", door=self.name, host=self._host or "*", port=self.port)
+
+    async def drain(self) -> None:
+        """Let requests end and idle connections close."""
+        await self._http.drain()
+
+    def close(self) -> None:
+        """Give the port back, if nobody served it."""
+        for listener in self._listeners:
+            listener.socket.close()

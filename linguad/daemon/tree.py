@@ -1,0 +1,248 @@
+"""The task tree: what starts, what stops, in which order.
+
+services            signals, watchdog, engine, session timer, HTTP app; a crash here ends the process
+  connections       one guarded task per connection; a bug here ends that connection
+    accept          the front door; cancelled first when the daemon stops
+"""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+
+import trio
+
+from linguad import __version__, log, metrics
+from linguad.config import Config
+from linguad.core.clock import Clock
+from linguad.core.dispatch import Dispatch
+from linguad.core.fleet import Fleet
+from linguad.core.health import Status
+from linguad.core.node import Node
+from linguad.core.pairing import LiveCode
+from linguad.daemon.doors import Door
+from linguad.daemon.rules import (
+    job_rules,
+    link_settings,
+    memory_budget,
+    node_rules,
+    node_table,
+    session_rules,
+)
+from linguad.dispatch.engine import Engine
+from linguad.dispatch.tasks import EngineTasks
+from linguad.errors import CloseReason
+from linguad.ids import RandomIds
+from linguad.net import collector
+from linguad.net.front import Front, FrontSettings
+from linguad.net.http import HttpApp
+from linguad.net.links import Links
+from linguad.net.peer import TrustedProxies
+from linguad.net.supervise import notify, watch_signals, watchdog
+from linguad.nodes.memory import NodeMemory
+from linguad.nodes.serve import Nodes
+from linguad.ops.app import create_ops_app
+from linguad.ops.explain import add_explain_routes
+from linguad.ops.languages import add_language_routes
+from linguad.ops.nodes import add_node_routes
+from linguad.ops.pools import add_pool_routes
+from linguad.pools import COMPILED
+from linguad.sessions.last import LastSessions
+from linguad.sessions.limit import SessionLimit
+from linguad.sessions.serve import Sessions
+from linguad.web.admin import admin_token
+from linguad.wire.override import Override
+
+SESSION_PATH, NODE_PATH = "/ws/session", "/ws/node"
+
+GOODBYE_SECONDS = 6.0
+"""After the drain, how long peers may take over the close handshake (5 s) before their sockets are cut."""
+
+CLOCK_SYNC_SECONDS = 60.0
+"""How often wall time is compared with the monotonic clock, so that a corrected clock shows soon."""
+
+logger = log.get(__name__)
+
+
+class Daemon:
+    """One instance of linguad, put together from its parts."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.draining = False
+        self._started_at = trio.current_time()
+        ids = RandomIds()
+        self._clock = Clock(time.time() - trio.current_time())
+        self._proxies = TrustedProxies(config.server.trusted_proxies)
+        self._budget = memory_budget(config.server)
+        self.fleet = Fleet(node_rules(config), node_table(config), ids)
+        self.node_memory = NodeMemory(self.fleet, self._clock, config.state_dir() / "nodes.json")
+        self.dispatch = Dispatch(self.fleet, job_rules(config), ids)
+        self.engine = Engine(self.dispatch, self._budget, trio.current_time)
+        self.engine_tasks = EngineTasks(self.engine, config.nodes.status_scan_interval_seconds)
+        throttle_s = config.sessions.error_throttle_ms / 1000
+        trusted = TrustedProxies(config.sessions.trusted_sources)
+        limit = SessionLimit(config.sessions.max_sessions, config.sessions.max_sessions_per_address, trusted)
+        self._last_sessions = LastSessions(config.state_dir() / "sessions.json")
+        self.sessions = Sessions(
+            self.engine,
+            session_rules(config),
+            ids,
+            self._clock,
+            throttle_s,
+            self._budget,
+            limit,
+            trusted,
+            self._last_sessions,
+            trio.current_time,
+        )
+        self._node_sockets = Nodes(self.engine, config.nodes.register_timeout_seconds, self._clock)
+        self.engine.connect(self._node_sockets, self.sessions)
+        session_settings = link_settings(config.server, config.sessions, may_ping=False)
+        node_settings = link_settings(config.server, config.nodes)
+        self.session_links = Links("session", session_settings, self.sessions.talk, self._budget)
+        self.node_links = Links("node", node_settings, self._node_sockets.talk, self._budget)
+        metrics.BUFFERED_BYTES.set_function(lambda: self._budget.used)
+        for status in Status:
+            metrics.NODES.labels(status.value).set_function(partial(self._count_nodes, status))
+
+    async def run(self, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until a stop signal, then end in order; starts with the port it listens on.
+
+        Raises LinguadError when the port cannot be had.
+        """
+        await self.load_memory()
+        doors = [self._scheduler_door()]
+        try:
+            await self._run(doors, task_status)
+        finally:
+            for door in doors:
+                door.close()
+        logger.info("stopped")
+
+    async def _run(self, doors: list[Door], task_status: trio.TaskStatus[int]) -> None:
+        server, stop = self.config.server, trio.Event()
+        async with trio.open_nursery() as services:
+            await services.start(watch_signals, stop, server.hard_stop_seconds, log.reopen)
+            services.start_soon(watchdog)
+            services.start_soon(self._sync_clock)
+            services.start_soon(self.engine_tasks.serve)
+            services.start_soon(self.sessions.serve)
+            services.start_soon(self.node_memory.run)
+            for door in doors:
+                await door.open(services, server.backlog)
+            async with trio.open_nursery() as connections:
+                async with trio.open_nursery() as accept:
+                    for door in doors:
+                        await door.serve(accept, connections)
+                    self._started(doors[0].port)
+                    task_status.started(doors[0].port)
+                    await stop.wait()
+                    self.draining = True
+                    notify("STOPPING=1")
+                    accept.cancel_scope.cancel()
+                await self._drain()
+                for door in doors:
+                    await door.drain()
+                connections.cancel_scope.deadline = trio.current_time() + GOODBYE_SECONDS
+            await self.node_memory.save()
+            services.cancel_scope.cancel()
+
+    def _scheduler_door(self) -> Door:
+        """The port of clients, nodes and operators."""
+        server = self.config.server
+        app = create_ops_app(self)
+        token = admin_token(server.admin_token, self.config.state_dir())
+        add_node_routes(app, self, token)
+        add_explain_routes(app, self, token)
+        add_language_routes(app, self.engine)
+        add_pool_routes(app, self, self.config.pools, token)
+        http = HttpApp("ops", app, self._proxies, (SESSION_PATH, NODE_PATH))
+        front = Front(
+            "scheduler",
+            {SESSION_PATH: self.session_links.serve, NODE_PATH: self.node_links.serve},
+            http.serve,
+            FrontSettings(proxies=self._proxies, head_seconds=server.peek_seconds),
+        )
+        return Door("scheduler", server.host, server.port, front, http, "server.port")
+
+    async def load_memory(self) -> None:
+        """Read what the process before left in the state directory."""
+        await self.node_memory.load()
+        await self._last_sessions.load(time.time())
+
+    def facts(self) -> dict[str, object]:
+        """What `/ready` tells beside readiness."""
+        return {
+            "version": __version__,
+            "uptime_seconds": round(trio.current_time() - self._started_at, 1),
+            "compiled": COMPILED,
+            "sessions": len(self.sessions),
+            "nodes": len(self._node_sockets),
+            "open_jobs": self.dispatch.open_jobs,
+        }
+
+    def not_ready(self) -> list[str]:
+        """Why this instance should get no new traffic, beside draining; nothing else can keep it away yet."""
+        return []
+
+    def degraded(self) -> list[str]:
+        """Dependencies that are away while work goes on without them; none exist yet."""
+        return []
+
+    def nodes(self) -> list[tuple[Node, int]]:
+        """Every known node and the slots it has in use."""
+        fleet = self.fleet
+        return [(node, fleet.slots_used(node.id)) for node in fleet.nodes.values()]
+
+    def now(self) -> float:
+        """The time of all records, monotonic s."""
+        return trio.current_time()
+
+    def epoch_ms(self, now: float) -> int:
+        """Unix time in ms of a moment."""
+        return self._clock.epoch_ms(now)
+
+    def override(self, node_id: str, said: Override) -> None:
+        """An operator says something about a known node; it holds at once and over restarts."""
+        self.engine.override(node_id, said)
+        self.node_memory.soon()
+
+    def pairing_code(self, node_id: str) -> LiveCode:
+        """A new pairing code for a known node."""
+        return self.engine.pairing_code(node_id, "admin")
+
+    def paired_with(self, node_id: str) -> list[str]:
+        """Sessions that only this node serves."""
+        return self.sessions.paired_with(node_id)
+
+    def explain(self, name: str) -> list[dict[str, object]]:
+        """The jobs meant by a job id, a node's job id, a trace id, or `SESSION:INDEX`."""
+        return self.dispatch.explain(name, trio.current_time())
+
+    def _started(self, port: int) -> None:
+        collector.settle()
+        notify("READY=1")
+        if not COMPILED:
+            logger.warning("extension_missing", cure="install a C compiler and reinstall linguad")
+        logger.info("started", version=__version__, host=self.config.server.host or "*", port=port)
+
+    async def _drain(self) -> None:
+        """Let jobs finish, then say goodbye: clients first, so that their results still come."""
+        logger.info("draining", open_jobs=self.dispatch.open_jobs, sessions=len(self.sessions))
+        self.dispatch.amnesty.draining = True
+        self.sessions.finish(self.config.server.drain_seconds)
+        with trio.move_on_after(self.config.server.drain_seconds):
+            await self.engine_tasks.wait_idle()
+        self.sessions.abandon()
+        await self.sessions.remember()
+        self.session_links.close_all(CloseReason.SHUTDOWN)
+        self.node_links.close_all(CloseReason.SHUTDOWN)
+
+    async def _sync_clock(self) -> None:
+        while True:
+            self._clock.offset_s = time.time() - trio.current_time()
+            await trio.sleep(CLOCK_SYNC_SECONDS)
+
+    def _count_nodes(self, status: Status) -> int:
+        return sum(node.status is status for node in self.fleet.nodes.values())
