@@ -9,6 +9,7 @@ Rules:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 from math import inf
 
@@ -60,8 +61,21 @@ class Phase(Enum):
 class Conversation:
     """Mutable: the phase, its deadlines, and the session if there is one; times are monotonic s."""
 
-    def __init__(self, rules: StreamRules, request_id: str, tenant: Tenant | None, now: float) -> None:
-        """Without a `tenant` a stranger connected."""
+    def __init__(
+        self,
+        rules: StreamRules,
+        request_id: str,
+        tenant: Tenant | None,
+        now: float,
+        *,
+        read: Callable[[str], StreamMessage] = codec.stream_messages.decode,
+        single: bool = False,
+    ) -> None:
+        """Without a `tenant` a stranger connected.
+
+        `read` makes a message of a text frame, or raises WireError. A `single` one is over with its first
+        session, and its pings count as audio.
+        """
         self.phase = Phase.STRANGER if tenant is None else Phase.READY
         self.request_id = request_id
         self.dialogue: Dialogue | None = None
@@ -70,6 +84,8 @@ class Conversation:
         """Opened so far."""
         self.trace_id: str | None = None
         """That the caller asked for."""
+        self._read = read
+        self._single = single
         self._rules = rules
         self._tenant = tenant
         self._complaints = Complaints(request_id)
@@ -95,7 +111,7 @@ class Conversation:
         if isinstance(frame, bytes):
             return self._binary(frame, now)
         try:
-            message = codec.stream_messages.decode(frame)
+            message = self._read(frame)
         except WireError as error:
             told = self._complaints.unreadable(error)
             return self._unknown(told) if self.phase is Phase.STRANGER else [told]
@@ -115,6 +131,8 @@ class Conversation:
             case Start():
                 return self._start(message)
             case Ping():
+                if self._single and self.dialogue is not None:
+                    self.dialogue.last_audio_at = now
                 return [Say(Pong(id=message.id))]
             case Audio() | End() | Cancel():
                 return self._speech(message, now)
@@ -167,6 +185,8 @@ class Conversation:
 
     def not_opened(self, problem: Problem, now: float) -> list[Action]:
         """There is no session for us now; the client may try again."""
+        if self._single:
+            return self.rejected(problem)
         self._wait_until = now + self._rules.idle_s
         return [self._complaints.problem(problem)]
 
@@ -269,7 +289,7 @@ class Conversation:
         try:
             return [Open(opening_of(start, self._tenant, self.trace_id))]
         except Problem as problem:
-            return [self._complaints.problem(problem)]
+            return self.rejected(problem) if self._single else [self._complaints.problem(problem)]
 
     def _speech(self, message: Audio | End | Cancel, now: float) -> list[Action]:
         if self.phase is not Phase.LIVE or self.dialogue is None:
@@ -285,7 +305,7 @@ class Conversation:
             case End(close=False):
                 return self.dialogue.cut(now)
             case End():
-                return self._wind_up(CLIENT_END, None, now)
+                return self._wind_up(CLIENT_END, CloseReason.NORMAL if self._single else None, now)
 
     def _binary(self, frame: bytes, now: float) -> list[Action]:
         dialogue = self.dialogue

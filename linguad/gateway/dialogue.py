@@ -21,7 +21,7 @@ from linguad.gateway.pending import Answer, Asked, Pending
 from linguad.gateway.rules import StreamRules
 from linguad.octets import from_base64
 from linguad.wire import opus
-from linguad.wire.public import Audio, Empty, Ended, Error, Event, Final, Partial, Usage
+from linguad.wire.public import Audio, AudioAck, Empty, Ended, Error, Event, Final, Partial, Usage
 from linguad.wire.session import (
     AsrPartial,
     Backpressure,
@@ -31,6 +31,7 @@ from linguad.wire.session import (
     TranslationResult,
     UiEvent,
 )
+from linguad.wire.session import AudioAck as CoreAck
 
 INPUT_STARTED, INPUT_ENDED, ERROR = "INPUT_STARTED", "INPUT_ENDED", "ERROR"
 """Names of `ui_event` (session-protocol 2.4.8)."""
@@ -45,6 +46,7 @@ class _Piece(NamedTuple):
     audio: bytes = b""
     number: int = -1
     """Public index of a whole utterance."""
+    seq: int | None = None
     final: bool = False
     last: bool = False
 
@@ -80,6 +82,8 @@ class Dialogue:
         """The streamed utterance that is being spoken."""
         self._seq: int | None = None
         self._gap_told = False
+        self._unacked: deque[tuple[int, int]] = deque()
+        """Number of what was sent to the core, and the client's `seq` of it."""
         self._paused_until = -inf
         self._pending = Pending()
 
@@ -116,15 +120,15 @@ class Dialogue:
             told = self._gap(message.seq)
         if text is None:
             if self.terms.streams and message.is_final:
-                return told + self.audio(b"", final=True, now=now)
+                return told + self.audio(b"", final=True, now=now, seq=message.seq)
             return [*told, self._complaints.tell("missing_chunk", "chunk: send the audio as base64 text")]
         try:
             audio = from_base64(text)
         except ValueError:
             return [*told, self._complaints.tell("invalid_audio", "chunk: is not base64")]
-        return told + self.audio(audio, final=message.is_final, now=now)
+        return told + self.audio(audio, final=message.is_final, now=now, seq=message.seq)
 
-    def audio(self, audio: bytes, *, final: bool, now: float) -> list[Action]:
+    def audio(self, audio: bytes, *, final: bool, now: float, seq: int | None = None) -> list[Action]:
         """Audio of the client, as it is."""
         self.last_audio_at = now
         whole = self._whole(audio, final=final)
@@ -147,7 +151,7 @@ class Dialogue:
             index = self._next_index
             self._next_index += 1
             self._pending.ask(index, Asked(audio_ms=milliseconds))
-        self._waiting.append(_Piece(whole, index, final))
+        self._waiting.append(_Piece(whole, index, seq, final))
         self._waiting_bytes += len(whole)
         return self._advance(now)
 
@@ -167,6 +171,7 @@ class Dialogue:
         self._waiting_bytes = 0
         actions: list[Action] = []
         if self._begun is not None:
+            self._next_sent += 1
             actions.append(Stream(b"", final=True))
             self._pending.ask(self._begun, Asked())
         for index in self._pending.open:
@@ -200,6 +205,8 @@ class Dialogue:
                 return self._event(message, now)
             case ErrorMessage():
                 return [Say(self._complaints.failure(failure_of(message.code)))]
+            case CoreAck():
+                return self._acknowledge(message.seq)
             case Backpressure():
                 self._paused_until = now + message.resume_after_ms / 1000
                 return []
@@ -245,8 +252,11 @@ class Dialogue:
             if piece.last:
                 actions.append(HangUp())
             elif self.terms.streams:
+                self._note(piece, self._next_sent)
+                self._next_sent += 1
                 actions.append(Stream(piece.audio, piece.final))
             else:
+                self._note(piece, piece.number)
                 self._sent[self._next_sent] = piece.number
                 self._running.add(self._next_sent)
                 self._next_sent += 1
@@ -254,6 +264,17 @@ class Dialogue:
                     asked.asked_at, asked.due_at = now, now + self._rules.answer_s
                 actions.append(Utter(piece.audio))
         return actions
+
+    def _note(self, piece: _Piece, number: int) -> None:
+        if self.terms.acks and piece.seq is not None:
+            self._unacked.append((number, piece.seq))
+
+    def _acknowledge(self, number: int) -> list[Action]:
+        """All audio up to this number is answered."""
+        seq = None
+        while self._unacked and self._unacked[0][0] <= number:
+            seq = self._unacked.popleft()[1]
+        return [] if seq is None else [Say(AudioAck(seq=seq), optional=True)]
 
     def _public(self, index: int) -> int | None:
         """The public index of one of the core's; None if it is unknown."""
@@ -287,7 +308,8 @@ class Dialogue:
             self._answered_ms += asked.audio_ms
         leaving = self._pending.answer(index, answer)
         self.utterances += len(leaving)
-        return [Say(message) for message in leaving]
+        acks = [] if self.terms.streams else self._acknowledge(self._pending.floor - 1)
+        return [*(Say(message) for message in leaving), *acks]
 
     def _final(self, result: TranslationResult, index: int, now: float) -> Final:
         asked = self._pending.asked(index)

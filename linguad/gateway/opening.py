@@ -30,11 +30,13 @@ class Terms(Struct, frozen=True, kw_only=True):
 
     audio_format: str = PCM16
     sample_rate: int = SAMPLE_RATE
+    """Of what the caller sends, Hz; the core gets SAMPLE_RATE."""
     segmentation: str = UTTERANCE
     partials: bool = False
     events: bool = False
     output_format: str = PCM16
     binary_audio: bool = False
+    acks: bool = False
     client_ref: str | None = None
 
     @property
@@ -71,7 +73,6 @@ def opening_of(start: Start, tenant: Tenant, trace_id: str | None = None) -> Ope
         src_lang=src,
         tgt_lang=tgt,
         audio_format=terms.audio_format,
-        sample_rate=terms.sample_rate,
         dialect=start.dialect,
         features=_features(start.features, tenant),
         mode=mode,
@@ -79,6 +80,7 @@ def opening_of(start: Start, tenant: Tenant, trace_id: str | None = None) -> Ope
         lang_b=lang_b,
         auto_langs=start.auto_langs,
         tts=start.tts is not False,
+        acks=terms.acks and terms.streams,
         trace_id=trace_id,
     )
     return Opening(spec, terms)
@@ -102,6 +104,7 @@ def _terms(start: Start) -> Terms:
         events=bool(start.events),
         output_format=_one_of("output_format", start.output_format, OUTPUT_FORMATS) or PCM16,
         binary_audio=bool(start.binary_audio),
+        acks=bool(start.acks),
         client_ref=start.client_ref,
     )
 

@@ -33,7 +33,7 @@ class Pending:
         self._open: dict[int, Asked] = {}
         self._held: dict[int, Final] = {}
         self._done: set[int] = set()
-        self._floor = 0
+        self.floor = 0
         """All below it are done."""
 
     @property
@@ -52,7 +52,7 @@ class Pending:
 
     def is_done(self, index: int) -> bool:
         """Whether it has had its answer, or can have none any more."""
-        return index < self._floor or index in self._done
+        return index < self.floor or index in self._done
 
     def is_answered(self, index: int) -> bool:
         """Whether its answer is there, be it that it waits for earlier ones."""
@@ -85,10 +85,10 @@ class Pending:
     def _leave(self, index: int, message: Answer) -> None:
         self._open.pop(index, None)
         if isinstance(message, Final):
-            self._floor = index + 1
+            self.floor = index + 1
             self._done = {done for done in self._done if done > index}
         else:
             self._done.add(index)
-        while self._floor in self._done:
-            self._done.remove(self._floor)
-            self._floor += 1
+        while self.floor in self._done:
+            self._done.remove(self.floor)
+            self.floor += 1

@@ -11,7 +11,7 @@ from linguad.errors import CloseReason
 from linguad.gateway.rules import StreamRules
 from linguad.web.problems import Problem
 from linguad.wire import opus
-from linguad.wire.session import Backpressure, ErrorMessage
+from linguad.wire.session import AudioAck, Backpressure, ErrorMessage
 
 
 def kinds(messages: list[Json]) -> list[str]:
@@ -555,6 +555,28 @@ def test_who_may_not_go_on_is_told_why() -> None:
     assert [message.get("code") for message in heard] == ["tenant_disabled", None]
     assert heard[1]["reason"] == "tenant_disabled"
     assert stage.closed is CloseReason.FORBIDDEN
+
+
+def test_what_is_answered_is_acknowledged_if_asked_for() -> None:
+    stage = Stage()
+    stage.start(acks=True)
+    for seq in (10, 11, 12):
+        stage.audio(seq=seq)
+    assert kinds(stage.news(missing(1))) == ["empty"]
+    heard = stage.news(result(0))
+    assert [message.get("seq") for message in heard] == [None, 11]
+    stage.say({"type": "end", "close": True})
+    stage.over()
+    stage.start(acks=True, segmentation="stream")
+    for seq in (3, 4, 6):
+        stage.audio(seq=seq)
+    stage.say({"type": "end"})
+    assert stage.news(AudioAck(session_id="s-1", seq=1, audio_bytes=0)) == [{"type": "audio_ack", "seq": 4}]
+    assert stage.news(AudioAck(session_id="s-1", seq=3, audio_bytes=0)) == [{"type": "audio_ack", "seq": 6}]
+    stage = Stage()
+    stage.start()
+    stage.audio(seq=1)
+    assert kinds(stage.news(result(0))) == ["final"]
 
 
 def test_a_core_that_is_short_of_memory_is_given_time() -> None:
