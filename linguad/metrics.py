@@ -109,6 +109,24 @@ GATEWAY_REFUSALS = Counter(
 GATEWAY_SESSIONS = Gauge(
     "linguad_gateway_sessions", "Translations, open streams and running jobs of the public API"
 )
+WEBHOOK_ATTEMPTS = Counter(
+    "linguad_webhook_attempts_total", "Tries of deliveries to webhooks by what they came to", ["outcome"]
+)
+WEBHOOK_QUEUE = Gauge(
+    "linguad_webhook_queue",
+    "Deliveries to webhooks: unwritten are not in the store yet, waiting are due now or later",
+    ["state"],
+)
+WEBHOOK_EVENTS_LOST = Counter(
+    "linguad_webhook_events_lost_total", "Events not told to webhooks, because too many waited for the store"
+)
+WEBHOOKS_DISABLED = Counter(
+    "linguad_webhooks_disabled_total", "Webhooks switched off, because their receiver failed or wanted it"
+)
+SPEECH_JOBS = Gauge("linguad_speech_jobs", "Asynchronous translations of this instance, by state", ["state"])
+SPEECH_JOBS_ENDED = Counter(
+    "linguad_speech_jobs_ended_total", "Asynchronous translations by what they came to", ["status"]
+)
 STREAMS = Gauge("linguad_streams", "Sockets of /v1/stream by what they are about", ["state"])
 STREAM_LATE = Counter(
     "linguad_stream_late_total", "Answers that came after an utterance of a stream had been answered"

@@ -145,12 +145,56 @@ class Gateway(Table, frozen=True, kw_only=True):
             "1000 is as many pages opened within a minute, and at most 1 MB.",
         ),
     ] = 1000
+    webhook_timeout_seconds: Annotated[
+        float,
+        Meta(
+            ge=0.1,
+            le=60,
+            description="How long one try of a delivery to a webhook may take, name and TLS included. 10 is "
+            "ample for a receiver that answers first and works afterwards.",
+        ),
+    ] = 10
+    webhook_max_attempts: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=9,
+            description="Tries of a delivery, after which it has failed. 9 are the first one and the eight "
+            "documented retries, the last after nearly two days.",
+        ),
+    ] = 9
+    webhook_allowed_networks: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Networks (CIDR) that webhooks may lead to although they are not on the public "
+            "internet, also by plain http. Empty, because whoever has a key could otherwise make this "
+            'server call machines that only it can reach. Example: ["10.1.2.0/24"].'
+        ),
+    ] = ()
+    webhooks_at_once: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1000,
+            description="Tries of deliveries to all webhooks at once; one webhook has at most 4. 32 keep a "
+            "few dead receivers from holding up the others.",
+        ),
+    ] = 32
+    webhook_history_days: Annotated[
+        float,
+        Meta(
+            ge=0.01,
+            le=366,
+            description="How many days deliveries that have ended can be looked at and sent again. 7, so "
+            "that what went wrong over a holiday can still be repaired.",
+        ),
+    ] = 7
     stream_allow_first_message_auth: Annotated[
         bool,
         Meta(
-            description="Whether an app may connect to `/v1/stream` with subprotocol `lingua.v1` and send its "
-            "key in the first message. True, because the sockets of some engines can do nothing else; what "
-            "strangers can cost is limited by stream_max_unauthenticated."
+            description="Whether an app may connect to `/v1/stream` with subprotocol `lingua.v1` and send "
+            "its key in the first message. True, because the sockets of some engines can do nothing else; "
+            "what strangers can cost is limited by stream_max_unauthenticated."
         ),
     ] = True
     stream_max_unauthenticated: Annotated[

@@ -61,6 +61,12 @@ class AttemptEnded(Struct, frozen=True):
     attempt: Attempt
 
 
+class SessionOver(Struct, frozen=True):
+    """Nothing more comes of a session; what it used can be settled."""
+
+    session_id: str
+
+
 class AudioReleased(Struct, frozen=True):
     """A job let go of its audio: so many bytes of memory are free again."""
 
@@ -103,6 +109,7 @@ Action = (
     | Partial
     | Deliver
     | AttemptEnded
+    | SessionOver
     | AudioReleased
     | Dropped
     | ServiceMissing

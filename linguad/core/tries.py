@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from itertools import islice
 
 MAX_FAILED_TRIES = 10
@@ -27,7 +28,8 @@ class WrongTries:
         self._most = most
         self._within_s = within_s
         self._pause_s = pause_s
-        self._failed: dict[str, list[float]] = {}
+        # The oldest of a plain dict is found the more slowly the more were deleted before it.
+        self._failed: OrderedDict[str, list[float]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._failed)

@@ -8,6 +8,8 @@ services            signals, watchdog, engine, session timer, HTTP app; a crash 
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from functools import partial
 
 import trio
@@ -21,6 +23,7 @@ from linguad.core.health import Status
 from linguad.core.node import Node
 from linguad.core.pairing import LiveCode
 from linguad.daemon.doors import Door
+from linguad.daemon.public import public_api
 from linguad.daemon.rules import (
     job_rules,
     link_settings,
@@ -113,14 +116,27 @@ class Daemon:
         """
         await self.load_memory()
         doors = [self._scheduler_door()]
-        try:
-            await self._run(doors, task_status)
-        finally:
-            for door in doors:
-                door.close()
+        parts: list[Callable[[], Awaitable[None]]] = []
+        async with AsyncExitStack() as stack:
+            if self.config.gateway.enabled:
+                api = await stack.enter_async_context(
+                    public_api(self.config, self._proxies, self.sessions, self.engine)
+                )
+                doors.append(api.door())
+                parts.append(api.run)
+            try:
+                await self._run(doors, parts, task_status)
+            finally:
+                for door in doors:
+                    door.close()
         logger.info("stopped")
 
-    async def _run(self, doors: list[Door], task_status: trio.TaskStatus[int]) -> None:
+    async def _run(
+        self,
+        doors: list[Door],
+        parts: list[Callable[[], Awaitable[None]]],
+        task_status: trio.TaskStatus[int],
+    ) -> None:
         server, stop = self.config.server, trio.Event()
         async with trio.open_nursery() as services:
             await services.start(watch_signals, stop, server.hard_stop_seconds, log.reopen)
@@ -129,6 +145,8 @@ class Daemon:
             services.start_soon(self.engine_tasks.serve)
             services.start_soon(self.sessions.serve)
             services.start_soon(self.node_memory.run)
+            for part in parts:
+                services.start_soon(part)
             for door in doors:
                 await door.open(services, server.backlog)
             async with trio.open_nursery() as connections:

@@ -22,11 +22,13 @@ from linguad.core.actions import (
     Partial,
     Progress,
     ServiceMissing,
+    SessionOver,
     StoodStill,
 )
 from linguad.core.coverage import Coverage, Served, Unserved
 from linguad.core.dispatch import Dispatch
 from linguad.core.job import AttemptEnd, Job, JobRequest, MissingReason, Outcome
+from linguad.core.metering import Metering, Usage
 from linguad.core.node import Node
 from linguad.core.pairing import LiveCode
 from linguad.core.utterance import Audio
@@ -72,6 +74,18 @@ class SessionPort(Protocol):
         ...
 
 
+class Books(Protocol):
+    """Where it is written down what was used (gateway 11.7)."""
+
+    def record(self, usage: Usage) -> None:
+        """An attempt ended."""
+        ...
+
+    def session_ended(self, session_id: str) -> None:
+        """A session is over: what it used can be settled."""
+        ...
+
+
 class Engine:
     """Every call goes to the core at once and its actions are performed before the call returns.
 
@@ -90,10 +104,16 @@ class Engine:
         """What is being done; more may be added meanwhile."""
         self._nodes: NodePort
         self._sessions: SessionPort
+        self._metering: Metering | None = None
+        self._books: Books
 
     def connect(self, nodes: NodePort, sessions: SessionPort) -> None:
         """Say where frames and news go; once, before anything else."""
         self._nodes, self._sessions = nodes, sessions
+
+    def keep_books(self, metering: Metering, books: Books) -> None:
+        """Say where usage is recorded; without this it is not."""
+        self._metering, self._books = metering, books
 
     def when_changed(self, do: Callable[[], object]) -> None:
         """Say what is to be called after every change, which may have moved what is due."""
@@ -144,7 +164,8 @@ class Engine:
 
     def session_ended(self, session_id: str) -> None:
         """Cancel what a session still has running."""
-        self.perform(self.dispatch.session_ended(session_id, self._now()))
+        actions = self.dispatch.session_ended(session_id, self._now())
+        self.perform([*actions, SessionOver(session_id)])
 
     def register(self, message: NodeRegister, connection: int) -> tuple[Node, list[Action]]:
         """Take a node in; the caller acknowledges first, then performs the actions. May raise WireError."""
@@ -217,6 +238,9 @@ class Engine:
                 self._deliver(action)
             case AttemptEnded():
                 self._attempt_ended(action)
+            case SessionOver() if self._metering is not None:
+                self._metering.session_ended(action.session_id)
+                self._books.session_ended(action.session_id)
             case AudioReleased():
                 self._budget.give(action.size)
             case ServiceMissing():
@@ -268,11 +292,16 @@ class Engine:
             node_seconds=_node_seconds(outcome),
             seconds=round(self._now() - job.created_at, 3),
         )
+        if self._metering is not None:
+            for usage in self._metering.delivered(job, outcome):
+                self._books.record(usage)
         self._sessions.resolve(job, outcome)
 
     def _attempt_ended(self, action: AttemptEnded) -> None:
         end = action.attempt.end or AttemptEnd.FAILED
         metrics.child(metrics.ATTEMPTS, end).inc()
+        if self._metering is not None and (usage := self._metering.ended(action.job, action.attempt)):
+            self._books.record(usage)
         if end not in (AttemptEnd.OK, AttemptEnd.EMPTY, AttemptEnd.MERGED):
             logger.warning(
                 "attempt_ended",

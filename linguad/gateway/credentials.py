@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import binascii
 from base64 import urlsafe_b64decode
 from collections.abc import Iterable
 from enum import StrEnum
@@ -135,6 +134,6 @@ def _from_protocol(name: str) -> Credential:
     text = name.removeprefix(BEARER_PROTOCOL)
     try:
         value = urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode("ascii")
-    except (binascii.Error, UnicodeError):
+    except ValueError:
         value = ""
     return Credential(Kind.KEY, value)

@@ -42,13 +42,19 @@ class Guard:
     """Says which addresses may be called: public ones, and those of the networks in `allowed` (CIDR)."""
 
     def __init__(
-        self, allowed: Iterable[str] = (), setting: str = "gateway.webhook_allowed_networks"
+        self,
+        allowed: Iterable[str] = (),
+        *,
+        public: bool = True,
+        setting: str = "gateway.webhook_allowed_networks",
     ) -> None:
-        """`setting` is where an operator allows more, for the text of refusals.
+        """Without `public` only the networks in `allowed` may be called.
 
-        Raises ValueError for a text that is no network.
+        `setting` is where an operator allows more, for the text of refusals. Raises ValueError for a text
+        that is no network.
         """
         self._allowed: list[Network] = [ip_network(text, strict=False) for text in allowed]
+        self._is_public = _public if public else _nothing
         self._setting = setting
 
     def allows(self, address: str) -> bool:
@@ -58,12 +64,8 @@ class Guard:
             return True
         inside = embedded(found)
         if inside is not None:
-            return _public(inside) or _listed(inside, self._allowed)
-        return _public(found)
-
-    def listed(self, address: str) -> bool:
-        """Whether an address in numbers lies in one of the networks that were allowed by hand."""
-        return _listed(ip_address(address), self._allowed)
+            return self._is_public(inside) or _listed(inside, self._allowed)
+        return self._is_public(found)
 
     async def resolve(self, host: str, port: int) -> list[str]:
         """The addresses of a host that may be called, in the order in which they are to be tried.
@@ -74,8 +76,8 @@ class Guard:
         public = [address for address in addresses if self.allows(address)]
         if not public:
             raise AddressRefused(
-                f"{host} is not on the public internet ({addresses[0]}) and may not be called; use a public "
-                f"address, or have the operator list its network in {self._setting}"
+                f"{host} ({addresses[0]}) may not be called; use a host on the public internet, or have the "
+                f"operator list its network in {self._setting}"
             )
         return public
 
@@ -116,6 +118,10 @@ def _public(address: Address) -> bool:
         or _listed(address, _NOT_PUBLIC)
     )
     return not special
+
+
+def _nothing(_address: Address) -> bool:
+    return False
 
 
 def _listed(address: Address, networks: Iterable[Network]) -> bool:

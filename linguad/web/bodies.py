@@ -7,7 +7,7 @@ read stays in the socket, and the client waits.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 import trio
@@ -42,13 +42,18 @@ class Body:
         """Whether nothing is left to read: the end has come, or the client has gone."""
         return self._ended.is_set()
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        """The pieces as they come. Raises Problem 499 if the client goes away before the end."""
+    def __aiter__(self) -> Body:
+        """The pieces as they come."""
+        return self
+
+    async def __anext__(self) -> bytes:
+        """The next piece. Raises Problem 499 if the client goes away before the end."""
         while not self.complete:
             if piece := await self.read():
-                yield piece
+                return piece
         if self._left:
             raise Problem(499, "client_closed_request", "The client has closed the connection.")
+        raise StopAsyncIteration
 
     async def read(self) -> bytes:
         """The next piece, which may be empty; the last one makes the body complete."""
@@ -71,9 +76,12 @@ class Body:
 class LargeBodies:
     """Stands in front of a Quart app; requests for `paths` keep their bodies to themselves."""
 
-    def __init__(self, app: ASGIFramework, paths: Collection[str]) -> None:
+    def __init__(
+        self, app: ASGIFramework, paths: Collection[str], *, linger_seconds: float = LINGER_SECONDS
+    ) -> None:
         self._app = app
         self._paths = frozenset(paths)
+        self._linger_seconds = linger_seconds
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """One ASGI connection."""
@@ -99,7 +107,8 @@ class LargeBodies:
             # The connection is closed by the end of the answer, so that is held back while the client sends.
             if message.get("body"):
                 await send({**message, "more_body": True})
-            await _drop(body)
+            with trio.move_on_after(self._linger_seconds):
+                await _drop(body)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
         seen: Any = {**scope, _BODY: body}
@@ -114,6 +123,5 @@ def body_of(scope: Mapping[str, Any]) -> Body:
 
 async def _drop(body: Body) -> None:
     dropped = 0
-    with trio.move_on_after(LINGER_SECONDS):
-        while not body.complete and dropped < LINGER_BYTES:
-            dropped += len(await body.read())
+    while not body.complete and dropped < LINGER_BYTES:
+        dropped += len(await body.read())

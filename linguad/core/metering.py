@@ -1,0 +1,270 @@
+"""What every attempt used, what its tenant is charged and its node credited (resolution 42, decision 8).
+
+Rules:
+- Every attempt that ended is one row, and no row changes later. An answer that is taken although its attempt
+  had ended before, because it came late, is a row of its own, `late`.
+- A tenant is charged for speech whose translation was delivered to its session or room, each utterance once,
+  into however many languages it went. Speech that a node merged into another answer is charged with that
+  answer; silence, failures and speech that nothing came of cost nothing.
+- A node is credited for the audio of each attempt it finished, whoever else finished it too.
+- `charged_ms` says what the speech costs; whether somebody pays is a matter of the ledger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from msgspec import Struct, field
+from msgspec.structs import replace
+
+from linguad.core.clock import Clock
+from linguad.core.job import Attempt, AttemptEnd, Job, MissingReason, Outcome
+from linguad.core.sound import BYTES_PER_MS, OPUS, PCM16
+from linguad.octets import from_base64
+from linguad.wire import opus
+from linguad.wire.common import ServiceTimings
+from linguad.wire.node import JobResult
+
+LATE = "late"
+"""Outcome of a row for an answer that was taken after its attempt had ended."""
+
+MAX_REMEMBERED = 512
+"""Utterances of a session that are known to be charged, and turns that are open; nothing comes so late."""
+
+FINISHED = frozenset({AttemptEnd.OK, AttemptEnd.EMPTY, AttemptEnd.MERGED})
+"""Ends for which a node is credited."""
+
+
+class Usage(Struct, frozen=True, kw_only=True):
+    """One row of usage; milliseconds, characters and counts."""
+
+    id: str
+    """The id by which the node knew the attempt, with `~late` for a late answer."""
+    tenant: str
+    key: str
+    """Id of the key the session was opened with, "" if there was none."""
+    session: str
+    job: str
+    attempt: int
+    node: str
+    owner: str
+    """Whose account the credit goes to: the node itself where no owner is known."""
+    utterance: int
+    """Its index in the session."""
+    outcome: str
+    audio_ms: int
+    """Speech the attempt was about."""
+    finished_at: float
+    """Unix s."""
+    utterances: int = 0
+    """Utterances that are charged with this row: 0, 1, or more where a node joined some."""
+    charged_ms: int = 0
+    credited_ms: int = 0
+    asr_ms: int = 0
+    nmt_ms: int = 0
+    tts_ms: int = 0
+    total_ms: int = 0
+    """Time the node says it worked."""
+    chars_asr: int = 0
+    chars_translated: int = 0
+    audio_ms_out: int = 0
+    """Speech that was made."""
+
+
+Part = tuple[str, int]
+"""Name of an utterance, and its length in ms."""
+
+
+class _Turn(Struct):
+    """What became of a turn in one language so far."""
+
+    merged: list[Part] = field(default_factory=list)
+    """Slices that are in an answer still to come."""
+    delivered: bool = False
+
+
+class _Session(Struct):
+    key: str = ""
+    charged: dict[str, None] = field(default_factory=dict)
+    """Names of the last utterances that were charged."""
+    turns: dict[tuple[str, str], _Turn] = field(default_factory=dict)
+    """By lane and turn."""
+    carried: dict[str, list[Part]] = field(default_factory=dict)
+    """By lane: utterances a node joined to what follows, in whatever turn that is."""
+
+
+class Metering:
+    """Mutable state: what was charged in each session, and what waits for the answer it is merged into."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        credit_superseded: bool = False,
+        owner_of: Callable[[str], str] = lambda node_id: node_id,
+    ) -> None:
+        """With `credit_superseded` a node is also credited if another one was quicker."""
+        self._clock = clock
+        self._credited = FINISHED | {AttemptEnd.SUPERSEDED} if credit_superseded else FINISHED
+        self._owner_of = owner_of
+        self._sessions: dict[str, _Session] = {}
+
+    def __len__(self) -> int:
+        """Sessions about which something is known."""
+        return len(self._sessions)
+
+    def opened(self, session_id: str, key_id: str) -> None:
+        """A session was opened with this key."""
+        self._session(session_id).key = key_id
+
+    def ended(self, job: Job, attempt: Attempt) -> Usage | None:
+        """An attempt ended; None if its row comes with what its job came to, in the same step."""
+        if attempt.end in (AttemptEnd.OK, AttemptEnd.MERGED):
+            return None
+        return self._row(job, attempt, attempt.ended_at or 0.0)
+
+    def delivered(self, job: Job, outcome: Outcome) -> list[Usage]:
+        """A job ended and its session was told, or it got its text after all."""
+        session = self._session(job.request.session_id)
+        lane, turn = job.request.lane, (job.request.lane, job.request.turn_id)
+        if outcome.result is not None and outcome.attempt is not None:
+            parts = [*session.carried.pop(lane, ()), *self._waiting(session, job), _part(job)]
+            return [self._answer(job, outcome.attempt, outcome.result, outcome.received_at, session, parts)]
+        if outcome.missing is not MissingReason.MERGED or _is_silent(job):
+            if not job.deferrable:
+                session.turns.pop(turn, None)
+            return []
+        parts = self._merged(session, job)
+        rows = [
+            self._row(job, attempt, attempt.ended_at or outcome.received_at)
+            for attempt in job.attempts
+            if attempt.end is AttemptEnd.MERGED
+        ]
+        if rows and parts:
+            rows[-1] = self._charge(session, parts, rows[-1])
+        return rows
+
+    def session_ended(self, session_id: str) -> None:
+        """Nothing more is delivered to a session."""
+        self._sessions.pop(session_id, None)
+
+    def _session(self, session_id: str) -> _Session:
+        session = self._sessions.get(session_id)
+        if session is None:
+            session = self._sessions[session_id] = _Session()
+        return session
+
+    def _waiting(self, session: _Session, job: Job) -> list[Part]:
+        """What of its turn is in the answer of a job; the turn goes on after a slice."""
+        name = job.request.lane, job.request.turn_id
+        if not job.deferrable:
+            turn = session.turns.pop(name, None)
+            return turn.merged if turn else []
+        turn = _turn(session, name)
+        parts, turn.merged, turn.delivered = turn.merged, [], True
+        return parts
+
+    def _merged(self, session: _Session, job: Job) -> list[Part]:
+        """A job is in another answer; what of its turn is to be charged now, because that was delivered."""
+        lane, part = job.request.lane, _part(job)
+        turn = _turn(session, (lane, job.request.turn_id))
+        if job.deferrable:
+            if turn.delivered:
+                return [part]
+            turn.merged.append(part)
+            return []
+        del session.turns[lane, job.request.turn_id]
+        parts = [*turn.merged, part]
+        if turn.delivered:
+            return parts
+        session.carried[lane] = [*session.carried.get(lane, ()), *parts][-MAX_REMEMBERED:]
+        return []
+
+    def _answer(
+        self, job: Job, attempt: Attempt, result: JobResult, at: float, session: _Session, parts: list[Part]
+    ) -> Usage:
+        """The row of an answer that is delivered."""
+        late = attempt.end is not AttemptEnd.OK
+        row = self._row(job, attempt, at, late=late)
+        timings = (result.extra.service_timings if result.extra else None) or ServiceTimings()
+        total_ms = timings.total_ms if result.processing_time_ms is None else round(result.processing_time_ms)
+        row = replace(
+            row,
+            credited_ms=0 if late and attempt.end in self._credited else row.audio_ms,
+            asr_ms=timings.asr_ms or 0,
+            nmt_ms=timings.nmt_ms or 0,
+            tts_ms=timings.tts_ms or 0,
+            total_ms=total_ms or 0,
+            chars_asr=len(result.text_asr or ""),
+            chars_translated=len(result.text_translated or ""),
+            audio_ms_out=_speech_ms(result),
+        )
+        return self._charge(session, parts, row)
+
+    def _charge(self, session: _Session, parts: list[Part], row: Usage) -> Usage:
+        """A row with what was not charged yet of some utterances."""
+        charged_ms = utterances = 0
+        for name, audio_ms in parts:
+            if name in session.charged:
+                continue
+            session.charged[name] = None
+            charged_ms, utterances = charged_ms + audio_ms, utterances + 1
+            if len(session.charged) > MAX_REMEMBERED:
+                del session.charged[next(iter(session.charged))]
+        return replace(row, charged_ms=charged_ms, utterances=utterances) if utterances else row
+
+    def _row(self, job: Job, attempt: Attempt, at: float, *, late: bool = False) -> Usage:
+        request, audio_ms, end = job.request, _audio_ms(job), attempt.end or AttemptEnd.FAILED
+        return Usage(
+            id=f"{attempt.wire_job_id}~{LATE}" if late else attempt.wire_job_id,
+            tenant=request.tenant,
+            key=self._session(request.session_id).key,
+            session=request.session_id,
+            job=job.id,
+            attempt=attempt.number,
+            node=attempt.node_id,
+            owner=self._owner_of(attempt.node_id),
+            utterance=request.utterance_index,
+            outcome=LATE if late else end,
+            audio_ms=audio_ms,
+            finished_at=self._clock.epoch_ms(at) / 1000,
+            credited_ms=audio_ms if end in self._credited else 0,
+        )
+
+
+def _turn(session: _Session, name: tuple[str, str]) -> _Turn:
+    turn = session.turns.get(name)
+    if turn is None:
+        turn = session.turns[name] = _Turn()
+        if len(session.turns) > MAX_REMEMBERED:
+            del session.turns[next(iter(session.turns))]
+    return turn
+
+
+def _part(job: Job) -> Part:
+    """An utterance, by a name that it keeps if it is sent again and into whatever languages it goes."""
+    request = job.request
+    again = f"{request.utterance_index}#{request.sound}" if request.sound else ""
+    return again or request.utterance_trace or job.id, _audio_ms(job)
+
+
+def _audio_ms(job: Job) -> int:
+    return round(job.seconds * 1000)
+
+
+def _is_silent(job: Job) -> bool:
+    """Whether a node found nothing in it, whatever its session was told."""
+    return any(attempt.end is AttemptEnd.EMPTY for attempt in job.attempts)
+
+
+def _speech_ms(result: JobResult) -> int:
+    """How long the speech of a result is; 0 if it cannot be told without decoding it."""
+    speech = result.tts_audio or ""
+    if (result.tts_format or PCM16) == PCM16:
+        return len(speech) * 3 // 4 // BYTES_PER_MS
+    if result.tts_format != OPUS:
+        return 0
+    try:
+        return opus.walk(from_base64(speech)).packets * opus.PACKET_MS
+    except ValueError:
+        return 0
