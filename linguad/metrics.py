@@ -134,6 +134,9 @@ USAGE_ROWS = Counter("linguad_usage_rows_total", "Rows of usage, by whether the 
 USAGE_WAITING = Gauge("linguad_usage_waiting", "Rows and settlements that the store has not got yet")
 CHARGED_SECONDS = Counter(
     "linguad_charged_seconds_total", "Speech whose translation was delivered, each utterance once"
+STREAMS = Gauge("linguad_streams", "Sockets of /v1/stream by what they are about", ["state"])
+STREAM_LATE = Counter(
+    "linguad_stream_late_total", "Answers that came after an utterance of a stream had been answered"
 )
 
 

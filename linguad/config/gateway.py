@@ -224,3 +224,145 @@ class Gateway(Table, frozen=True, kw_only=True):
             "nobody gets is not paid; true where second attempts (jobs.hedge_percent) are made often."
         ),
     ] = False
+    stream_allow_first_message_auth: Annotated[
+        bool,
+        Meta(
+            description="Whether an app may connect to `/v1/stream` with subprotocol `lingua.v1` and send "
+            "its key in the first message. True, because the sockets of some engines can do nothing else; "
+            "what strangers can cost is limited by stream_max_unauthenticated."
+        ),
+    ] = True
+    stream_max_unauthenticated: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=100_000,
+            description="Sockets that have not said who they are; more get 429. 100 is plenty, since each "
+            "has stream_start_seconds, and 8 KiB per message.",
+        ),
+    ] = 100
+    stream_start_seconds: Annotated[
+        float,
+        Meta(
+            ge=0.1,
+            le=600,
+            description="How long a socket may be without a session before it is closed (4408). 10 is more "
+            "than any app takes over `start`; idle sockets cost memory.",
+        ),
+    ] = 10
+    stream_idle_seconds: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=86400,
+            description="How long a session may be without audio before it is ended (4408), which gives its "
+            "slot back. 300 lets people pause.",
+        ),
+    ] = 300
+    stream_max_seconds: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=604800,
+            description="How long a socket may live. 14400 (4 h) is a long conference; it bounds what a "
+            "forgotten app can cost.",
+        ),
+    ] = 14400
+    stream_answer_seconds: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=3600,
+            description="How long an utterance is waited for, also at the end of a session. 170 is "
+            "jobs.job_max_age_seconds (150) and some more: it counts only if the core does not answer.",
+        ),
+    ] = 170
+    stream_max_message_bytes: Annotated[
+        int,
+        Meta(
+            ge=1024,
+            le=1 << 26,
+            description="Longest message of an app; a longer one closes its socket (1009). 2097152 (2 MiB) "
+            "holds 30 s of PCM16 at 16 kHz as base64, and more.",
+        ),
+    ] = 2 * 1024 * 1024
+    stream_max_utterance_seconds: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=600,
+            description="Longest utterance sent whole; streamed audio is cut by the core. 30 is what speech "
+            "recognisers take at once.",
+        ),
+    ] = 30
+    stream_max_inflight_utterances: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=64,
+            description="Utterances of a session that nodes work on at once; what comes meanwhile waits. 4 "
+            "keeps the network busy, and one app from taking all of it.",
+        ),
+    ] = 4
+    stream_backlog_bytes: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1 << 30,
+            description="Audio of a session that may wait for its turn; then its socket is not read until "
+            "there is room. 4194304 (4 MiB) is two minutes of PCM16.",
+        ),
+    ] = 4 * 1024 * 1024
+    stream_max_messages_per_second: Annotated[
+        float,
+        Meta(
+            ge=0.1,
+            le=100_000,
+            description="Messages of one socket per second; more are dropped with `rate_limited`, and three "
+            "within 10 s close it (1008). 60 takes pieces of 20 ms.",
+        ),
+    ] = 60
+    stream_burst_messages: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000_000,
+            description="Messages of one socket at once. 120 makes up for two seconds of a line that stalls.",
+        ),
+    ] = 120
+    stream_ping_interval_seconds: Annotated[
+        float,
+        Meta(
+            ge=0.1,
+            le=3600,
+            description="How often an app that is quiet is pinged. 20 keeps the ways through NAT and proxies "
+            "open.",
+        ),
+    ] = 20
+    stream_silent_seconds: Annotated[
+        float,
+        Meta(
+            ge=0.1,
+            le=3600,
+            description="How long an app may send nothing, not even the answer to a ping, before its socket "
+            "is closed. 45 is two missed pings and some more.",
+        ),
+    ] = 45
+    stream_outbound_queue_messages: Annotated[
+        int,
+        Meta(
+            ge=8,
+            le=1_000_000,
+            description="Messages that may wait for an app that reads slowly; then it is closed (4413). 256 "
+            "covers a stall of a phone; `partial` and `event` give way first.",
+        ),
+    ] = 256
+    stream_outbound_queue_bytes: Annotated[
+        int,
+        Meta(
+            ge=65536,
+            le=1 << 30,
+            description="Bytes that may wait for an app, as stream_outbound_queue_messages. 16777216 (16 "
+            "MiB) are six minutes of speech as PCM16.",
+        ),
+    ] = 16 * 1024 * 1024

@@ -31,7 +31,7 @@ class UpgradeRequest:
     """Without the query."""
     query: str
     headers: tuple[tuple[bytes, bytes], ...]
-    """Names in lower case, in order; without those that make it an upgrade."""
+    """Names in lower case; those of the handshake that say nothing of the client are left out."""
     subprotocols: tuple[str, ...]
     peer: Peer
 
@@ -109,8 +109,12 @@ async def _answer(
     request: WebSocketRequest, peer: Peer, doorman: Doorman
 ) -> tuple[WebSocketConnection, object] | str:
     path, _, query = request.path.partition("?")
-    headers = tuple(request.headers)
-    decision = doorman(UpgradeRequest(path, query, headers, request.proposed_subprotocols, peer))
+    # the library takes these two out of the headers, and shows only one of them
+    offered = request.proposed_subprotocols
+    headers = (*request.headers, (b"host", request._event.host.encode("latin-1", "replace")))
+    if offered:
+        headers = (*headers, (b"sec-websocket-protocol", ", ".join(offered).encode("latin-1", "replace")))
+    decision = doorman(UpgradeRequest(path, query, headers, offered, peer))
     if isinstance(decision, Welcome):
         connection = await request.accept(
             subprotocol=decision.subprotocol, extra_headers=_raw(decision.headers)

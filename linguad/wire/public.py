@@ -49,6 +49,8 @@ class Start(Wire, frozen=True, tag="start"):
     output_format: Short | None = None
     """Of the speech in `final`: `pcm16` (the default), `wav`, `ogg_opus` or `packets`."""
     binary_audio: bool | None = None
+    acks: bool | None = None
+    """Whether `audio_ack` is wanted, for apps that send what has no answer again on another connection."""
     client_ref: Reference | None = None
 
 
@@ -145,7 +147,7 @@ class Final(Wire, frozen=True, tag="final"):
     utterance_index: Int
     text_asr: str
     tts_format: Short
-    """`pcm16`, `wav`, `ogg_opus` or `packets`; "" without speech."""
+    """`pcm16`, `wav`, `ogg_opus`, or of packets what they are, in practice `opus`; "" without speech."""
     duration_ms: Count
     """From its last audio to this message."""
     tts_sample_rate: Count | None = None
@@ -186,6 +188,12 @@ class Error(Wire, frozen=True, tag="error"):
     details: Any = None
 
 
+class AudioAck(Wire, frozen=True, tag="audio_ack"):
+    """All audio up to this `seq` is answered; only if `start` asked for it."""
+
+    seq: Count
+
+
 class Ended(Wire, frozen=True, tag="ended"):
     """The session is over; no answer comes after it."""
 
@@ -200,5 +208,5 @@ class Pong(Wire, frozen=True, tag="pong"):
     id: Short | None = None
 
 
-StreamAnswer = Started | Partial | Final | Empty | Event | Error | Ended | Pong
+StreamAnswer = Started | Partial | Final | Empty | Event | Error | AudioAck | Ended | Pong
 """Gateway to app."""

@@ -112,6 +112,8 @@ async def test_the_doorman_sees_what_was_asked_and_leaves_a_visitor() -> None:
         assert request.argument("empty") == [""]
         assert request.argument("none") == []
         assert request.header("Authorization") == ["Bearer  x"]
+        assert request.header("host") == ["localhost"]
+        assert request.header("sec-websocket-protocol") == ["lingua.v1, bearer.abc"]
         assert request.header("origin") == ["https://example.test"]
         assert request.subprotocols == ("lingua.v1", "bearer.abc")
         assert request.peer.address == "127.0.0.1"

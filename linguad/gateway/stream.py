@@ -1,0 +1,178 @@
+"""All sockets of `/v1/stream`: who is let in, who may stay, and how they end (gateway 6, 8, 11.4)."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable
+
+import msgspec
+import trio
+
+from linguad import metrics
+from linguad.config.gateway import Gateway
+from linguad.errors import CloseReason
+from linguad.gateway.admission import Admission
+from linguad.gateway.conversation import Phase
+from linguad.gateway.credentials import ASK_FOR_KEY
+from linguad.gateway.protect import Doorkeeper
+from linguad.gateway.rules import StreamRules
+from linguad.gateway.sound import Sounds
+from linguad.gateway.stream_socket import Desk, Emit, JsonDialect, StreamSocket, Visitor
+from linguad.gateway.talk import Talks
+from linguad.gateway.voices import Voices
+from linguad.net.upgrade import Refusal, UpgradeRequest, Welcome
+from linguad.net.websocket import Link, LinkSettings
+from linguad.web.problems import Problem
+
+WATCH_SECONDS = 2.0
+"""How often it is looked whether the callers of open sockets may still call; at most 5 are promised."""
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
+
+
+class Streams:
+    """Mutable: the open sockets, and whether the server is about to stop."""
+
+    def __init__(
+        self,
+        doorkeeper: Doorkeeper,
+        admission: Admission,
+        talks: Talks,
+        sounds: Sounds,
+        settings: Gateway,
+        emit: Emit = lambda tenant_id, kind, data: None,
+    ) -> None:
+        """`emit` gets `session.started` and `session.ended`, for webhooks."""
+        self._settings = settings
+        self._doorkeeper = doorkeeper
+        self._admission = admission
+        self._desk = Desk(doorkeeper, admission, talks, Voices(sounds), rules_of(settings), emit)
+        self._sockets: set[StreamSocket] = set()
+        self._stopping = False
+        for phase in Phase:
+            metrics.STREAMS.labels(phase.value).set_function(self._counter(phase))
+
+    def __len__(self) -> int:
+        return len(self._sockets)
+
+    def doorman(self, request: UpgradeRequest) -> Welcome | Refusal:
+        """Answer an upgrade request to `/v1/stream`."""
+        request_id = request_id_of(request)
+        try:
+            entry = self._doorkeeper.upgrade(request.headers, request.query, request.peer)
+            if entry.caller is None:
+                self._check_strangers()
+        except Problem as problem:
+            return refusal(problem, request_id)
+        visitor = Visitor(entry, request_id, trace_id_of(request), JsonDialect())
+        return Welcome(visitor, entry.subprotocol, (("X-Request-Id", request_id),))
+
+    async def talk(self, link: Link) -> None:
+        """Serve one socket to its end."""
+        visitor = link.visitor
+        assert isinstance(visitor, Visitor), "the doorman leaves one"
+        socket = StreamSocket(self._desk, link, visitor)
+        self._sockets.add(socket)
+        try:
+            if self._stopping:
+                socket.stop()
+            await socket.run()
+        finally:
+            self._sockets.discard(socket)
+            socket.end()
+
+    async def run(self) -> None:
+        """Watch who may stay and make speech, for ever."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._desk.voices.run)
+            while True:
+                await trio.sleep(WATCH_SECONDS)
+                self._expel()
+
+    def stop(self) -> None:
+        """The server is about to stop: what was said is still answered, then sockets close with 1001."""
+        self._stopping = True
+        for socket in tuple(self._sockets):
+            socket.stop()
+
+    def abandon(self) -> None:
+        """The server stops now: say so, session by session, and close."""
+        self._stopping = True
+        for socket in tuple(self._sockets):
+            socket.abandon()
+
+    def _expel(self) -> None:
+        """Close the sockets whose tenant or key is not valid any more."""
+        for socket in tuple(self._sockets):
+            if socket.caller is not None and not self._admission.holds(socket.caller):
+                try:
+                    self._admission.take_up(socket.caller)
+                except Problem as problem:
+                    forbidden = problem.status == 403
+                    socket.expel(problem, CloseReason.FORBIDDEN if forbidden else CloseReason.UNAUTHENTICATED)
+
+    def _check_strangers(self) -> None:
+        """Raise Problem 401 or 429 if another socket may not open before it says who it is."""
+        if not self._settings.stream_allow_first_message_auth:
+            message = "Send your API key as Authorization: Bearer KEY, or a ticket in the address."
+            raise Problem(401, "unauthorized", message, headers=ASK_FOR_KEY)
+        if self._count(Phase.STRANGER) >= self._settings.stream_max_unauthenticated:
+            message = "Too many connections have not said who they are; send a key or a ticket with yours."
+            raise Problem(429, "too_many_unauthenticated", message, headers={"Retry-After": "10"})
+
+    def _count(self, phase: Phase) -> int:
+        return sum(socket.phase is phase for socket in self._sockets)
+
+    def _counter(self, phase: Phase) -> Callable[[], int]:
+        return lambda: self._count(phase)
+
+
+def refusal(problem: Problem, request_id: str) -> Refusal:
+    """A problem as the answer to an upgrade request."""
+    headers = {"Content-Type": "application/json", "X-Request-Id": request_id, **problem.headers}
+    return Refusal(problem.status, msgspec.json.encode(problem.body(request_id)), tuple(headers.items()))
+
+
+def request_id_of(request: UpgradeRequest) -> str:
+    """The caller's id of a request, if it is sane, else a new one."""
+    given = next(iter(request.header("x-request-id")), "")
+    return given if _REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
+
+
+def trace_id_of(request: UpgradeRequest) -> str | None:
+    """The trace that the caller wants its sessions to belong to, a UUID; None if it does not say."""
+    try:
+        return str(uuid.UUID(next(iter(request.header("x-trace-id")), "")))
+    except ValueError:
+        return None
+
+
+def rules_of(settings: Gateway) -> StreamRules:
+    """The limits of a socket, from the settings."""
+    return StreamRules(
+        start_s=settings.stream_start_seconds,
+        idle_s=settings.stream_idle_seconds,
+        max_s=settings.stream_max_seconds,
+        answer_s=settings.stream_answer_seconds,
+        max_inflight=settings.stream_max_inflight_utterances,
+        backlog_bytes=settings.stream_backlog_bytes,
+        messages_per_s=settings.stream_max_messages_per_second,
+        burst=settings.stream_burst_messages,
+        max_utterance_s=settings.stream_max_utterance_seconds,
+        max_message_bytes=settings.stream_max_message_bytes,
+    )
+
+
+def link_settings(settings: Gateway, handshake_seconds: float, write_seconds: float) -> LinkSettings:
+    """The limits of the links that `Streams.talk` serves."""
+    return LinkSettings(
+        max_message_bytes=settings.stream_max_message_bytes,
+        outbox_messages=settings.stream_outbound_queue_messages,
+        outbox_bytes=settings.stream_outbound_queue_bytes,
+        handshake_seconds=handshake_seconds,
+        write_seconds=write_seconds,
+        ping_seconds=settings.stream_ping_interval_seconds,
+        idle_seconds=settings.stream_silent_seconds,
+        full=CloseReason.SLOW_CONSUMER,
+    )

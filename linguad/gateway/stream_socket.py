@@ -1,0 +1,315 @@
+"""One socket of `/v1/stream`: carries out what its conversation decides (gateway 6, 8).
+
+Tasks: the reader, which stops while the conversation has enough; the timer; and one that listens to the core
+while there is a session. None of them awaits between a decision and its effects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Protocol
+
+import trio
+from msgspec import Struct
+
+from linguad import log
+from linguad.audio import Resampler
+from linguad.core.sound import OPUS
+from linguad.core.tenant import Caller
+from linguad.errors import CloseReason
+from linguad.gateway.actions import Action, Authenticate, Close, HangUp, Open, Release, Say, Stream, Utter
+from linguad.gateway.admission import Admission
+from linguad.gateway.conversation import Conversation, Phase
+from linguad.gateway.mapping import NO_CAPACITY
+from linguad.gateway.opening import Opening
+from linguad.gateway.protect import Doorkeeper, Entry
+from linguad.gateway.rules import StreamRules
+from linguad.gateway.talk import Talk, TalkEnded, Talks
+from linguad.gateway.voices import Voices
+from linguad.net.bell import Bell
+from linguad.net.supervise import Alarm
+from linguad.net.websocket import Link
+from linguad.web.problems import Problem
+from linguad.wire import codec
+from linguad.wire.public import Ended, Final, Start, Started, StreamAnswer, StreamMessage
+
+STRANGER_MESSAGE_BYTES = 8 * 1024
+"""Longest message of a socket that has not said who it is (gateway 11.4)."""
+
+Emit = Callable[[str, str, dict[str, object]], object]
+"""Takes a tenant's id, the type of an event and its data."""
+
+logger = log.get(__name__)
+
+
+class Dialect(Protocol):
+    """How the messages of a socket look."""
+
+    start: Start | None
+    """The session that begins by itself; there is only this one then."""
+
+    def read(self, frame: str) -> StreamMessage:
+        """The message in a text frame. Raises WireError."""
+        ...
+
+    def write(self, message: StreamAnswer) -> str | None:
+        """The text frame of a message; None if it is not told."""
+        ...
+
+
+class JsonDialect:
+    """The messages of `wire.public`, as they are."""
+
+    start: Start | None = None
+
+    def read(self, frame: str) -> StreamMessage:
+        """The message in a text frame. Raises WireError."""
+        return codec.stream_messages.decode(frame)
+
+    def write(self, message: StreamAnswer) -> str | None:
+        """The text frame of a message."""
+        return codec.encode(message)
+
+
+class Visitor(Struct, frozen=True):
+    """Who is at the other end of a socket, as far as the doorman found out."""
+
+    entry: Entry
+    request_id: str
+    trace_id: str | None
+    dialect: Dialect
+
+
+class Desk(Struct, frozen=True):
+    """What all sockets need."""
+
+    doorkeeper: Doorkeeper
+    admission: Admission
+    talks: Talks
+    voices: Voices
+    rules: StreamRules
+    emit: Emit
+
+
+class StreamSocket:
+    """Mutable: the caller once it is known, and the session with its slot while there is one."""
+
+    def __init__(self, desk: Desk, link: Link, visitor: Visitor) -> None:
+        self.caller: Caller | None = visitor.entry.caller
+        self._desk = desk
+        self._link = link
+        self._visitor = visitor
+        self._dialect = visitor.dialect
+        self._conversation = Conversation(
+            desk.rules,
+            visitor.request_id,
+            self.caller.tenant if self.caller else None,
+            trio.current_time(),
+            read=self._dialect.read,
+            single=self._dialect.start is not None,
+        )
+        self._conversation.trace_id = visitor.trace_id
+        self._alarm = Alarm(self._conversation.due, self._tick)
+        self._changed = Bell()
+        self._nursery: trio.Nursery | None = None
+        self._session = ExitStack()
+        """Ends the session, and gives its slot back."""
+        self._talk: Talk | None = None
+        self._resampler: Resampler | None = None
+
+    @property
+    def phase(self) -> Phase:
+        """What the socket is about."""
+        return self._conversation.phase
+
+    async def run(self) -> None:
+        """Serve the socket until its client is gone."""
+        if self.caller is None:
+            self._link.limit_messages(STRANGER_MESSAGE_BYTES)
+        async with trio.open_nursery() as self._nursery:
+            self._nursery.start_soon(self._alarm.run)
+            if self._dialect.start is not None:
+                self._perform(self._conversation.hear(self._dialect.start, trio.current_time()))
+            async for frame in self._link:
+                self._perform(self._conversation.take(frame, trio.current_time()))
+                if not self._reads and not await self._has_room():
+                    break
+            self._nursery.cancel_scope.cancel()
+
+    def stop(self) -> None:
+        """The server is about to stop."""
+        self._perform(self._conversation.stop(trio.current_time()))
+
+    def abandon(self) -> None:
+        """The server stops now."""
+        self._perform(self._conversation.abandon())
+
+    def expel(self, problem: Problem, reason: CloseReason) -> None:
+        """The caller may not go on."""
+        self._perform(self._conversation.expel(problem.code, problem.message, reason))
+
+    def end(self) -> None:
+        """The socket is over, however that came: whatever it holds is given back."""
+        self._release()
+        conversation, dialogue = self._conversation, self._conversation.dialogue
+        closing = self._link.closing
+        logger.info(
+            "stream_closed",
+            link=self._link.id,
+            request_id=self._visitor.request_id,
+            tenant=self.caller and self.caller.tenant.id,
+            key_id=self.caller and self.caller.key_id,
+            address=self._link.peer.address,
+            reason=closing.label if closing else "client_gone",
+            sessions=conversation.sessions,
+            session=dialogue and dialogue.session_id,
+            utterances=dialogue.utterances if dialogue else 0,
+            audio_seconds=round(dialogue.audio_ms / 1000, 3) if dialogue else 0.0,
+            seconds=round(trio.current_time() - self._link.opened_at, 3),
+        )
+
+    @property
+    def _reads(self) -> bool:
+        return self._conversation.reads(trio.current_time())
+
+    async def _has_room(self) -> bool:
+        """Wait until more may be read; False if the client has gone meanwhile."""
+        gone = False
+
+        async def watch(waiting: trio.CancelScope) -> None:
+            nonlocal gone
+            await self._link.hung_up()
+            gone = True
+            waiting.cancel()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch, nursery.cancel_scope)
+            while not self._reads:
+                await self._changed.wait()
+            nursery.cancel_scope.cancel()
+        return not gone
+
+    async def _listen(self, talk: Talk, listening: trio.CancelScope) -> None:
+        """Take the news of one session."""
+        with listening:
+            while True:
+                try:
+                    message = await talk.receive()
+                except TalkEnded as ended:
+                    self._perform(self._conversation.over(ended.reason, trio.current_time()))
+                    return
+                self._perform(self._conversation.news(message, trio.current_time()))
+
+    def _tick(self, now: float) -> None:
+        self._perform(self._conversation.tick(now))
+
+    def _perform(self, actions: list[Action]) -> None:
+        for action in actions:
+            self._do(action)
+        self._alarm.moved()
+        self._changed.ring()
+
+    def _do(self, action: Action) -> None:
+        match action:
+            case Say():
+                self._say(action)
+            case Authenticate():
+                self._authenticate(action.token)
+            case Open():
+                self._open(action.opening)
+            case Utter() if self._talk is not None:
+                self._talk.utterance(self._at_wire_rate(action.audio, final=True))
+            case Stream() if self._talk is not None:
+                self._talk.chunk(self._at_wire_rate(action.audio, final=action.final), final=action.final)
+            case HangUp() if self._talk is not None:
+                if rest := self._at_wire_rate(b"", final=True):
+                    self._talk.chunk(rest)
+                self._talk.hang_up()
+            case Release():
+                self._release()
+            case Close():
+                self._link.close(action.reason)
+
+    def _say(self, said: Say) -> None:
+        message, write = said.message, self._dialect.write
+        if isinstance(message, Ended):
+            self._tell("session.ended", {"reason": message.reason, "audio_ms": message.usage.audio_ms})
+        dialogue = self._conversation.dialogue
+        if isinstance(message, Final) and dialogue is not None:
+            text = self._desk.voices.frame(
+                message, dialogue.terms.output_format, lambda final: write(final) or ""
+            )
+            if text:
+                self._link.send(text, said.optional)
+            return
+        frame = write(message)
+        if frame is not None:
+            self._link.send(frame, said.optional)
+        if isinstance(message, Started):
+            self._tell("session.started", {"src_lang": message.src_lang, "tgt_lang": message.tgt_lang})
+
+    def _tell(self, kind: str, data: dict[str, object]) -> None:
+        """An event for the tenant's webhooks."""
+        dialogue = self._conversation.dialogue
+        if self.caller is not None and dialogue is not None:
+            known: dict[str, object] = {
+                "session_id": dialogue.session_id,
+                "request_id": self._visitor.request_id,
+                "client_ref": dialogue.terms.client_ref,
+            }
+            self._desk.emit(self.caller.tenant.id, kind, known | data)
+
+    def _authenticate(self, token: str) -> None:
+        try:
+            self.caller = self._desk.doorkeeper.first_message(token, self._visitor.entry, self._link.peer)
+        except Problem as problem:
+            self._perform(self._conversation.rejected(problem))
+            return
+        self._link.limit_messages(self._desk.rules.max_message_bytes)
+        self._perform(self._conversation.authenticated(self.caller.tenant, trio.current_time()))
+
+    def _open(self, opening: Opening) -> None:
+        assert self.caller is not None, "strangers open nothing"
+        assert self._nursery is not None, "the socket runs"
+        now = trio.current_time()
+        with ExitStack() as session:
+            try:
+                session.enter_context(self._desk.admission.session(self.caller))
+                talk = session.enter_context(
+                    self._desk.talks.open(self.caller, opening.spec, self._link.peer.address)
+                )
+            except Problem as problem:
+                self._perform(self._conversation.not_opened(problem, now))
+                return
+            except TalkEnded:
+                self._perform(self._conversation.not_opened(_not_created(), now))
+                return
+            listening = trio.CancelScope()
+            session.callback(listening.cancel)
+            self._session, self._talk = session.pop_all(), talk
+        self._nursery.start_soon(self._listen, talk, listening)
+        self._perform(self._conversation.opened(opening, talk.session_id, talk.trace_id, now))
+
+    def _release(self) -> None:
+        self._talk = self._resampler = None
+        self._session.close()
+
+    def _at_wire_rate(self, audio: bytes, *, final: bool) -> bytes:
+        """PCM16 at the one rate that the core takes; with `final` its utterance ends."""
+        dialogue = self._conversation.dialogue
+        assert dialogue is not None, "there is a session"
+        if dialogue.terms.audio_format == OPUS:
+            return audio
+        if self._resampler is None:
+            self._resampler = Resampler(dialogue.terms.sample_rate)
+        audio = self._resampler.feed(audio)
+        if final:
+            audio += self._resampler.finish()
+            self._resampler = None
+        return audio
+
+
+def _not_created() -> Problem:
+    message = "No session can be opened now; try again shortly."
+    return Problem(NO_CAPACITY.status, "session_create_failed", message, retryable=True)
