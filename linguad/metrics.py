@@ -129,11 +129,11 @@ SPEECH_JOBS = Gauge(
 SPEECH_JOBS_ENDED = Counter(
     "linguad_speech_jobs_ended_total", "Asynchronous translations by what they came to", ["status"]
 )
-
 USAGE_ROWS = Counter("linguad_usage_rows_total", "Rows of usage, by whether the store got them", ["state"])
 USAGE_WAITING = Gauge("linguad_usage_waiting", "Rows and settlements that the store has not got yet")
 CHARGED_SECONDS = Counter(
     "linguad_charged_seconds_total", "Speech whose translation was delivered, each utterance once"
+)
 STREAMS = Gauge("linguad_streams", "Sockets of /v1/stream by what they are about", ["state"])
 STREAM_LATE = Counter(
     "linguad_stream_late_total", "Answers that came after an utterance of a stream had been answered"
