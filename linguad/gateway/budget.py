@@ -2,8 +2,8 @@
 
 Rules (gateway 4.3, 11.7):
 - Admission looks at what was charged and at what is reserved for requests under way.
-- A quota refuses new requests with 429 until it begins anew, at 00:00 UTC or on the first of the month. Streams
-  are warned before it is used up, and stopped when it is.
+- A quota refuses new requests with 429 until it begins anew, at 00:00 UTC or on the first of the month.
+  Streams are warned before it is used up, and stopped when it is.
 - A prepaid balance refuses new requests with 402 once it is below the overdraft; what runs may finish.
 """
 
