@@ -6,10 +6,10 @@ from base64 import urlsafe_b64encode
 from collections import Counter
 
 import pytest
+from house import AWAY, EPOCH, House
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from keyring import AWAY, EPOCH, House
 
 from linguad.config.gateway import Gateway
 from linguad.core.tenant import ADMIN_SCOPES, DEFAULT_SCOPES, Caller, Scope, Status

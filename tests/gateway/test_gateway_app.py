@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import trio
-from keyring import AWAY, EPOCH, Daemon, House, check_error
+from house import AWAY, EPOCH, Daemon, House, check_error
 from trio.testing import MockClock
 
 from linguad import __version__

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import trio
-from keyring import House, check_error
+from house import House, check_error
 
 from linguad.net.front import Front, FrontSettings
 from linguad.net.http import HttpApp
