@@ -174,10 +174,9 @@ def add_admin_usage_routes(
     async def credits(tenant_id: str) -> Response:
         """Change a tenant's balance; the same `request_id` again changes nothing."""
         tenant, body = found(tenant_id), await _body(CreditBody)
-        if body.seconds <= (0 if body.reason != "adjustment" else -(10**9) - 1) or not body.seconds:
-            raise Problem.wrong_field(
-                "seconds", "credit and refund take more than 0, adjustment anything but 0"
-            )
+        if not body.seconds or (body.seconds < 0 and body.reason != "adjustment"):
+            problem = "credit and refund take more than 0, adjustment anything but 0"
+            raise Problem.wrong_field("seconds", problem)
         line = await books.credit(tenant.id, body.seconds, body.reason, _actor(), body.request_id)
         return jsonify(_shown(line))
 
@@ -190,7 +189,7 @@ def add_admin_usage_routes(
         following = accounts[-1].owner if len(accounts) == limit else None
         return jsonify(items=[_shown_account(account) for account in accounts], next_cursor=following)
 
-    @app.get("/admin/v1/node-credits/<owner>")
+    @app.get("/admin/v1/node-credits/<path:owner>")
     @protect(Scope.ADMIN_USAGE)
     async def node_credit(owner: str) -> Response:
         """What one owner of nodes has earned, and where it went."""
@@ -198,7 +197,7 @@ def add_admin_usage_routes(
         lines = await books.lines(f"node:{owner}", None, DEFAULT_PAGE)
         return jsonify(**_shown_account(account), transfers=[_shown(line) for line in lines])
 
-    @app.post("/admin/v1/node-credits/<owner>/transfer")
+    @app.post("/admin/v1/node-credits/<path:owner>/transfer")
     @protect(Scope.ADMIN_BILLING)
     async def transfer(owner: str) -> Response:
         """Give what an owner of nodes earned to a tenant; the same `request_id` again changes nothing."""

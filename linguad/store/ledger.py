@@ -14,6 +14,8 @@ from sqlalchemy import (
     Column,
     Connection,
     Index,
+    Row,
+    Select,
     Table,
     Text,
     UniqueConstraint,
@@ -148,15 +150,12 @@ def all_balances(connection: Connection) -> dict[str, int]:
 
 def node_account(connection: Connection, owner: str) -> NodeAccount:
     """What an owner of nodes has; NotFoundError if nothing was ever earned."""
-    row = connection.execute(select(node_credits).where(node_credits.c.owner_id == owner)).first()
-    if row is None:
-        raise NotFoundError(f"no node of {owner} has earned anything")
-    return _account(row)
+    return _account(_credits(connection, select(node_credits), owner))
 
 
 def node_accounts(connection: Connection, after: str = "", limit: int = 50) -> list[NodeAccount]:
     """Owners of nodes in order of their names, from the one after `after`."""
-    query = select(node_credits).where(node_credits.c.owner_id > after)
+    query = select(node_credits).where(node_credits.c.owner_id > after.replace("\0", ""))
     return [_account(row) for row in connection.execute(query.order_by(node_credits.c.owner_id).limit(limit))]
 
 
@@ -173,9 +172,7 @@ def transfer(
 
     Raises NotFoundError, and ConflictError if there is not so much or the request was another one.
     """
-    row = connection.execute(locked(select(node_credits).where(node_credits.c.owner_id == owner))).first()
-    if row is None:
-        raise NotFoundError(f"no node of {owner} has earned anything")
+    row = _credits(connection, locked(select(node_credits)), owner)
     name, account = f"node:{owner}", _account(row)
     given_as = f"{name}/{request_id}"
     if (known := _known(connection, name, TRANSFER, request_id)) is not None:
@@ -193,6 +190,16 @@ def transfer(
     append(connection, name, -seconds, TRANSFER, actor, request_id, now)
     got = append(connection, tenant_id, seconds, TRANSFER, actor, given_as, now)
     return node_account(connection, owner), got
+
+
+def _credits(connection: Connection, query: Select[Any], owner: str) -> Row[Any]:
+    """The row of an owner; no name that is kept has the character that PostgreSQL cannot take."""
+    row = None
+    if "\0" not in owner:
+        row = connection.execute(query.where(node_credits.c.owner_id == owner)).first()
+    if row is None:
+        raise NotFoundError(f"no node of {owner!r} has earned anything")
+    return row
 
 
 def _known(connection: Connection, account: str, origin: str, request_id: str) -> Line | None:
