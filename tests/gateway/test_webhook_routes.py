@@ -40,8 +40,14 @@ class Api:
     """The routes for a tenant named by a header, over what stands behind them."""
 
     def __init__(
-        self, tenants: Registry, registry: WebhookRegistry, queue: DeliveryQueue, post: GuardedPost
+        self,
+        tenants: Registry,
+        registry: WebhookRegistry,
+        queue: DeliveryQueue,
+        post: GuardedPost,
+        server_tls: ssl.SSLContext,
     ) -> None:
+        self.server_tls = server_tls
         self.courier = Courier(registry, queue, post, KEY, CourierRules())
         self.app: QuartTrio = create_app("test")
         self.asked: list[Scope] = []
