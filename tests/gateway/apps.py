@@ -15,6 +15,7 @@ from trio_websocket import WebSocketConnection, wrap_client_stream
 
 from linguad.config.gateway import Gateway
 from linguad.gateway.admission import Admission
+from linguad.gateway.listen import Listen
 from linguad.gateway.protect import Doorkeeper
 from linguad.gateway.sound import Sounds
 from linguad.gateway.stream import Streams, link_settings
@@ -68,6 +69,8 @@ class Stage:
         )
         limits = link_settings(settings, 10.0, 10.0)
         self.links = Links("stream", limits, self.streams.talk, doorman=self.streams.doorman)
+        listen = Listen(self.streams, lambda: EPOCH)
+        self.listeners = Links("listen", limits, self.streams.talk, doorman=listen.doorman)
 
     @property
     def slots(self) -> int:
@@ -86,7 +89,7 @@ class Stage:
         if key is not None:
             sent.append((b"Authorization", f"Bearer {key or self.key}".encode()))
         ours, theirs = (cast(trio.SocketStream, stream) for stream in memory_stream_pair())
-        self.world.nursery.start_soon(self.links.serve, ours, AWAY)
+        self.world.nursery.start_soon(self._links(path).serve, ours, AWAY)
         ws = await wrap_client_stream(
             self.world.nursery,
             theirs,
@@ -99,10 +102,13 @@ class Stage:
         )
         return App(ws, theirs)
 
+    def _links(self, path: str) -> Links:
+        return self.listeners if path.startswith("/v1/listen") else self.links
+
     async def refused(self, *headers: str, path: str = "/v1/stream") -> tuple[int, Json, dict[str, str]]:
         """Status, error and headers of an upgrade that is not let in."""
         ours, theirs = (cast(trio.SocketStream, stream) for stream in memory_stream_pair())
-        self.world.nursery.start_soon(self.links.serve, ours, AWAY)
+        self.world.nursery.start_soon(self._links(path).serve, ours, AWAY)
         lines = [
             f"GET {path} HTTP/1.1",
             "Host: api.example.test",
