@@ -69,12 +69,13 @@ class Conversation:
         now: float,
         *,
         read: Callable[[str], StreamMessage] = codec.stream_messages.decode,
+        ends: Callable[[bytes], bool] = lambda frame: False,
         single: bool = False,
     ) -> None:
         """Without a `tenant` a stranger connected.
 
-        `read` makes a message of a text frame, or raises WireError. A `single` one is over with its first
-        session, and its pings count as audio.
+        `read` makes a message of a text frame, or raises WireError; `ends` tells whether an utterance ends
+        with a binary one. A `single` one is over with its first session, and its pings count as audio.
         """
         self.phase = Phase.STRANGER if tenant is None else Phase.READY
         self.request_id = request_id
@@ -85,6 +86,7 @@ class Conversation:
         self.trace_id: str | None = None
         """That the caller asked for."""
         self._read = read
+        self._ends = ends
         self._single = single
         self._rules = rules
         self._tenant = tenant
@@ -315,7 +317,9 @@ class Conversation:
             sentence = "Binary frames need binary_audio in start; send text frames."
             told = self._complaints.tell("binary_not_negotiated", sentence)
             return self._quit(told, "binary_not_negotiated", CloseReason.BINARY_NOT_NEGOTIATED)
-        return dialogue.audio(frame, final=False, now=now)
+        if self._single and not frame:
+            return self._wind_up(CLIENT_END, CloseReason.NORMAL, now)
+        return dialogue.audio(frame, final=self._ends(frame), now=now)
 
     def _overflow(self, now: float) -> list[Action]:
         rate = f"{self._rules.messages_per_s:g}"

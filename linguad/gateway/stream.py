@@ -11,14 +11,15 @@ import trio
 
 from linguad import metrics
 from linguad.config.gateway import Gateway
+from linguad.core.tenant import Tenant
 from linguad.errors import CloseReason
 from linguad.gateway.admission import Admission
 from linguad.gateway.conversation import Phase
-from linguad.gateway.credentials import ASK_FOR_KEY
+from linguad.gateway.credentials import ASK_FOR_KEY, Headers
 from linguad.gateway.protect import Doorkeeper
 from linguad.gateway.rules import StreamRules
 from linguad.gateway.sound import Sounds
-from linguad.gateway.stream_socket import Desk, Emit, JsonDialect, StreamSocket, Visitor
+from linguad.gateway.stream_socket import Desk, Dialect, Emit, JsonDialect, StreamSocket, Visitor
 from linguad.gateway.talk import Talks
 from linguad.gateway.voices import Voices
 from linguad.net.upgrade import Refusal, UpgradeRequest, Welcome
@@ -58,14 +59,29 @@ class Streams:
 
     def doorman(self, request: UpgradeRequest) -> Welcome | Refusal:
         """Answer an upgrade request to `/v1/stream`."""
-        request_id = request_id_of(request)
+        return self.let_in(request, request_id_of(request), JsonDialect())
+
+    def let_in(
+        self,
+        request: UpgradeRequest,
+        request_id: str,
+        dialect: Dialect,
+        headers: Headers | None = None,
+        check: Callable[[Tenant], object] = lambda tenant: None,
+    ) -> Welcome | Refusal:
+        """Answer an upgrade request of a client that speaks this dialect, with other `headers` if given.
+
+        `check` may raise Problem for what a tenant may not ask for.
+        """
         try:
-            entry = self._doorkeeper.upgrade(request.headers, request.query, request.peer)
-            if entry.caller is None:
-                self._check_strangers()
+            entry = self._doorkeeper.upgrade(headers or request.headers, request.query, request.peer)
+            if entry.caller is not None:
+                check(entry.caller.tenant)
+            else:
+                self._check_strangers(dialect)
         except Problem as problem:
             return refusal(problem, request_id)
-        visitor = Visitor(entry, request_id, trace_id_of(request), JsonDialect())
+        visitor = Visitor(entry, request_id, trace_id_of(request), dialect)
         return Welcome(visitor, entry.subprotocol, (("X-Request-Id", request_id),))
 
     async def talk(self, link: Link) -> None:
@@ -112,9 +128,9 @@ class Streams:
                     forbidden = problem.status == 403
                     socket.expel(problem, CloseReason.FORBIDDEN if forbidden else CloseReason.UNAUTHENTICATED)
 
-    def _check_strangers(self) -> None:
+    def _check_strangers(self, dialect: Dialect) -> None:
         """Raise Problem 401 or 429 if another socket may not open before it says who it is."""
-        if not self._settings.stream_allow_first_message_auth:
+        if not self._settings.stream_allow_first_message_auth or dialect.start is not None:
             message = "Send your API key as Authorization: Bearer KEY, or a ticket in the address."
             raise Problem(401, "unauthorized", message, headers=ASK_FOR_KEY)
         if self._count(Phase.STRANGER) >= self._settings.stream_max_unauthenticated:

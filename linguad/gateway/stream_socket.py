@@ -12,6 +12,7 @@ from typing import Protocol
 
 import trio
 from msgspec import Struct
+from msgspec.structs import replace
 
 from linguad import log
 from linguad.audio import Resampler
@@ -48,9 +49,15 @@ class Dialect(Protocol):
 
     start: Start | None
     """The session that begins by itself; there is only this one then."""
+    pace: float
+    """How many times the usual number of messages may come."""
 
     def read(self, frame: str) -> StreamMessage:
         """The message in a text frame. Raises WireError."""
+        ...
+
+    def ends(self, frame: bytes) -> bool:
+        """Whether an utterance ends with the audio of a binary frame; each is shown once."""
         ...
 
     def write(self, message: StreamAnswer) -> str | None:
@@ -62,10 +69,15 @@ class JsonDialect:
     """The messages of `wire.public`, as they are."""
 
     start: Start | None = None
+    pace = 1.0
 
     def read(self, frame: str) -> StreamMessage:
         """The message in a text frame. Raises WireError."""
         return codec.stream_messages.decode(frame)
+
+    def ends(self, frame: bytes) -> bool:
+        """Only what says so ends an utterance."""
+        return False
 
     def write(self, message: StreamAnswer) -> str | None:
         """The text frame of a message."""
@@ -101,12 +113,18 @@ class StreamSocket:
         self._link = link
         self._visitor = visitor
         self._dialect = visitor.dialect
-        self._conversation = Conversation(
+        rules = replace(
             desk.rules,
+            messages_per_s=desk.rules.messages_per_s * self._dialect.pace,
+            burst=round(desk.rules.burst * self._dialect.pace),
+        )
+        self._conversation = Conversation(
+            rules,
             visitor.request_id,
             self.caller.tenant if self.caller else None,
             trio.current_time(),
             read=self._dialect.read,
+            ends=self._dialect.ends,
             single=self._dialect.start is not None,
         )
         self._conversation.trace_id = visitor.trace_id
