@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import trio
 
 from linguad.config import Config
+from linguad.config.gateway import Gateway
 from linguad.core.clock import Clock
 from linguad.core.metering import Metering
 from linguad.core.tenant import BillingMode, Scope
@@ -22,7 +24,10 @@ from linguad.gateway.admission import Admission
 from linguad.gateway.app import OK, create_gateway_app
 from linguad.gateway.budget import Budgets
 from linguad.gateway.capacity import Capacity, add_capacity_routes
+from linguad.gateway.courier import Courier, CourierRules
 from linguad.gateway.docs import add_docs
+from linguad.gateway.idempotency import Idempotency
+from linguad.gateway.listen import Listen
 from linguad.gateway.operations import OPERATIONS
 from linguad.gateway.protect import Doorkeeper, protected
 from linguad.gateway.sound import Sounds
@@ -32,6 +37,8 @@ from linguad.gateway.tickets import Tickets
 from linguad.gateway.translate import PATH as TRANSLATE_PATH
 from linguad.gateway.translate import Translator, add_translate_route
 from linguad.gateway.usage import add_admin_usage_routes, add_usage_routes
+from linguad.gateway.webhook_post import GuardedPost
+from linguad.gateway.webhooks import Webhooks, add_webhook_routes
 from linguad.net.front import Front, FrontSettings
 from linguad.net.http import HttpApp
 from linguad.net.links import Links
@@ -40,11 +47,19 @@ from linguad.net.peer import TrustedProxies
 from linguad.sessions.inside import Inside
 from linguad.sessions.serve import Sessions
 from linguad.store.bookkeeper import Bookkeeper
+from linguad.store.delivery_queue import DeliveryQueue
+from linguad.store.idempotency import IdempotencyRecords
 from linguad.store.start import Store
+from linguad.store.webhooks import WebhookRegistry
 from linguad.web.bodies import LargeBodies
 
-STREAM_PATH = "/v1/stream"
+STREAM_PATH, LISTEN_PATH = "/v1/stream", "/v1/listen"
 SELECT_ONE = "SELECT 1"
+
+WEBHOOK_KEY = "linguad webhooks"
+"""What the secrets of webhooks are derived from, with the pepper."""
+
+DAY_S = 86400
 
 FIRST_CALL = """\
 The public API is on port {port}; its first key is in {key}. Try:
@@ -52,13 +67,6 @@ The public API is on port {port}; its first key is in {key}. Try:
     -F audio=@demo/audio/weather.wav -F src_lang=en -F tgt_lang=es | tee answer.json | jq -r .text
   jq -r .audio_tts answer.json | base64 -d > answer.wav
 """
-
-
-class Nobody:
-    """Hears of no event."""
-
-    def emit(self, tenant_id: str, type: str, data: dict[str, Any]) -> None:
-        """Nothing."""
 
 
 class PublicApi:
@@ -91,29 +99,34 @@ class PublicApi:
         add_ticket_routes(app, self._admission, tickets, settings)
         add_capacity_routes(app, self._admission, capacity)
         add_usage_routes(app, self._protect, self._books)
-        add_admin_routes(app, registry, self._protect, lambda view: view)
-        add_admin_usage_routes(app, self._protect, self._books, registry.tenant)
+        self._once = Idempotency(IdempotencyRecords(kept.database))
+        self._hooks = WebhookRegistry(kept.database)
+        queue = DeliveryQueue(kept.database, self._hooks)
+        post = GuardedPost(settings.webhook_allowed_networks, settings.webhook_timeout_seconds)
+        key = kept.pepper.verifier(WEBHOOK_KEY)
+        self._courier = Courier(self._hooks, queue, post, key, _courier_rules(settings))
         translator = Translator(talks, sounds, settings, capacity)
-        add_translate_route(app, self._admission, translator, capacity, settings, Nobody())
+        add_translate_route(app, self._admission, translator, capacity, settings, self._courier)
+        add_admin_routes(app, registry, self._protect, self._once.of_json("api_key.key"))
+        add_admin_usage_routes(app, self._protect, self._books, registry.tenant)
+        webhooks = Webhooks(self._hooks, queue, self._courier, post.check, key)
+        add_webhook_routes(app, self._protect, webhooks, self._once.of_json("secret"))
         add_docs(app, OPERATIONS, page=not settings.production)
         self._app = LargeBodies(app, [TRANSLATE_PATH])
         doorkeeper = Doorkeeper(self._admission, tickets, settings)
-        self._streams = Streams(doorkeeper, self._admission, talks, sounds, settings)
-        self._links = Links(
-            "stream",
-            link_settings(settings, config.server.handshake_seconds, config.server.write_timeout_seconds),
-            self._streams.talk,
-            budget,
-            self._streams.doorman,
-        )
+        self._streams = Streams(doorkeeper, self._admission, talks, sounds, settings, emit=self._courier.emit)
+        listen = Listen(self._streams, time.time)
+        limits = link_settings(settings, config.server.handshake_seconds, config.server.write_timeout_seconds)
+        self._links = Links("stream", limits, self._streams.talk, budget, self._streams.doorman)
+        self._listens = Links("listen", limits, self._streams.talk, budget, listen.doorman)
 
     def door(self) -> Door:
         """Its port."""
         settings = self._config.gateway
-        http = HttpApp("gateway", self._app, self._proxies, (STREAM_PATH,))
+        http = HttpApp("gateway", self._app, self._proxies, (STREAM_PATH, LISTEN_PATH))
         front = Front(
             "gateway",
-            {STREAM_PATH: self._links.serve},
+            {STREAM_PATH: self._links.serve, LISTEN_PATH: self._listens.serve},
             http.serve,
             FrontSettings(proxies=self._proxies, head_seconds=self._config.server.peek_seconds),
         )
@@ -130,6 +143,8 @@ class PublicApi:
             nursery.start_soon(self._store.registry.run)
             nursery.start_soon(self._books.run)
             nursery.start_soon(self._streams.run)
+            nursery.start_soon(self._hooks.run)
+            nursery.start_soon(self._courier.run)
 
     def stop(self) -> None:
         """Begin nothing new on open streams; what was said is still answered."""
@@ -138,7 +153,8 @@ class PublicApi:
     def abandon(self) -> None:
         """The server stops now: end what is open."""
         self._streams.abandon()
-        self._links.close_all(CloseReason.SHUTDOWN)
+        for links in (self._links, self._listens):
+            links.close_all(CloseReason.SHUTDOWN)
 
     async def checks(self) -> Mapping[str, str]:
         """How what the API needs is (gateway 9)."""
@@ -166,7 +182,17 @@ class PublicApi:
     async def books_open(self) -> AsyncIterator[None]:
         """Usage is written until the end, and the last of it then."""
         await self._books.open()
+        await self._hooks.load()
         try:
             yield
         finally:
             await self._books.flush()
+
+
+def _courier_rules(settings: Gateway) -> CourierRules:
+    return CourierRules(
+        try_seconds=settings.webhook_timeout_seconds,
+        max_attempts=settings.webhook_max_attempts,
+        at_once=settings.webhooks_at_once,
+        history_seconds=settings.webhook_history_days * DAY_S,
+    )

@@ -22,8 +22,9 @@ from linguad.core.accounts import (
 )
 from linguad.core.tenant import DEFAULT_SCOPES, Key, Scope, Status, Tenant
 from linguad.web.app import request_id
-from linguad.web.parameters import cursor, cursor_of, json_object, limit_of, query
+from linguad.web.body import json_object
 from linguad.web.problems import Problem
+from linguad.web.query import cursor, cursor_of, limit_of, query
 
 DAY_S = 86400
 ENVIRONMENTS = ("live", "test")

@@ -6,7 +6,8 @@ import json
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Collection
-from typing import Any, Protocol
+from functools import wraps
+from typing import Any, ParamSpec, Protocol
 
 import trio
 from quart import Response, request
@@ -40,6 +41,8 @@ LAST_WORD_S = 5.0
 
 KEPT_HEADERS = ("Location", "ETag")
 
+P = ParamSpec("P")
+View = Callable[P, Awaitable[Response]]
 logger = log.get(__name__)
 
 
@@ -113,6 +116,24 @@ class Idempotency:
             return _again(known)
         _refuse(known)
         return await self._run(asked, attempt, work, secret)
+
+    def of_json(self, *secret: str) -> Callable[[View[P]], View[P]]:
+        """Decorator of a protected view whose input is its JSON body; `secret` as of `once`."""
+
+        def decorate(view: View[P]) -> View[P]:
+            @wraps(view)
+            async def guarded(*args: P.args, **kwargs: P.kwargs) -> Response:
+                data = bytes(await request.get_data(cache=True, as_text=False))
+                try:
+                    given = json.loads(data or b"{}")
+                except (ValueError, RecursionError):
+                    # the view says what is wrong with it
+                    given = data.decode("latin-1")
+                return await self.once(given, lambda: view(*args, **kwargs), secret=secret)
+
+            return guarded
+
+        return decorate
 
     async def _begin(self, asked: Asked, attempt: str) -> Answer | Standing:
         now = self._wall()

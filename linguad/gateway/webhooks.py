@@ -26,8 +26,9 @@ from linguad.core.webhooks import (
 )
 from linguad.errors import LinguadError
 from linguad.web.app import request_id
-from linguad.web.body import cursor, cursor_of, json_object, limit_of, query
+from linguad.web.body import json_object
 from linguad.web.problems import Problem
+from linguad.web.query import cursor, cursor_of, limit_of, query
 from linguad.wire.moment import rfc3339
 
 MAX_URL_CHARS = 2000

@@ -28,7 +28,7 @@ from linguad.files import replace_file
 from linguad.store import keys, tenants
 from linguad.store.changes import Change
 from linguad.store.database import Database, store_url
-from linguad.store.pepper import load_pepper
+from linguad.store.pepper import Pepper, load_pepper
 from linguad.store.registry import Registry
 from linguad.store.schema import meta
 
@@ -52,6 +52,7 @@ class Store(NamedTuple):
 
     database: Database
     registry: Registry
+    pepper: Pepper
     dev_key_file: Path | None
     """The file with the key that linguad made itself, as long as that key works."""
 
@@ -131,7 +132,7 @@ async def _with_callers(database: Database, config: Config, env: Mapping[str, st
         await _take_operator_key(registry, given)
     else:
         await _see_to_a_key(registry, dev_key_file, production=config.gateway.production)
-    return Store(database, registry, dev_key_file if await _works(registry, dev_key_file) else None)
+    return Store(database, registry, pepper, dev_key_file if await _works(registry, dev_key_file) else None)
 
 
 def operator_key(env: Mapping[str, str], *, production: bool) -> str:

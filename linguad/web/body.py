@@ -1,9 +1,10 @@
-"""The JSON body of a request, read into a Struct; what is wrong with it is told by the field."""
+"""The JSON body of a request, as a Struct or a plain object; what is wrong with it is told by the field."""
 
 from __future__ import annotations
 
 import re
-from typing import TypeVar
+from collections.abc import Collection
+from typing import Any, TypeVar
 
 import msgspec
 from quart import request
@@ -31,6 +32,36 @@ async def json_body(kind: type[T]) -> T:
         raise _problem(str(error)) from error
     except (msgspec.DecodeError, UnicodeError) as error:
         raise Problem(400, "invalid_json", "The body is no JSON.") from error
+
+
+async def json_object(known: Collection[str] = ()) -> dict[str, Any]:
+    """The object in the request's body; an empty body is an empty object.
+
+    Raises Problem: 400 if it is no JSON object, 422 for members that are not `known` (empty: any).
+    """
+    data = await request.get_data()
+    try:
+        body = msgspec.json.decode(data or b"{}")
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        raise Problem(400, "invalid_json", "The body is not JSON; send one object.") from None
+    if not isinstance(body, dict):
+        raise Problem(400, "invalid_json", "The body is not an object; send {…}.")
+    if known:
+        refuse_unknown(body, known)
+    return body
+
+
+def refuse_unknown(given: Collection[str], known: Collection[str]) -> None:
+    """Raises Problem 422 for members that nobody reads, for they are mistakes."""
+    unknown = [name[:64] for name in given if name not in known]
+    if unknown:
+        reason = f"is not known; there are {', '.join(known)}" if known else "is not known; there are none"
+        raise Problem(
+            422,
+            "invalid_field",
+            f"{unknown[0]} {reason}.",
+            details=[{"field": name, "reason": reason} for name in unknown],
+        )
 
 
 def _problem(text: str) -> Problem:

@@ -150,7 +150,7 @@ async def test_wrong_members_are_named(api: Api, body: Json, field: str) -> None
 async def test_bodies_that_are_no_object(api: Api, data: bytes) -> None:
     response = await api.app.test_client().post("/admin/v1/tenants", data=data)
     assert response.status_code == 400
-    assert (await response.get_json())["error"]["code"] == "malformed_json"
+    assert (await response.get_json())["error"]["code"] == "invalid_json"
 
 
 async def test_the_list_in_pages(api: Api) -> None:
