@@ -36,7 +36,7 @@ from linguad.gateway.talk import Talks
 from linguad.gateway.tickets import Tickets
 from linguad.gateway.translate import PATH as TRANSLATE_PATH
 from linguad.gateway.translate import Translator, add_translate_route
-from linguad.gateway.usage import add_admin_usage_routes, add_usage_routes
+from linguad.gateway.usage import add_admin_usage_routes, add_usage_routes, count_requests
 from linguad.gateway.webhook_post import GuardedPost
 from linguad.gateway.webhooks import Webhooks, add_webhook_routes
 from linguad.net.front import Front, FrontSettings
@@ -99,6 +99,7 @@ class PublicApi:
         add_ticket_routes(app, self._admission, tickets, settings)
         add_capacity_routes(app, self._admission, capacity)
         add_usage_routes(app, self._protect, self._books)
+        count_requests(app, self._books)
         self._once = Idempotency(IdempotencyRecords(kept.database))
         self._hooks = WebhookRegistry(kept.database)
         queue = DeliveryQueue(kept.database, self._hooks)
@@ -106,7 +107,7 @@ class PublicApi:
         key = kept.pepper.verifier(WEBHOOK_KEY)
         self._courier = Courier(self._hooks, queue, post, key, _courier_rules(settings))
         translator = Translator(talks, sounds, settings, capacity)
-        add_translate_route(app, self._admission, translator, capacity, settings, self._courier)
+        add_translate_route(app, self._admission, translator, capacity, settings, self._courier, self._once)
         add_admin_routes(app, registry, self._protect, self._once.of_json("api_key.key"))
         add_admin_usage_routes(app, self._protect, self._books, registry.tenant)
         webhooks = Webhooks(self._hooks, queue, self._courier, post.check, key)

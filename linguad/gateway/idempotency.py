@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Collection
 from functools import wraps
-from typing import Any, ParamSpec, Protocol
+from typing import Any, ParamSpec, Protocol, cast
 
 import trio
 from quart import Response, request
@@ -123,7 +123,7 @@ class Idempotency:
         def decorate(view: View[P]) -> View[P]:
             @wraps(view)
             async def guarded(*args: P.args, **kwargs: P.kwargs) -> Response:
-                data = bytes(await request.get_data(cache=True, as_text=False))
+                data = cast("bytes", await request.get_data())
                 try:
                     given = json.loads(data or b"{}")
                 except (ValueError, RecursionError):

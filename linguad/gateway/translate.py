@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
+from hashlib import sha256
 from math import ceil
 from typing import Any, Protocol
 from uuid import UUID
@@ -20,6 +21,7 @@ from linguad.errors import AudioError
 from linguad.gateway.admission import Admission
 from linguad.gateway.capacity import Capacity
 from linguad.gateway.form import Form, UploadLimits, read_form, upload_limits
+from linguad.gateway.idempotency import Idempotency
 from linguad.gateway.protect import caller, protected
 from linguad.gateway.request import FIELDS, TranslateRequest, parse_request
 from linguad.gateway.sound import Clip, Sounds
@@ -123,6 +125,7 @@ def add_translate_route(
     capacity: Capacity,
     settings: Gateway,
     events: Events,
+    idempotency: Idempotency,
 ) -> None:
     """Serve the translation of recordings; `web.bodies.LargeBodies` has to stand before the app for PATH."""
 
@@ -130,26 +133,36 @@ def add_translate_route(
     @protected(admission, Scope.TRANSLATE)
     async def translate_recording() -> Response:
         who = caller()
-        tenant, peer = who.tenant, client_of(request)
+        tenant = who.tenant
         hint = capacity.hint(tenant.default_src_lang, tenant.default_tgt_lang)
         with admission.session(who, hint):
             form, limits = await read_upload(settings, tenant)
             asked = parse_request(form.fields, tenant)
             clip = await translator.clip(form.audio, asked, limits)
             g.trace_id = trace_of(request.headers.get("X-Trace-Id", ""))
-            try:
-                answer = await translator.translate(
-                    who, asked, clip, address=peer.address, trace_id=g.trace_id
-                )
-            except Problem as problem:
-                failed = {"request_id": request_id(), "code": problem.code, "status": problem.status}
-                events.emit(tenant.id, "translation.failed", failed)
-                raise
-        g.trace_id = answer["trace_id"]
-        answer["request_id"] = request_id()
-        told = ("request_id", "session_id", "trace_id", "duration_ms", "usage")
-        events.emit(tenant.id, "translation.completed", {name: answer[name] for name in told})
-        return jsonify(answer)
+
+            async def work() -> Response:
+                return await _translated(translator, events, who, asked, clip, client_of(request).address)
+
+            digest = await trio.to_thread.run_sync(lambda: sha256(form.audio).hexdigest())
+            return await idempotency.once([form.fields, digest], work)
+
+
+async def _translated(
+    translator: Translator, events: Events, who: Caller, asked: TranslateRequest, clip: Clip, address: str
+) -> Response:
+    """The answer to a request, of which the tenant's own servers are told, too."""
+    try:
+        answer = await translator.translate(who, asked, clip, address=address, trace_id=g.trace_id)
+    except Problem as problem:
+        failed = {"request_id": request_id(), "code": problem.code, "status": problem.status}
+        events.emit(who.tenant.id, "translation.failed", failed)
+        raise
+    g.trace_id = answer["trace_id"]
+    answer["request_id"] = request_id()
+    told = ("request_id", "session_id", "trace_id", "duration_ms", "usage")
+    events.emit(who.tenant.id, "translation.completed", {name: answer[name] for name in told})
+    return jsonify(answer)
 
 
 async def read_upload(settings: Gateway, tenant: Tenant) -> tuple[Form, UploadLimits]:

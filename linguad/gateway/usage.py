@@ -132,6 +132,25 @@ def add_usage_routes(
         return await _usage(books, caller.tenant, clock())
 
 
+class Counting(Protocol):
+    """Where requests are counted."""
+
+    def request(self, tenant_id: str, key_id: str, *, failed: bool = False) -> None:
+        """A request was answered."""
+        ...
+
+
+def count_requests(app: QuartTrio, books: Counting) -> None:
+    """Count every request of a known caller; it failed if the server could not do what was asked."""
+
+    @app.after_request
+    async def count(answer: Response) -> Response:
+        who: Caller | None = g.get("caller")
+        if who is not None:
+            books.request(who.tenant.id, who.key_id, failed=answer.status_code >= 500)
+        return answer
+
+
 def add_admin_usage_routes(
     app: QuartTrio,
     protect: Protect,
