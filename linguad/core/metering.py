@@ -4,8 +4,8 @@ Rules:
 - Every attempt that ended is one row, and no row changes later. An answer that is taken although its attempt
   had ended before, because it came late, is a row of its own, `late`.
 - A tenant is charged for speech whose translation was delivered to its session or room, each utterance once,
-  into however many languages it went. Speech that a node merged into another answer is charged with that
-  answer; silence, failures and speech that nothing came of cost nothing.
+  into however many languages it went. What a session is told to be `merged` is charged with the answer it is
+  in; silence, failures and speech that nothing came of cost nothing.
 - A node is credited for the audio of each attempt it finished, whoever else finished it too.
 - `charged_ms` says what the speech costs; whether somebody pays is a matter of the ledger.
 """
@@ -119,26 +119,26 @@ class Metering:
 
     def ended(self, job: Job, attempt: Attempt) -> Usage | None:
         """An attempt ended; None if its row comes with what its job came to, in the same step."""
-        if attempt.end in (AttemptEnd.OK, AttemptEnd.MERGED):
+        if attempt.end in FINISHED:
             return None
         return self._row(job, attempt, attempt.ended_at or 0.0)
 
     def delivered(self, job: Job, outcome: Outcome) -> list[Usage]:
         """A job ended and its session was told, or it got its text after all."""
         session = self._session(job.request.session_id)
-        lane, turn = job.request.lane, (job.request.lane, job.request.turn_id)
+        lane = job.request.lane
         if outcome.result is not None and outcome.attempt is not None:
             parts = [*session.carried.pop(lane, ()), *self._waiting(session, job), _part(job)]
             return [self._answer(job, outcome.attempt, outcome.result, outcome.received_at, session, parts)]
-        if outcome.missing is not MissingReason.MERGED or _is_silent(job):
-            if not job.deferrable:
-                session.turns.pop(turn, None)
-            return []
-        parts = self._merged(session, job)
+        parts: list[Part] = []
+        if outcome.missing is MissingReason.MERGED:
+            parts = self._merged(session, job)
+        elif not job.deferrable:
+            session.turns.pop((lane, job.request.turn_id), None)
         rows = [
             self._row(job, attempt, attempt.ended_at or outcome.received_at)
             for attempt in job.attempts
-            if attempt.end is AttemptEnd.MERGED
+            if attempt.end in (AttemptEnd.EMPTY, AttemptEnd.MERGED)
         ]
         if rows and parts:
             rows[-1] = self._charge(session, parts, rows[-1])
@@ -250,11 +250,6 @@ def _part(job: Job) -> Part:
 
 def _audio_ms(job: Job) -> int:
     return round(job.seconds * 1000)
-
-
-def _is_silent(job: Job) -> bool:
-    """Whether a node found nothing in it, whatever its session was told."""
-    return any(attempt.end is AttemptEnd.EMPTY for attempt in job.attempts)
 
 
 def _speech_ms(result: JobResult) -> int:

@@ -175,6 +175,15 @@ def test_slices_are_charged_with_the_answer_they_are_in() -> None:
     assert shop.rows[-1].utterances == 3
 
 
+def test_a_slice_without_a_word_is_part_of_its_turn() -> None:
+    """Its session is told that it is merged, for its node may have kept the sound."""
+    shop = Shop()
+    shop.desk.node("a")
+    shop.answer(shop.submit(0, seconds=10.0, reason=SLICE, turn_id="t"), "empty")
+    shop.answer(shop.submit(1, seconds=2.0, turn_id="t"))
+    assert shop.outcomes == [("empty", 0, 10_000), ("ok", 12_000, 2000)]
+
+
 def test_slices_of_a_turn_that_fails_are_free() -> None:
     shop = Shop(failover_max_attempts=0)
     shop.desk.node("a", cap=8)
