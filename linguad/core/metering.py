@@ -71,8 +71,8 @@ class Usage(Struct, frozen=True, kw_only=True):
     """Speech that was made."""
 
 
-Part = tuple[str, int]
-"""Name of an utterance, and its length in ms."""
+Part = tuple[int, str, int]
+"""Index and name of an utterance, and its length in ms."""
 
 
 class _Turn(Struct):
@@ -134,7 +134,7 @@ class Metering:
         if outcome.missing is MissingReason.MERGED:
             parts = self._merged(session, job)
         elif not job.deferrable:
-            session.turns.pop((lane, job.request.turn_id), None)
+            self._before(session, job)
         rows = [
             self._row(job, attempt, attempt.ended_at or outcome.received_at)
             for attempt in job.attempts
@@ -155,26 +155,35 @@ class Metering:
         return session
 
     def _waiting(self, session: _Session, job: Job) -> list[Part]:
-        """What of its turn is in the answer of a job; the turn goes on after a slice."""
-        name = job.request.lane, job.request.turn_id
-        if not job.deferrable:
-            turn = session.turns.pop(name, None)
-            return turn.merged if turn else []
-        turn = _turn(session, name)
-        parts, turn.merged, turn.delivered = turn.merged, [], True
-        return parts
+        """What of its turn is in the answer of a job; after a slice the turn goes on."""
+        if job.deferrable:
+            _turn(session, job).delivered = True
+        return self._before(session, job)
+
+    def _before(self, session: _Session, job: Job) -> list[Part]:
+        """Take out what was merged of a turn before one of its jobs.
+
+        Not what comes after it: a slice that goes on alone ends nothing but itself.
+        """
+        name, index = (job.request.lane, job.request.turn_id), job.request.utterance_index
+        turn = session.turns.get(name)
+        if turn is None:
+            return []
+        before = [part for part in turn.merged if part[0] < index]
+        turn.merged = [part for part in turn.merged if part[0] >= index]
+        if not (job.deferrable or turn.merged):
+            del session.turns[name]
+        return before
 
     def _merged(self, session: _Session, job: Job) -> list[Part]:
         """A job is in another answer; what of its turn is to be charged now, because that was delivered."""
-        lane, part = job.request.lane, _part(job)
-        turn = _turn(session, (lane, job.request.turn_id))
+        part, turn = _part(job), _turn(session, job)
         if job.deferrable:
             if turn.delivered:
                 return [part]
             turn.merged.append(part)
             return []
-        del session.turns[lane, job.request.turn_id]
-        parts = [*turn.merged, part]
+        parts, lane = [*self._before(session, job), part], job.request.lane
         if turn.delivered:
             return parts
         session.carried[lane] = [*session.carried.get(lane, ()), *parts][-MAX_REMEMBERED:]
@@ -204,7 +213,7 @@ class Metering:
     def _charge(self, session: _Session, parts: list[Part], row: Usage) -> Usage:
         """A row with what was not charged yet of some utterances."""
         charged_ms = utterances = 0
-        for name, audio_ms in parts:
+        for _, name, audio_ms in parts:
             if name in session.charged:
                 continue
             session.charged[name] = None
@@ -232,7 +241,8 @@ class Metering:
         )
 
 
-def _turn(session: _Session, name: tuple[str, str]) -> _Turn:
+def _turn(session: _Session, job: Job) -> _Turn:
+    name = job.request.lane, job.request.turn_id
     turn = session.turns.get(name)
     if turn is None:
         turn = session.turns[name] = _Turn()
@@ -245,7 +255,7 @@ def _part(job: Job) -> Part:
     """An utterance, by a name that it keeps if it is sent again and into whatever languages it goes."""
     request = job.request
     again = f"{request.utterance_index}#{request.sound}" if request.sound else ""
-    return again or request.utterance_trace or job.id, _audio_ms(job)
+    return request.utterance_index, again or request.utterance_trace or job.id, _audio_ms(job)
 
 
 def _audio_ms(job: Job) -> int:

@@ -220,6 +220,17 @@ def test_what_goes_on_alone_is_charged_alone() -> None:
     assert shop.charged == 11_000
 
 
+def test_what_goes_on_alone_and_fails_is_free_alone() -> None:
+    shop = Shop(failover_max_attempts=0)
+    shop.desk.node("a")
+    shop.submit(0, seconds=10.0, reason=SLICE, turn_id="t")
+    shop.desk.beat("a", installed_services=[])
+    shop.desk.node("b")
+    shop.submit(1, seconds=10.0, reason=SLICE, turn_id="t")
+    shop.answer(shop.submit(2, turn_id="t"))
+    assert shop.charged == 11_000
+
+
 def test_nothing_is_known_of_a_session_that_is_over() -> None:
     shop = Shop()
     shop.desk.node("a")
