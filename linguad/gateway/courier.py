@@ -164,13 +164,17 @@ class Courier:
         WEBHOOK_QUEUE.labels("unwritten").set_function(lambda: len(self._unwritten))
         WEBHOOK_QUEUE.labels("running").set_function(self._running.total)
 
-    def emit(self, tenant_id: str, type: str, data: Mapping[str, Any]) -> None:
+    def emit(self, tenant_id: str, type: str, data: Mapping[str, Any], also: str | None = None) -> None:
         """Tell a tenant's webhooks; never waits. `data` is plain data for JSON.
 
-        If the store does not keep up, the event is lost and counted. Raises ValueError for an unknown type.
+        `also` is the id of a webhook that is told whatever it wants. If the store does not keep up, the
+        event is lost and counted. Raises ValueError for an unknown type.
         """
         kind = EventType(type)
         wanting = self._directory.wanting(tenant_id, kind)
+        named = None if also is None else self._directory.find(also)
+        if named is not None and named.enabled and named not in wanting:
+            wanting = [*wanting, named]
         if wanting:
             self._enqueue(self._deliveries(wanting, tenant_id, kind, data))
 
