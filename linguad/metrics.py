@@ -123,9 +123,16 @@ WEBHOOK_EVENTS_LOST = Counter(
 WEBHOOKS_DISABLED = Counter(
     "linguad_webhooks_disabled_total", "Webhooks switched off, because their receiver failed or wanted it"
 )
-SPEECH_JOBS = Gauge("linguad_speech_jobs", "Asynchronous translations of this instance, by state", ["state"])
+SPEECH_JOBS = Gauge(
+    "linguad_speech_jobs_open", "Asynchronous translations of this instance, by state", ["state"]
+)
 SPEECH_JOBS_ENDED = Counter(
     "linguad_speech_jobs_ended_total", "Asynchronous translations by what they came to", ["status"]
+)
+USAGE_ROWS = Counter("linguad_usage_rows_total", "Rows of usage, by whether the store got them", ["state"])
+USAGE_WAITING = Gauge("linguad_usage_waiting", "Rows and settlements that the store has not got yet")
+CHARGED_SECONDS = Counter(
+    "linguad_charged_seconds_total", "Speech whose translation was delivered, each utterance once"
 )
 STREAMS = Gauge("linguad_streams", "Sockets of /v1/stream by what they are about", ["state"])
 STREAM_LATE = Counter(

@@ -104,6 +104,10 @@ def test_numbers_about_them_are_shown(name: str) -> None:
     assert written(**{name: 12}) == {name: 12}
 
 
+def test_the_public_id_of_a_key_is_shown() -> None:
+    assert written(key_id="abc") == {"key_id": "abc"}
+
+
 @given(
     st.recursive(
         st.just(SECRET) | st.just(SECRET.encode()) | st.integers() | st.none(),

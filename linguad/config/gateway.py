@@ -189,6 +189,41 @@ class Gateway(Table, frozen=True, kw_only=True):
             "that what went wrong over a holiday can still be repaired.",
         ),
     ] = 7
+    translate_timeout_seconds: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=3600,
+            description="How long a caller of `/v1/speech/translate` waits for the translation before it "
+            "gets 504. 150, as long as a job may live: enough for a second and a third node when the first "
+            "is silent.",
+        ),
+    ] = 150
+    max_utterance_seconds: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=600,
+            description="Longest recording that goes to a node in one piece; longer ones are cut as streamed "
+            "speech is. 30 is what speech recognition takes at once.",
+        ),
+    ] = 30
+    billing_overdraft_seconds: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=100_000_000,
+            description="How far the balance of a prepaid tenant may fall below 0 before new requests are "
+            "refused with 402. 18000 (300 minutes of speech) is the floor of the earlier billing rules.",
+        ),
+    ] = 18_000
+    billing_credit_superseded: Annotated[
+        bool,
+        Meta(
+            description="Whether a node is credited for work that another node finished first. False: what "
+            "nobody gets is not paid; true where second attempts (jobs.hedge_percent) are made often."
+        ),
+    ] = False
     stream_allow_first_message_auth: Annotated[
         bool,
         Meta(

@@ -7,6 +7,7 @@ services            signals, watchdog, engine, session timer, HTTP app; a crash 
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -23,7 +24,7 @@ from linguad.core.health import Status
 from linguad.core.node import Node
 from linguad.core.pairing import LiveCode
 from linguad.daemon.doors import Door
-from linguad.daemon.public import public_api
+from linguad.daemon.public import PublicApi
 from linguad.daemon.rules import (
     job_rules,
     link_settings,
@@ -53,6 +54,7 @@ from linguad.pools import COMPILED
 from linguad.sessions.last import LastSessions
 from linguad.sessions.limit import SessionLimit
 from linguad.sessions.serve import Sessions
+from linguad.store.start import opened
 from linguad.web.admin import admin_token
 from linguad.wire.override import Override
 
@@ -74,6 +76,7 @@ class Daemon:
         self.config = config
         self.draining = False
         self._started_at = trio.current_time()
+        self._api: PublicApi | None = None
         ids = RandomIds()
         self._clock = Clock(time.time() - trio.current_time())
         self._proxies = TrustedProxies(config.server.trusted_proxies)
@@ -119,9 +122,17 @@ class Daemon:
         parts: list[Callable[[], Awaitable[None]]] = []
         async with AsyncExitStack() as stack:
             if self.config.gateway.enabled:
-                api = await stack.enter_async_context(
-                    public_api(self.config, self._proxies, self.sessions, self.engine)
+                kept = await stack.enter_async_context(opened(self.config))
+                self._api = api = PublicApi(
+                    self.config,
+                    kept,
+                    self._proxies,
+                    self.sessions,
+                    self.engine,
+                    self._clock,
+                    self._budget,
                 )
+                await stack.enter_async_context(api.books_open())
                 doors.append(api.door())
                 parts.append(api.run)
             try:
@@ -154,6 +165,8 @@ class Daemon:
                     for door in doors:
                         await door.serve(accept, connections)
                     self._started(doors[0].port)
+                    if self._api is not None and sys.stderr.isatty():
+                        print(self._api.hint(doors[1].port), file=sys.stderr)
                     task_status.started(doors[0].port)
                     await stop.wait()
                     self.draining = True
@@ -249,11 +262,15 @@ class Daemon:
         """Let jobs finish, then say goodbye: clients first, so that their results still come."""
         logger.info("draining", open_jobs=self.dispatch.open_jobs, sessions=len(self.sessions))
         self.dispatch.amnesty.draining = True
+        if self._api is not None:
+            self._api.stop()
         self.sessions.finish(self.config.server.drain_seconds)
         with trio.move_on_after(self.config.server.drain_seconds):
             await self.engine_tasks.wait_idle()
         self.sessions.abandon()
         await self.sessions.remember()
+        if self._api is not None:
+            self._api.abandon()
         self.session_links.close_all(CloseReason.SHUTDOWN)
         self.node_links.close_all(CloseReason.SHUTDOWN)
 

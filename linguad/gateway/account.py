@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
-from quart import Response, jsonify, request
+from msgspec import Meta, Struct
+from quart import Response, jsonify
 from quart_trio import QuartTrio
 
+from linguad.config.gateway import Gateway
 from linguad.core.limits import burst_of
 from linguad.core.tenant import Scope, Tenant
 from linguad.gateway.admission import Admission
 from linguad.gateway.origins import is_origin
 from linguad.gateway.protect import caller, protected
 from linguad.gateway.tickets import Tickets
+from linguad.web.body import json_body
 from linguad.web.problems import Problem
 
 LONGEST_TTL_S = 120
 """Of a ticket (gateway 11.4)."""
+
+
+class TicketWish(Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of `POST /v1/stream/tickets`."""
+
+    origin: str | None = None
+    """The only page that may use it."""
+    ttl_seconds: Annotated[int, Meta(ge=1, le=LONGEST_TTL_S)] | None = None
+
 
 Balance = Callable[[Tenant], float | None]
 """The seconds a tenant has left to use; None where none are counted."""
@@ -57,8 +70,8 @@ def add_ticket_routes(
     app: QuartTrio,
     admission: Admission,
     tickets: Tickets,
-    default_ttl_s: int,
-    wall: Callable[[], float],
+    settings: Gateway,
+    wall: Callable[[], float] = time.time,
 ) -> None:
     """Serve `POST /v1/stream/tickets`; `wall` gives Unix s."""
 
@@ -67,30 +80,16 @@ def add_ticket_routes(
     async def make_ticket() -> Response:
         who = caller()
         admission.require(who, Scope.STREAM)
-        asked = await _asked()
-        origin, ttl_s = asked.get("origin"), asked.get("ttl_seconds", default_ttl_s)
-        if not isinstance(ttl_s, int) or isinstance(ttl_s, bool) or not 1 <= ttl_s <= LONGEST_TTL_S:
-            raise Problem.wrong_field("ttl_seconds", f"give a whole number from 1 to {LONGEST_TTL_S}")
-        if origin is not None:
-            if not isinstance(origin, str) or not is_origin(origin):
+        asked = await json_body(TicketWish)
+        if asked.origin is not None:
+            if not is_origin(asked.origin):
                 raise Problem.wrong_field("origin", "give the scheme and host of the page")
             # Its socket would be refused; better told here, where a developer sees it.
-            admission.check_origin(who, origin)
-        text = tickets.issue(who, origin, ttl_s)
+            admission.check_origin(who, asked.origin)
+        ttl_s = asked.ttl_seconds or settings.ticket_ttl_seconds
+        text = tickets.issue(who, asked.origin, ttl_s)
         until = datetime.fromtimestamp(wall() + ttl_s, UTC).isoformat(timespec="seconds")
         answer = jsonify({"ticket": text, "expires_at": until.replace("+00:00", "Z")})
         answer.status_code = 201
         answer.headers["Cache-Control"] = "no-store"
         return answer
-
-
-async def _asked() -> Mapping[str, Any]:
-    """The JSON object of the request; an empty body is an empty one. Raises Problem 400 or 422."""
-    if not await request.get_data():
-        return {}
-    asked = await request.get_json(force=True, silent=True)
-    if not isinstance(asked, dict):
-        raise Problem(400, "invalid_json", "Send a JSON object, or no body at all.")
-    if unknown := sorted(asked.keys() - {"origin", "ttl_seconds"}):
-        raise Problem.wrong_field(unknown[0][:64], "there is no such field; there are origin and ttl_seconds")
-    return asked

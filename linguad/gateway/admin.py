@@ -22,7 +22,7 @@ from linguad.core.accounts import (
 )
 from linguad.core.tenant import DEFAULT_SCOPES, Key, Scope, Status, Tenant
 from linguad.web.app import request_id
-from linguad.web.body import cursor, cursor_of, json_object, limit_of, query
+from linguad.web.parameters import cursor, cursor_of, json_object, limit_of, query
 from linguad.web.problems import Problem
 
 DAY_S = 86400

@@ -15,10 +15,11 @@ import trio
 
 from linguad import log, metrics
 from linguad.config.gateway import Gateway
+from linguad.core.api_key import may_be_made_up
 from linguad.core.limits import Lease, Leases, Rates, Standing, burst_of
 from linguad.core.tenant import Caller, Key, Scope, Tenant
 from linguad.core.tries import WrongTries
-from linguad.gateway.credentials import is_key, wrong_credentials
+from linguad.gateway.credentials import wrong_credentials
 from linguad.gateway.origins import Origins
 from linguad.net.peer import Peer, origin_of
 from linguad.web.problems import Problem
@@ -143,7 +144,8 @@ class Admission:
     def identify(self, credential: str, peer: Peer) -> Caller:
         """Whose key this is. Raises Problem 401, 403, or 429 after too many wrong keys from one address."""
         self.check_address(peer)
-        found = self._keys.lookup(credential) if is_key(credential) else None
+        # Generated keys are such a text as well; longer ones, such as JSON Web Tokens, are not looked for.
+        found = self._keys.lookup(credential) if may_be_made_up(credential) else None
         if found is None or not found[0].usable(self._wall()):
             self.failed(peer)
             raise _counted(wrong_credentials())

@@ -17,9 +17,6 @@ SUBPROTOCOL = "lingua.v1"
 BEARER_PROTOCOL = "bearer."
 """Begin of the subprotocol that holds a key, for browsers, which cannot set headers."""
 
-SHORTEST_KEY, LONGEST_KEY = 16, 256
-"""Characters of a key (gateway 3.2); what is shorter or longer is none."""
-
 ASK_FOR_KEY = {"WWW-Authenticate": 'Bearer realm="lingua"'}
 ASK_FOR_OTHER_KEY = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
 
@@ -84,13 +81,6 @@ def of_upgrade(headers: Headers, query: str, *, allow_query_key: bool = False) -
             headers=ASK_FOR_KEY,
         )
     return Upgrade(_the_one(found), subprotocol)
-
-
-def is_key(value: str) -> bool:
-    """Whether a text could be a key; a JSON Web Token, which has two dots, is none (gateway 3.2, 11.3)."""
-    if not value.startswith("lk_") and value.count(".") == 2:
-        return False
-    return SHORTEST_KEY <= len(value) <= LONGEST_KEY and value.isascii() and value.isprintable()
 
 
 def wrong_credentials() -> Problem:

@@ -10,6 +10,7 @@ from msgspec import Struct
 from quart import Response, after_this_request, g, request
 from quart.typing import ResponseTypes
 
+from linguad.config.gateway import Gateway
 from linguad.core.tenant import Caller, Scope
 from linguad.gateway.admission import Admission
 from linguad.gateway.credentials import Credential, Headers, Kind, of_request, of_upgrade
@@ -39,7 +40,7 @@ def protected(admission: Admission, scope: Scope | None = None) -> Callable[[Vie
             rate = admission.admit(who)
 
             @after_this_request
-            def tell_rate(answer: ResponseTypes) -> ResponseTypes:
+            async def tell_rate(answer: ResponseTypes) -> ResponseTypes:
                 answer.headers.update(rate)
                 return answer
 
@@ -74,10 +75,10 @@ class Entry(Struct, frozen=True):
 class Doorkeeper:
     """The door for `/v1/stream`, before the upgrade is answered."""
 
-    def __init__(self, admission: Admission, tickets: Tickets, *, allow_query_key: bool = False) -> None:
+    def __init__(self, admission: Admission, tickets: Tickets, settings: Gateway) -> None:
         self._admission = admission
         self._tickets = tickets
-        self._allow_query_key = allow_query_key
+        self._allow_query_key = settings.stream_allow_query_api_key
 
     def upgrade(self, headers: Headers, query: str, peer: Peer) -> Entry:
         """Who asks for a socket with these headers (names in lower case) and this query of its target.

@@ -44,6 +44,7 @@ _FOREIGN = {
     "WebM": b"\x1a\x45\xdf\xa3",
     "AIFF": b"FORM",
     "CAF": b"caff",
+    "W64": b"riff",
     "AU": b".snd",
     "AMR": b"#!AMR",
 }

@@ -11,6 +11,7 @@ from math import inf
 import trio
 from msgspec import Struct
 
+from linguad.config.gateway import Gateway
 from linguad.core.limits import LOOKS, forget
 from linguad.core.tenant import ADMIN_SCOPES, Caller, Scope
 from linguad.gateway.admission import retry_after
@@ -38,8 +39,9 @@ class Ticket(Struct, frozen=True):
 class Tickets:
     """Mutable state: the tickets of this process that were neither used nor ran out."""
 
-    def __init__(self, most_per_tenant: int, now: Callable[[], float] = trio.current_time) -> None:
-        self._most = most_per_tenant
+    def __init__(self, settings: Gateway, now: Callable[[], float] = trio.current_time) -> None:
+        """`now` gives monotonic s."""
+        self._most = settings.max_tickets
         self._now = now
         self._tickets: OrderedDict[bytes, Ticket] = OrderedDict()
         self._count: Counter[str] = Counter()

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec import Struct
 from sqlalchemy import (
     BigInteger,
     Column,
     Connection,
     Index,
+    Row,
+    Select,
     Table,
     Text,
     UniqueConstraint,
@@ -24,11 +25,13 @@ from sqlalchemy import (
 )
 
 from linguad.core.accounts import SYSTEM, Actor, ConflictError, NotFoundError
+from linguad.core.ledger import SETTLEMENT, TRANSFER, Line, NodeAccount
 from linguad.store.database import locked
 from linguad.store.schema import Count, Moment, Serial, metadata
 from linguad.store.usage import add_up, metered_sessions, node_credits
 
-SETTLEMENT, TRANSFER, ADMIN = "session_settlement", "transfer", "admin"
+ADMIN = "admin"
+"""Origin of lines that somebody asked for."""
 
 ledger = Table(
     "ledger",
@@ -56,36 +59,6 @@ balances = Table(
     Column("account", Text, primary_key=True),
     Column("balance_seconds", BigInteger, nullable=False),
 )
-
-
-class Line(Struct, frozen=True, kw_only=True):
-    """One line of the ledger; seconds, positive for what the account gets."""
-
-    ledger_id: int
-    account: str
-    session_id: str | None
-    change_seconds: int
-    balance_before: int
-    balance_after: int
-    reason: str
-    actor_type: str
-    actor_id: str
-    request_id: str
-    created_at: float
-    """Unix s."""
-
-
-class NodeAccount(Struct, frozen=True, kw_only=True):
-    """What the owner of nodes has earned; whole seconds."""
-
-    owner: str
-    credited_seconds: int
-    transferred_seconds: int
-
-    @property
-    def balance_seconds(self) -> int:
-        """What can still be given to a tenant."""
-        return self.credited_seconds - self.transferred_seconds
 
 
 def settle(connection: Connection, session_id: str, now: float) -> Line | None:
@@ -177,15 +150,12 @@ def all_balances(connection: Connection) -> dict[str, int]:
 
 def node_account(connection: Connection, owner: str) -> NodeAccount:
     """What an owner of nodes has; NotFoundError if nothing was ever earned."""
-    row = connection.execute(select(node_credits).where(node_credits.c.owner_id == owner)).first()
-    if row is None:
-        raise NotFoundError(f"no node of {owner} has earned anything")
-    return _account(row)
+    return _account(_credits(connection, select(node_credits), owner))
 
 
 def node_accounts(connection: Connection, after: str = "", limit: int = 50) -> list[NodeAccount]:
     """Owners of nodes in order of their names, from the one after `after`."""
-    query = select(node_credits).where(node_credits.c.owner_id > after)
+    query = select(node_credits).where(node_credits.c.owner_id > after.replace("\0", ""))
     return [_account(row) for row in connection.execute(query.order_by(node_credits.c.owner_id).limit(limit))]
 
 
@@ -202,9 +172,7 @@ def transfer(
 
     Raises NotFoundError, and ConflictError if there is not so much or the request was another one.
     """
-    row = connection.execute(locked(select(node_credits).where(node_credits.c.owner_id == owner))).first()
-    if row is None:
-        raise NotFoundError(f"no node of {owner} has earned anything")
+    row = _credits(connection, locked(select(node_credits)), owner)
     name, account = f"node:{owner}", _account(row)
     given_as = f"{name}/{request_id}"
     if (known := _known(connection, name, TRANSFER, request_id)) is not None:
@@ -222,6 +190,16 @@ def transfer(
     append(connection, name, -seconds, TRANSFER, actor, request_id, now)
     got = append(connection, tenant_id, seconds, TRANSFER, actor, given_as, now)
     return node_account(connection, owner), got
+
+
+def _credits(connection: Connection, query: Select[Any], owner: str) -> Row[Any]:
+    """The row of an owner; no name that is kept has the character that PostgreSQL cannot take."""
+    row = None
+    if "\0" not in owner:
+        row = connection.execute(query.where(node_credits.c.owner_id == owner)).first()
+    if row is None:
+        raise NotFoundError(f"no node of {owner!r} has earned anything")
+    return row
 
 
 def _known(connection: Connection, account: str, origin: str, request_id: str) -> Line | None:

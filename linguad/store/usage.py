@@ -27,14 +27,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
+from linguad.core.ledger import Counts, Step
 from linguad.core.metering import Usage
-from linguad.store.schema import Count, Moment, metadata
+from linguad.store.schema import Count, Moment, meta, metadata
 
 HOUR_S = 3600
 DAY_HOURS = 24
-
-Counts = dict[str, int]
-"""Sums of usage, by the names of their columns."""
 
 usage = Table(
     "usage",
@@ -134,8 +132,7 @@ def add_up(connection: Connection, table: Table, rows: Sequence[dict[str, Any]])
     """Add each row's numbers to the row with the same primary key, or make it."""
     if not rows:
         return
-    kind = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    statement: Any = kind(table)
+    statement = _insert(connection, table)
     keys = [column.name for column in table.primary_key]
     sums = {
         column.name: table.c[column.name] + statement.excluded[column.name]
@@ -145,6 +142,16 @@ def add_up(connection: Connection, table: Table, rows: Sequence[dict[str, Any]])
     # always in the same order, or two processes could wait for each other
     rows = sorted(rows, key=lambda row: [row[key] for key in keys])
     connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=sums), rows)
+
+
+def is_new_batch(connection: Connection, instance: str, name: str) -> bool:
+    """Whether the last batch of an instance was another one; from now on it is this."""
+    place = f"usage_batch:{instance}"
+    last = connection.execute(select(meta.c.value).where(meta.c.name == place)).scalar()
+    statement = _insert(connection, meta).values(name=place, value=name)
+    set_ = {"value": statement.excluded.value}
+    connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=set_))
+    return last != name
 
 
 def write(connection: Connection, rows: Sequence[Usage], billed: frozenset[str], instance: str) -> None:
@@ -160,7 +167,8 @@ def write(connection: Connection, rows: Sequence[Usage], billed: frozenset[str],
         for name in SUMS:
             total[name] += getattr(row, name)
         if row.credited_ms:
-            credits[row.owner] = credits.get(row.owner, 0) + row.credited_ms
+            owner = _kept(row.owner)
+            credits[owner] = credits.get(owner, 0) + row.credited_ms
     for slot in _hold(connection, rows, billed, instance):
         sums.setdefault(slot, dict.fromkeys(("sessions", *SUMS), 0))["sessions"] += 1
     add_up(connection, hours, [_slotted(slot, total) for slot, total in sums.items()])
@@ -246,9 +254,7 @@ def billed_seconds(connection: Connection, tenant_id: str, begin: float, end: fl
     return int(connection.execute(query).scalar_one())
 
 
-def report(
-    connection: Connection, tenant_id: str, begin: int, end: int, width: int
-) -> list[tuple[str, int, Counts]]:
+def report(connection: Connection, tenant_id: str, begin: int, end: int, width: int) -> list[Step]:
     """Counters of a tenant's keys in the hours [begin, end), added up in steps of `width` hours since 1970.
 
     Each with its key and the first hour of its step, in order of time.
@@ -312,6 +318,11 @@ def rebuild(connection: Connection) -> None:
     )
 
 
+def _insert(connection: Connection, table: Table) -> Any:
+    """An INSERT that can say what is to be done if there is such a row."""
+    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+
+
 def _slotted(slot: Slot, numbers: dict[str, int]) -> dict[str, Any]:
     tenant_id, key_id, hour = slot
     return {"tenant_id": tenant_id, "key_id": key_id, "hour": hour, **numbers}
@@ -324,9 +335,13 @@ _RENAMED = {"tenant": "tenant_id", "key": "key_id", "session": "session_id", "jo
 
 
 def _values(row: Usage) -> dict[str, Any]:
-    """A row as its columns; names that nodes made up without what PostgreSQL cannot keep."""
+    """A row as its columns."""
     members = ((name, getattr(row, name)) for name in row.__struct_fields__)
     return {
-        _RENAMED.get(name, name): value.replace("\0", "") if isinstance(value, str) else value
-        for name, value in members
+        _RENAMED.get(name, name): _kept(value) if isinstance(value, str) else value for name, value in members
     }
+
+
+def _kept(text: str) -> str:
+    """A name that a node may have made up, without what PostgreSQL cannot keep."""
+    return text.replace("\0", "")

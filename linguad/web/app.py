@@ -33,13 +33,14 @@ def create_app(name: str) -> QuartTrio:
     app.config["BODY_TIMEOUT"] = BODY_SECONDS
     app.url_map.strict_slashes = False
 
+    # Quart runs hooks that are not async in a thread each.
     @app.before_request
-    def take_request_id() -> None:
+    async def take_request_id() -> None:
         given = request.headers.get(REQUEST_ID, "")
         g.request_id = given if _SANE_ID.fullmatch(given) else str(uuid.uuid4())
 
     @app.after_request
-    def give_request_id(response: Response) -> Response:
+    async def give_request_id(response: Response) -> Response:
         response.headers[REQUEST_ID] = request_id()
         return response
 

@@ -28,7 +28,7 @@ def add_cors(app: QuartTrio, may_call: Callable[[str], bool]) -> None:
         asks = request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
         if not asks or request.routing_exception is not None:
             return None
-        answer = Response(status=204)
+        answer = Response(b"", status=204)
         if may_call(request.headers.get("Origin", "")):
             answer.headers["Access-Control-Allow-Methods"] = METHODS
             answer.headers["Access-Control-Allow-Headers"] = HEADERS

@@ -67,15 +67,20 @@ class Problem(Exception):
         return {"error": error}
 
 
+def answer(problem: Problem) -> Response:
+    """The answer that is a problem, to the request at hand."""
+    response = jsonify(problem.body(request_id()))
+    response.status_code = problem.status
+    response.headers.extend(problem.headers)
+    return response
+
+
 def answer_problems(app: QuartTrio) -> None:
     """Let an app answer every `Problem` that its views raise, and all other errors in the same shape."""
 
     @app.errorhandler(Problem)
     async def on_problem(problem: Problem) -> Response:
-        response = jsonify(problem.body(request_id()))
-        response.status_code = problem.status
-        response.headers.extend(problem.headers)
-        return response
+        return answer(problem)
 
     @app.errorhandler(HTTPException)
     async def on_http_error(error: HTTPException) -> Response:
@@ -87,9 +92,9 @@ def answer_problems(app: QuartTrio) -> None:
             for name, value in error.get_response().headers.items()
             if name.lower() not in ("content-type", "content-length")
         }
-        return await on_problem(Problem(status, code, error.description or error.name, headers=kept))
+        return answer(Problem(status, code, error.description or error.name, headers=kept))
 
     @app.errorhandler(Exception)
     async def on_crash(error: Exception) -> Response:
         logger.error("http_crashed", app=app.name, path=request.path, request_id=request_id(), exc_info=error)
-        return await on_problem(Problem(500, "internal_error", "Something went wrong inside linguad."))
+        return answer(Problem(500, "internal_error", "Something went wrong inside linguad."))

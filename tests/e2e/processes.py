@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import h11
 import trio
@@ -186,12 +186,89 @@ class Http:
                         return status, body.decode()
 
 
+class Reply(NamedTuple):
+    """An answer of the public API."""
+
+    status: int
+    headers: Mapping[str, str]
+    """Names in lower case."""
+    body: bytes
+
+    @property
+    def json(self) -> Json:
+        """The body."""
+        said: Json = json.loads(self.body)
+        return said
+
+    def problem(self, status: int) -> Json:
+        """The error in the shape that all have; it must have this status."""
+        assert self.status == status, self
+        error: Json = self.json["error"]
+        assert error["status"] == status
+        assert error["request_id"] == self.headers["x-request-id"]
+        assert error["message"]
+        return error
+
+
+class Api:
+    """The public API of a daemon, as an app with a key calls it."""
+
+    def __init__(self, port: int, key: str) -> None:
+        self.port = port
+        self.key = key
+
+    async def call(
+        self, method: str, path: str, body: bytes | Json = b"", *, key: str | None = None, **headers: str
+    ) -> Reply:
+        """One request on a connection of its own; "" for `key` sends none."""
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        key = self.key if key is None else key
+        lines = [("Host", f"127.0.0.1:{self.port}"), ("Content-Length", str(len(content)))]
+        lines += [("Authorization", f"Bearer {key}")] if key else []
+        lines += [(name.replace("_", "-"), value) for name, value in headers.items()]
+        protocol = h11.Connection(h11.CLIENT)
+        sent = protocol.send(h11.Request(method=method, target=path, headers=lines)) or b""
+        sent += (protocol.send(h11.Data(data=content)) or b"") + (protocol.send(h11.EndOfMessage()) or b"")
+        with trio.fail_after(PATIENCE_S):
+            async with await trio.open_tcp_stream("127.0.0.1", self.port) as stream:
+                await stream.send_all(sent)
+                status, found, answer = 0, dict[str, str](), b""
+                while True:
+                    match protocol.next_event():
+                        case h11.NEED_DATA:
+                            protocol.receive_data(await stream.receive_some())
+                        case h11.Response(status_code=status, headers=given):
+                            found = {name.decode(): value.decode() for name, value in given}
+                        case h11.Data(data=part):
+                            answer += part
+                        case h11.EndOfMessage():
+                            return Reply(status, found, answer)
+
+    async def translate(self, audio: bytes, *, key: str | None = None, **fields: str) -> Reply:
+        """Upload a recording."""
+        body, kind = form(audio, **fields)
+        return await self.call("POST", "/v1/speech/translate", body, key=key, Content_Type=kind)
+
+
+def form(audio: bytes, **fields: str) -> tuple[bytes, str]:
+    """A multipart form with a recording, and its content type."""
+    mark = "----linguad-test"
+    parts = [
+        f'--{mark}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+        for name, value in fields.items()
+    ]
+    head = f'--{mark}\r\nContent-Disposition: form-data; name="audio"; filename="a.wav"\r\n\r\n'
+    body = "".join(parts).encode() + head.encode() + audio + f"\r\n--{mark}--\r\n".encode()
+    return body, f"multipart/form-data; boundary={mark}"
+
+
 class DaemonProcess(Process):
     """`linguad serve`."""
 
     def __init__(
         self, directory: Path, env: Mapping[str, str] | None = None, **tables: Mapping[str, Any]
     ) -> None:
+        self.directory = directory
         settings: dict[str, Mapping[str, Any]] = dict(tables)
         settings["server"] = BASE | {"state_dir": str(directory / "state")} | dict(tables.get("server", {}))
         settings["gateway"] = BASE | dict(tables.get("gateway", {}))
@@ -202,6 +279,13 @@ class DaemonProcess(Process):
     async def port(self) -> int:
         """The port it listens on, as soon as it does."""
         return int((await self.event("started"))["port"])
+
+    async def gateway(self) -> Api:
+        """Its public API, with the key that it made itself."""
+        port = (await self.event("listening", door="gateway"))["port"]
+        await self.event("started")
+        key = await trio.Path(self.directory, "state", "dev_api_key").read_text()
+        return Api(port, key.strip())
 
     @asynccontextmanager
     async def stranger(self) -> AsyncIterator[Client]:

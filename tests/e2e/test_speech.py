@@ -5,8 +5,10 @@ Real daemon, real `linguad node` with PocketSphinx, Apertium and eSpeak NG, real
 
 from __future__ import annotations
 
+import io
 import json
 import signal
+from base64 import b64decode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -95,6 +97,50 @@ def test_silence_is_no_error(network: tuple[DaemonProcess, Process], tmp_path: P
     _, report, _ = translate(daemon, tmp_path / "silence.wav")
     assert report["text_asr"] == report["text_translated"] == ""
     assert report["missing"] == [{"index": 0, "reason": "silence_detected"}]
+
+
+@pytest.mark.parametrize("output_format", ["wav", "ogg_opus", "pcm16"])
+async def test_the_public_api_answers_with_speech_that_plays(
+    network: tuple[DaemonProcess, Process], output_format: str
+) -> None:
+    api = await network[0].gateway()
+    sound = (SOUNDS / "weather.wav").read_bytes()
+    reply = await api.translate(sound, src_lang="en", tgt_lang="es", output_format=output_format)
+    assert reply.status == 200, reply
+    answer = reply.json
+    assert (answer["text"], answer["tts_format"]) == (SPANISH["weather"], output_format)
+    assert answer["service_timings"]["total_ms"] > 0
+    raw = {"samplerate": 16000, "channels": 1, "subtype": "PCM_16", "format": "RAW"}
+    speech = io.BytesIO(b64decode(answer["audio_tts"]))
+    samples, rate = soundfile.read(speech, **(raw if output_format == "pcm16" else {}))
+    assert 1 < len(samples) / rate < 6
+    assert np.sqrt(np.mean(samples**2)) > 0.02, "this is silence"
+
+
+async def test_a_long_recording_through_the_public_api(network: tuple[DaemonProcess, Process]) -> None:
+    """36 s in one file: cut, translated in parts, joined."""
+    api = await network[0].gateway()
+    parts = [soundfile.read(SOUNDS / f"{name}.wav")[0] for name in SPANISH]
+    rest = np.zeros(16000 * 2)
+    sound = io.BytesIO()
+    soundfile.write(
+        sound, np.concatenate([piece for part in parts * 3 for piece in (part, rest)]), 16000, format="WAV"
+    )
+    reply = await api.translate(sound.getvalue(), src_lang="en", tgt_lang="es")
+    assert reply.status == 200, reply
+    answer = reply.json
+    assert answer["usage"]["audio_ms"] > 30_000
+    assert len(answer["text"].split()) > 40
+    assert answer["text_asr"].count("weather") >= 2
+
+
+async def test_silence_through_the_public_api(network: tuple[DaemonProcess, Process]) -> None:
+    api = await network[0].gateway()
+    reply = await api.translate(bytes(64_000), src_lang="en", tgt_lang="es")
+    assert reply.status == 200, reply
+    answer = reply.json
+    assert (answer["text"], answer["audio_tts"], answer["no_speech"]) == ("", "", True)
+    assert answer["usage"]["billed_seconds"] == 0
 
 
 def test_no_word_of_it_is_logged(network: tuple[DaemonProcess, Process]) -> None:

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import stat
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 import trio
 from conftest import Start
-from processes import clean_environment, linguad, write_config
+from processes import clean_environment, command, linguad, write_config
 
 
 def serve(directory: Path, **tables: dict[str, Any]) -> tuple[int, list[str]]:
@@ -142,3 +143,34 @@ def test_node_without_engines(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "no engine works here (apertium, espeak)" in done.stderr
     assert "apt-get install" in done.stdout
+
+
+def test_a_person_who_starts_it_is_told_how_to_call(tmp_path: Path) -> None:
+    """With a line that can be pasted, and without the key."""
+    settings = {"host": "127.0.0.1", "port": 0}
+    config = write_config(
+        tmp_path / "linguad.toml",
+        server=settings | {"state_dir": str(tmp_path / "state")},
+        gateway=settings,
+        log={"file": str(tmp_path / "log")},
+    )
+    mine, its = os.openpty()
+    with os.fdopen(mine, "rb", buffering=0) as terminal:
+        process = subprocess.Popen(
+            command("serve", "--config", config),
+            env=clean_environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=its,
+        )
+        os.close(its)
+        try:
+            shown = ""
+            while "answer.wav" not in shown:
+                shown += terminal.read(1000).decode()
+        finally:
+            process.terminate()
+            process.wait(20)
+    key = tmp_path / "state" / "dev_api_key"
+    assert f'-H "Authorization: Bearer $(cat {key})"' in shown
+    assert "-F audio=@demo/audio/weather.wav" in shown
+    assert key.read_text().strip() not in shown

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from keyring import AWAY, EPOCH, House, KeyRing
+from house import AWAY, EPOCH, House, KeyRing
 from prometheus_client import REGISTRY
 
 from linguad.config.gateway import Gateway

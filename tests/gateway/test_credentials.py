@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from linguad.gateway.credentials import Credential, Kind, Upgrade, is_key, of_request, of_upgrade
+from linguad.gateway.credentials import Credential, Kind, Upgrade, of_request, of_upgrade
 from linguad.web.problems import Problem
 
 KEY = "lk_test_aaaaaaaaaaaa_" + "s" * 43
@@ -115,26 +115,6 @@ def test_anything_is_a_credential_or_a_problem(headers: list[tuple[bytes, bytes]
     with suppress(Problem):
         found = of_upgrade(headers, query, allow_query_key=True)
         assert found.credential is not None or found.subprotocol
-
-
-@pytest.mark.parametrize(
-    ("text", "is_one"),
-    [
-        (KEY, True),
-        ("an operator's own key", True),
-        ("x" * 16, True),
-        ("x" * 256, True),
-        ("x" * 15, False),
-        ("x" * 257, False),
-        ("", False),
-        ("ключ" * 8, False),
-        ("x" * 16 + "\n", False),
-        ("aaaaaaaa.bbbbbbbb.cccccccc", False),
-        ("lk_aaaaaa.bbbbbbbb.cccccccc", True),
-    ],
-)
-def test_what_could_be_a_key(text: str, is_one: bool) -> None:
-    assert is_key(text) == is_one
 
 
 def test_a_credential_does_not_show_itself() -> None:

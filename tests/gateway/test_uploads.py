@@ -11,14 +11,19 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 import pytest
+import soundfile
 import trio
 import trio.testing
 from quart import Response, jsonify, request
 from werkzeug.exceptions import Unauthorized
 
+from linguad.core.tenant import Tenant
 from linguad.gateway.form import read_form
+from linguad.gateway.request import FIELDS, parse_request
+from linguad.gateway.sound import Sounds
 from linguad.net.http import HttpApp
 from linguad.net.peer import Peer
 from linguad.web.app import create_app
@@ -26,9 +31,13 @@ from linguad.web.bodies import LargeBodies, body_of
 from linguad.web.problems import answer_problems
 
 MIB = 1024 * 1024
-LIMIT = 10 * MIB
+LIMIT = 18 * MIB
+"""More than Quart itself would take."""
+
 HEAD = b'--b\r\nContent-Disposition: form-data; name="audio"; filename="a"\r\n\r\n'
 TAIL = b"\r\n--b--\r\n"
+PATHS = ("/upload", "/translate", "/slow", "/closed")
+WAV = Path(__file__).parents[2] / "demo/audio/weather.wav"
 
 
 @dataclass
@@ -52,7 +61,7 @@ class Server:
 
 @asynccontextmanager
 async def gateway(*, seconds: float = 20.0, linger: float = 20.0) -> AsyncIterator[Server]:
-    app = create_app("test")
+    app, sounds = create_app("test"), Sounds()
     answer_problems(app)
 
     async def size() -> Response:
@@ -68,6 +77,20 @@ async def gateway(*, seconds: float = 20.0, linger: float = 20.0) -> AsyncIterat
 
     app.post("/upload")(size)
 
+    @app.post("/translate")
+    async def translate() -> Response:
+        form = await read_form(
+            body_of(request.scope),
+            request.headers.get("Content-Type"),
+            request.content_length,
+            names=FIELDS,
+            max_bytes=LIMIT,
+            seconds=seconds,
+        )
+        wanted = parse_request(form.fields, Tenant(id="t", name="t", created_at=0, updated_at=0))
+        found = await sounds.clip(form.audio, wanted.audio_format, wanted.sample_rate, max_seconds=120)
+        return jsonify(tgt_lang=wanted.tgt_lang, format=found.audio_format, ms=found.duration_ms)
+
     @app.post("/slow")
     async def slow() -> Response:
         await server.slow.wait()
@@ -81,7 +104,7 @@ async def gateway(*, seconds: float = 20.0, linger: float = 20.0) -> AsyncIterat
     async def small() -> Response:
         return jsonify(size=len(await request.get_data()))
 
-    http = HttpApp("test", LargeBodies(app, ["/upload", "/slow", "/closed"], linger_seconds=linger))
+    http = HttpApp("test", LargeBodies(app, PATHS, linger_seconds=linger))
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
 
     async def serve(stream: trio.SocketStream) -> None:
@@ -153,6 +176,30 @@ async def test_an_upload_is_read_and_the_connection_kept(path: str) -> None:
             assert await answer(stream) == (200, {"size": 5 * MIB})
         await stream.send_all(head(path) + chunk(body[:1000]) + chunk(body[1000:]) + chunk(b""))
         assert await answer(stream) == (200, {"size": 5 * MIB})
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_a_sound_file_is_all_that_a_form_needs(chunked: bool) -> None:
+    """As `curl -F audio=@weather.wav -F tgt_lang=es` sends it."""
+    field = b'\r\n--b\r\nContent-Disposition: form-data; name="tgt_lang"\r\n\r\nes'
+    body = HEAD + WAV.read_bytes() + field + TAIL
+    sent = chunk(body) + chunk(b"") if chunked else body
+    async with gateway() as server, await server.connect() as stream:
+        await stream.send_all(head("/translate", length=None if chunked else len(body)) + sent)
+        expected = round(soundfile.info(WAV).duration * 1000)
+        assert await answer(stream) == (200, {"tgt_lang": "es", "format": "pcm16", "ms": expected})
+
+
+async def test_what_is_wrong_with_a_form_is_told() -> None:
+    field = b'\r\n--b\r\nContent-Disposition: form-data; name="tgt_lang"\r\n\r\nauto'
+    body = HEAD + field + TAIL
+    async with gateway() as server, await server.connect() as stream:
+        await stream.send_all(head("/translate", length=len(body)) + body)
+        status, refusal = await answer(stream)
+        assert (status, code(refusal)) == (422, "unsupported_language")
+        await stream.send_all(head("/translate", length=20) + b"no form at all, sir!")
+        status, refusal = await answer(stream)
+        assert (status, code(refusal)) == (400, "malformed_multipart")
 
 
 async def test_other_paths_are_left_to_quart() -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import h11
 import pytest
 import trio
+from tls_server import Certificate, Exchange, Seen, make_certificate, web_server
 from trio.testing import MockClock
-from web_server import Certificate, Exchange, Seen, make_certificate, web_server
 
 from linguad.net.guard import AddressRefused, Guard
 from linguad.net.http_client import HttpError, Limits, Url, parse, request

@@ -76,6 +76,11 @@ class Accounts:
         """The jobs of a session, in the order in which they were made."""
         return self._of.get(session_id, [])
 
+    @property
+    def sessions(self) -> list[str]:
+        """All that ever had a job."""
+        return list(self._of)
+
     def language_of(self, session_id: str, index: int) -> str | None:
         """Into which language an utterance goes for its speaker; None if there was no job."""
         for account in reversed(self.of(session_id)):

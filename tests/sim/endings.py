@@ -30,6 +30,8 @@ def all_answered(
             yield f"a node refused {count} jobs whose names it knew"
     yield from _leaks(server)
     yield from _accounts(server)
+    for session_id in server.accounts.sessions:
+        yield from server.till.problems(session_id, server.accounts.of(session_id), honest=honest)
     for gateway in gateways:
         yield from gateway.problems(honest=honest)
     for client in clients:

@@ -13,6 +13,7 @@ from msgspec import Struct
 from linguad.core.clock import Clock
 from linguad.core.dispatch import Dispatch
 from linguad.core.fleet import Fleet
+from linguad.core.metering import Metering
 from linguad.core.rules import JobRules, NodeRules, SessionRules
 from linguad.core.session import Session
 from linguad.core.utterance import CutRules
@@ -34,6 +35,7 @@ from .cable import LAG_S, Cable, Peer
 from .link import LinkLimits, SimLink
 from .process import Process
 from .roombook import RoomBook
+from .till import Till
 from .world import Names, World
 
 REGISTER_TIMEOUT_S = 60.0
@@ -116,6 +118,8 @@ class Server:
         self.fleet = Fleet(settings.nodes, NodeTable(rng_seed=world.random.getrandbits(32)), names)
         self.dispatch = Dispatch(self.fleet, settings.jobs, names)
         self.engine = Engine(self.dispatch, self.job_bytes, now)
+        self.till = Till()
+        self.engine.keep_books(Metering(self.clock), self.till)
         self.book = RoomBook(self)
         self.accounts = Accounts(self.dispatch, self.engine, now, self.book.company, self._is_away)
         self.memo = Memo()

@@ -11,7 +11,6 @@ import pytest
 import trio
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from postgres import Postgres
 from sqlalchemy import BigInteger, Column, Connection, MetaData, Table, func, insert, select, update
 from sqlalchemy.exc import DBAPIError
 
@@ -154,24 +153,6 @@ async def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="not a database"):
         await database.open()
     await database.close()
-
-
-async def test_a_server_that_goes_and_comes_back() -> None:
-    server = Postgres()
-    try:
-        await trio.to_thread.run_sync(server.start)
-        database = Database(server.url())
-        await database.open()
-        await database.write(make_counter)
-        await trio.to_thread.run_sync(server.stop)
-        with pytest.raises(StoreError, match=r"cannot be used: .*see that the server runs and store\.url"):
-            await database.write(count_up)
-        await trio.to_thread.run_sync(server.start)
-        await database.write(count_up)
-        assert await database.read(counted) == 1
-        await database.close()
-    finally:
-        await trio.to_thread.run_sync(server.clear_away)
 
 
 async def test_passwords_are_not_told() -> None:

@@ -112,14 +112,11 @@ class House:
         self.admission = Admission(
             self.keys, self.settings, budgets, lambda: self.now, lambda: EPOCH + self.now
         )
-        self.tickets = Tickets(self.settings.max_tickets, lambda: self.now)
-        self.door = Doorkeeper(
-            self.admission, self.tickets, allow_query_key=self.settings.stream_allow_query_api_key
-        )
+        self.tickets = Tickets(self.settings, lambda: self.now)
+        self.door = Doorkeeper(self.admission, self.tickets, self.settings)
         self.app = create_gateway_app(self.admission, self.daemon)
-        ttl_s = self.settings.ticket_ttl_seconds
         add_account_routes(self.app, self.admission, lambda tenant: 42 if tenant.id == "acme" else None)
-        add_ticket_routes(self.app, self.admission, self.tickets, ttl_s, lambda: EPOCH + self.now)
+        add_ticket_routes(self.app, self.admission, self.tickets, self.settings, lambda: EPOCH + self.now)
         add_capacity_routes(self.app, self.admission, Capacity(self.daemon))
         self.bodies: list[bytes] = []
         _add_views(self.app, self.admission, self.bodies)

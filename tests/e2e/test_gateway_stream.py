@@ -1,0 +1,234 @@
+"""`/v1/stream` of a real daemon: who is let in, utterances, and every way it ends (gateway 6, 11.4, 14)."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+import trio
+from conftest import Start
+from harness import QUEUE, Json
+from processes import PATIENCE_S, Api, DaemonProcess, linguad
+from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection, wrap_client_stream
+
+SECOND = bytes(range(1, 251)) * 128
+"""A second of PCM16 at 16 kHz."""
+
+
+class App:
+    """An app on a stream."""
+
+    def __init__(self, socket: WebSocketConnection, stream: trio.SocketStream) -> None:
+        self.socket = socket
+        self.stream = stream
+
+    async def say(self, type: str, **members: Any) -> None:
+        """Send a message."""
+        await self.socket.send_message(json.dumps({"type": type, **members}))
+
+    async def speak(self, seconds: int = 1, **members: Any) -> None:
+        """Send audio."""
+        await self.say("audio", chunk=b64encode(SECOND * seconds).decode(), **members)
+
+    async def hear(self, type: str) -> Json:
+        """The next message of a type."""
+        with trio.fail_after(PATIENCE_S):
+            while True:
+                message: Json = json.loads(await self.socket.get_message())
+                if message["type"] == type:
+                    return message
+
+    async def closed(self) -> tuple[int, str | None]:
+        """Code and reason, when the server has closed the socket."""
+        with trio.fail_after(PATIENCE_S), suppress(ConnectionClosed):
+            while True:
+                await self.socket.get_message()
+        reason = self.socket.closed
+        assert reason is not None
+        return reason.code, reason.reason
+
+
+@asynccontextmanager
+async def stream_of(
+    api: Api, query: str = "", key: str | None = None, subprotocols: list[str] | None = None, **headers: str
+) -> AsyncIterator[App]:
+    """A socket; "" for `key` shows none."""
+    key = api.key if key is None else key
+    lines = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    lines += [(b"Authorization", f"Bearer {key}".encode())] if key else []
+    stream = await trio.open_tcp_stream("127.0.0.1", api.port)
+    try:
+        async with trio.open_nursery() as nursery:
+            socket = await wrap_client_stream(
+                nursery,
+                stream,
+                f"127.0.0.1:{api.port}",
+                f"/v1/stream{query}",
+                extra_headers=lines,
+                subprotocols=subprotocols,
+                message_queue_size=QUEUE,
+            )
+            yield App(socket, stream)
+            nursery.cancel_scope.cancel()
+    finally:
+        await trio.aclose_forcefully(stream)
+
+
+async def refused(api: Api, query: str = "", key: str | None = None, **headers: str) -> tuple[int, Json]:
+    """Status and error of an upgrade that is refused."""
+    with pytest.raises((ConnectionRejected, BaseExceptionGroup)) as caught:
+        async with stream_of(api, query, key, **headers):
+            pass
+    error: Any = caught.value
+    while isinstance(error, BaseExceptionGroup):
+        (error,) = error.exceptions
+    assert isinstance(error, ConnectionRejected)
+    problem: Json = json.loads(error.body or b"{}")["error"]
+    assert dict(error.headers or ())[b"x-request-id"].decode() == problem["request_id"]
+    return error.status_code, problem
+
+
+async def ticket_of(api: Api, **body: Any) -> str:
+    reply = await api.call("POST", "/v1/stream/tickets", body)
+    assert reply.status == 201, reply
+    ticket: str = reply.json["ticket"]
+    return ticket
+
+
+async def until_free(api: Api) -> None:
+    """Wait until the tenant has no session; it must not take longer than a second."""
+    with trio.fail_after(1.0):
+        while (await api.call("GET", "/v1/me")).json["sessions_in_use"]:  # noqa: ASYNC110
+            await trio.sleep(0.02)
+
+
+async def test_whole_utterances(daemon: DaemonProcess) -> None:
+    api = await daemon.gateway()
+    async with daemon.working_node(), stream_of(api, X_Request_Id="req-7") as app:
+        await app.say("start", src_lang="en", tgt_lang="es")
+        started = await app.hear("started")
+        assert started["request_id"] == "req-7"
+        assert started["session_id"].startswith("s-")
+        for _ in range(3):
+            await app.speak()
+        finals = [await app.hear("final") for _ in range(3)]
+        assert [(final["utterance_index"], final["text"]) for final in finals] == [
+            (index, f"oído {index}") for index in range(3)
+        ]
+        assert finals[0]["tts_format"] == "pcm16"
+        await app.say("end", close=True)
+        ended = await app.hear("ended")
+        assert ended["session_id"] == started["session_id"]
+        assert ended["usage"]["audio_ms"] == 3000
+        assert (await app.closed())[0] == 1000
+    await until_free(api)
+
+
+async def test_a_signal_that_the_server_cuts(daemon: DaemonProcess) -> None:
+    api = await daemon.gateway()
+    async with daemon.working_node(), stream_of(api) as app:
+        await app.say("start", src_lang="en", tgt_lang="es", segmentation="stream", acks=True)
+        await app.hear("started")
+        for seq in range(12):
+            await app.speak(seq=seq)
+        await app.say("end")
+        assert (await app.hear("final"))["utterance_index"] == 0
+        assert (await app.hear("final"))["utterance_index"] == 1
+        assert (await app.hear("audio_ack"))["seq"] <= 11
+
+
+async def test_ways_in_for_a_browser(daemon: DaemonProcess) -> None:
+    api = await daemon.gateway()
+    ticket = await ticket_of(api)
+    async with stream_of(api, f"?ticket={ticket}", key="") as app:
+        await app.say("start", src_lang="en", tgt_lang="es")
+        await app.hear("started")
+    status, problem = await refused(api, f"?ticket={ticket}", key="")
+    assert (status, problem["code"]) == (401, "invalid_credentials")
+
+    async with stream_of(api, key="", subprotocols=["lingua.v1"]) as app:
+        assert app.socket.subprotocol == "lingua.v1"
+        await app.say("auth", token=api.key)
+        await app.say("start", src_lang="en", tgt_lang="es")
+        await app.hear("started")
+    bearer = "bearer." + b64encode(api.key.encode()).decode().rstrip("=").replace("+", "-").replace("/", "_")
+    async with stream_of(api, key="", subprotocols=["lingua.v1", bearer]) as app:
+        assert app.socket.subprotocol == "lingua.v1"
+        await app.say("start", src_lang="en", tgt_lang="es")
+        await app.hear("started")
+    assert api.key not in "".join(daemon.lines)
+    assert ticket not in "".join(daemon.lines)
+
+
+async def test_who_is_not_let_in(daemon: DaemonProcess) -> None:
+    api = await daemon.gateway()
+    assert (await refused(api, key=""))[0] == 401
+    assert (await refused(api, key="lk_live_aaaaaaaaaaaa_" + "x" * 43))[1]["code"] == "invalid_credentials"
+    assert (await refused(api, f"?api_key={api.key}", key=""))[0] == 401
+    status, problem = await refused(api, Origin="https://evil.example")
+    assert (status, problem["code"]) == (403, "origin_not_allowed")
+    status, problem = await refused(api, f"?ticket={await ticket_of(api)}")
+    assert (status, problem["code"]) == (400, "multiple_credentials")
+
+
+async def test_a_key_in_the_address_is_redacted_where_it_is_allowed(start: Start) -> None:
+    daemon = start(gateway={"stream_allow_query_api_key": True}, log={"level": "debug"})
+    api = await daemon.gateway()
+    async with stream_of(api, f"?api_key={api.key}", key="") as app:
+        await app.say("start", src_lang="en", tgt_lang="es")
+        await app.hear("started")
+    await api.call("GET", f"/v1/me?api_key={api.key}", key="")
+    daemon.stop()
+    assert api.key not in "".join(daemon.lines + daemon.complaints)
+
+
+async def test_a_client_that_vanishes_frees_its_slot(start: Start) -> None:
+    daemon = start()
+    api = await daemon.gateway()
+    async with daemon.node() as node:
+        async with stream_of(api) as app:
+            await app.say("start", src_lang="en", tgt_lang="es")
+            await app.hear("started")
+            for _ in range(8):
+                await app.speak()
+            jobs = [await node.job() for _ in range(4)]
+            assert (await api.call("GET", "/v1/me")).json["sessions_in_use"] == 1
+            # with four in flight nothing more is read
+        await until_free(api)
+        cancelled = {(await node.until("job_cancel"))["job_id"] for _ in jobs}
+        assert cancelled == {job["job_id"] for job in jobs}
+
+
+async def test_a_tenant_that_is_disabled_is_sent_away(start: Start) -> None:
+    daemon = start()
+    api = await daemon.gateway()
+    config = daemon.directory / "linguad.toml"
+    async with stream_of(api) as app:
+        await app.say("start", src_lang="en", tgt_lang="es")
+        await app.hear("started")
+        words = ("tenant", "disable", "default", "--config", config)
+        done = await trio.to_thread.run_sync(lambda: linguad(*words))
+        assert done.returncode == 0, done
+        with trio.fail_after(5.0):
+            assert (await app.closed())[0] == 4403
+    assert (await api.call("GET", "/v1/me")).problem(403)["code"] == "tenant_disabled"
+
+
+async def test_shutdown_answers_what_was_said(start: Start) -> None:
+    daemon = start(server={"drain_seconds": 10})
+    api = await daemon.gateway()
+    async with daemon.node() as node, stream_of(api) as app:
+        await app.say("start", src_lang="en", tgt_lang="es")
+        await app.hear("started")
+        await app.speak()
+        job = await node.job()
+        daemon.signal(15)
+        await node.answer(job)
+        assert (await app.hear("final"))["text"] == "oído 0"
+        assert (await app.hear("ended"))["reason"]
+        assert (await app.closed())[0] == 1001
+    assert await daemon.ended() == 0

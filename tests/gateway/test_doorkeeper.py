@@ -1,0 +1,232 @@
+"""The door of `/v1/stream`: keys, tickets, pages, and the first message (gateway 6.1, 11.4)."""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64encode
+from collections import Counter
+
+import pytest
+from house import AWAY, EPOCH, House
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from linguad.config.gateway import Gateway
+from linguad.core.tenant import ADMIN_SCOPES, DEFAULT_SCOPES, Caller, Scope, Status
+from linguad.gateway.protect import Entry
+from linguad.gateway.tickets import Tickets
+from linguad.net.peer import Peer
+from linguad.web.problems import Problem
+
+PAGE, OTHER_PAGE = "https://app.example.com", "https://other.example.com"
+SPEAKS = (b"sec-websocket-protocol", b"lingua.v1")
+
+
+def bearer(key: str) -> tuple[bytes, bytes]:
+    return b"authorization", f"Bearer {key}".encode()
+
+
+def page(origin: str) -> tuple[bytes, bytes]:
+    return b"origin", origin.encode()
+
+
+def ticket_of(house: House, key: str, origin: str | None = None) -> str:
+    return house.tickets.issue(house.admission.identify(key, AWAY), origin, 60.0)
+
+
+def refused(house: House, *headers: tuple[bytes, bytes], query: str = "", peer: Peer = AWAY) -> str:
+    with pytest.raises(Problem) as caught:
+        house.door.upgrade(headers, query, peer)
+    return f"{caught.value.status} {caught.value.code}"
+
+
+def let_in(house: House, *headers: tuple[bytes, bytes], query: str = "") -> Caller:
+    caller = house.door.upgrade(headers, query, AWAY).caller
+    assert caller is not None
+    return caller
+
+
+def test_a_key_opens_the_door() -> None:
+    house = House()
+    key = house.keys.add()
+    assert let_in(house, bearer(key)).tenant.id == "acme"
+    in_protocol = urlsafe_b64encode(key.encode()).rstrip(b"=")
+    entry = house.door.upgrade([(SPEAKS[0], SPEAKS[1] + b", bearer." + in_protocol)], "", AWAY)
+    assert entry.subprotocol == "lingua.v1"
+    assert entry.caller is not None
+
+
+def test_each_upgrade_costs_one_request() -> None:
+    house = House()
+    key = house.keys.add(burst=3, max_requests_per_second=1.0)
+    ticket = ticket_of(house, key)
+    let_in(house, bearer(key))
+    let_in(house, query=f"ticket={ticket}")
+    let_in(house, bearer(key))
+    assert refused(house, bearer(key)) == "429 rate_limited"
+
+
+def test_who_may_not() -> None:
+    house = House(require_https=True)
+    key = house.keys.add("acme", frozenset({Scope.TRANSLATE}))
+    off = house.keys.add("off", status=Status.DISABLED)
+    assert refused(house) == "401 unauthorized"
+    assert refused(house, bearer("lk_test_wrong")) == "401 invalid_credentials"
+    assert refused(house, bearer(off)) == "403 tenant_disabled"
+    assert refused(house, bearer(key)) == "403 insufficient_scope"
+    assert refused(house, bearer(key), page(PAGE)) == "403 origin_not_allowed"
+    assert refused(house, bearer(key), query="ticket=tk_x") == "400 multiple_credentials"
+    assert refused(house, bearer(key), peer=Peer("198.51.100.7")) == "403 https_required"
+
+
+def test_a_key_in_the_address_only_if_allowed() -> None:
+    house = House()
+    query = f"api_key={house.keys.add()}"
+    assert refused(house, query=query) == "401 unauthorized"
+    house = House(stream_allow_query_api_key=True)
+    assert let_in(house, query=f"api_key={house.keys.add()}").tenant.id == "acme"
+
+
+class TestFirstMessage:
+    def entry(self, house: House, *headers: tuple[bytes, bytes]) -> Entry:
+        entry = house.door.upgrade([SPEAKS, *headers], "", AWAY)
+        assert (entry.caller, entry.subprotocol) == (None, "lingua.v1")
+        return entry
+
+    def test_is_a_key_or_a_ticket(self) -> None:
+        house = House()
+        key = house.keys.add()
+        for token in (key, ticket_of(house, key)):
+            assert house.door.first_message(token, self.entry(house), AWAY).tenant.id == "acme"
+
+    @pytest.mark.parametrize("token", ["", "lk_test_x", "tk_x", "ключ", "\ud800"])
+    def test_may_be_wrong(self, token: str) -> None:
+        house = House()
+        with pytest.raises(Problem) as caught:
+            house.door.first_message(token, self.entry(house), AWAY)
+        assert caught.value.status == 401
+
+    def test_of_a_page_that_may_not(self) -> None:
+        house = House()
+        key = house.keys.add()
+        with pytest.raises(Problem) as caught:
+            house.door.first_message(key, self.entry(house, page(PAGE)), AWAY)
+        assert caught.value.code == "origin_not_allowed"
+
+
+class TestTickets:
+    def test_work_once(self) -> None:
+        house = House()
+        ticket = ticket_of(house, house.keys.add("acme", DEFAULT_SCOPES | ADMIN_SCOPES))
+        who = let_in(house, query=f"ticket={ticket}")
+        assert who.scopes == DEFAULT_SCOPES - {Scope.TICKETS}
+        assert house.admission.holds(who)
+        assert refused(house, query=f"ticket={ticket}") == "401 invalid_credentials"
+        assert len(house.tickets) == 0
+
+    @pytest.mark.parametrize("origin", [OTHER_PAGE, None])
+    def test_work_from_their_page_only(self, origin: str | None) -> None:
+        house = House(cors_allowed_origins=(PAGE, OTHER_PAGE))
+        key = house.keys.add()
+        assert let_in(house, page(PAGE), query=f"ticket={ticket_of(house, key, PAGE)}")
+        ticket = ticket_of(house, key, PAGE + "/")
+        headers = [page(origin)] if origin else []
+        assert refused(house, *headers, query=f"ticket={ticket}") == "403 origin_not_allowed"
+        assert refused(house, page(PAGE), query=f"ticket={ticket}") == "401 invalid_credentials"
+
+    def test_end(self) -> None:
+        house = House()
+        ticket = ticket_of(house, house.keys.add())
+        house.now += 60.0
+        assert refused(house, query=f"ticket={ticket}") == "401 invalid_credentials"
+
+    def test_end_with_their_key_and_tenant(self) -> None:
+        house = House()
+        key, other = house.keys.add("acme"), house.keys.add("other")
+        first, second = ticket_of(house, key), ticket_of(house, other)
+        house.keys.change_key(key, revoked_at=EPOCH)
+        house.keys.change_tenant("other", status=Status.DISABLED)
+        assert refused(house, query=f"ticket={first}") == "401 invalid_credentials"
+        assert refused(house, query=f"ticket={second}") == "403 tenant_disabled"
+
+    def test_who_guesses_is_stopped(self) -> None:
+        house = House()
+        ticket = ticket_of(house, house.keys.add())
+        for _ in range(20):
+            assert refused(house, query="ticket=tk_wrong") == "401 invalid_credentials"
+        assert refused(house, query=f"ticket={ticket}") == "429 rate_limited"
+
+    def test_are_not_too_many(self) -> None:
+        house = House(max_tickets=5)
+        key, other = house.keys.add("acme"), house.keys.add("other")
+        for _ in range(5):
+            ticket_of(house, key)
+        with pytest.raises(Problem) as caught:
+            ticket_of(house, key)
+        assert (caught.value.status, caught.value.code) == (429, "too_many_tickets")
+        assert caught.value.headers == {"Retry-After": "60"}
+        ticket_of(house, other)
+        house.now += 60.0
+        ticket_of(house, key)
+        assert len(house.tickets) == 5
+
+
+class TicketOffice(RuleBasedStateMachine):
+    """Tickets against a plain table of when each ends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.house = House()
+        self.callers = [
+            self.house.admission.identify(self.house.keys.add(name), AWAY) for name in ("one", "other")
+        ]
+        self.now = 0.0
+        self.tickets = Tickets(Gateway(max_tickets=3), lambda: self.now)
+        self.good: dict[str, tuple[str, float]] = {}
+        self.used: list[str] = []
+
+    def alive(self) -> Counter[str]:
+        return Counter(tenant for tenant, until in self.good.values() if until > self.now)
+
+    @rule(who=st.integers(0, 1), ttl_s=st.sampled_from([1.0, 2.0, 120.0]))
+    def issue(self, who: int, ttl_s: float) -> None:
+        caller = self.callers[who]
+        try:
+            text = self.tickets.issue(caller, None, ttl_s)
+        except Problem:
+            # Those that ended are only looked for once a second.
+            told = [tenant for tenant, _ in self.good.values()]
+            assert told.count(caller.tenant.id) >= 3
+        else:
+            assert self.alive()[caller.tenant.id] < 3
+            self.good[text] = caller.tenant.id, self.now + ttl_s
+
+    @rule(number=st.integers(0, 10))
+    def redeem(self, number: int) -> None:
+        if self.good:
+            text = list(self.good)[number % len(self.good)]
+            tenant, until = self.good.pop(text)
+            self.used.append(text)
+            if until > self.now:
+                assert self.tickets.redeem(text, None).tenant.id == tenant
+            else:
+                with pytest.raises(Problem):
+                    self.tickets.redeem(text, None)
+
+    @rule(number=st.integers(0, 10))
+    def redeem_again(self, number: int) -> None:
+        if self.used:
+            with pytest.raises(Problem):
+                self.tickets.redeem(self.used[number % len(self.used)], None)
+
+    @rule(seconds=st.sampled_from([0.5, 1.0, 60.0]))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+
+    @invariant()
+    def memory_is_bounded(self) -> None:
+        assert self.alive().total() <= len(self.tickets) <= 6
+
+
+TestTicketOffice = TicketOffice.TestCase
+TestTicketOffice.settings = settings(max_examples=50, stateful_step_count=30)
