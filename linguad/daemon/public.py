@@ -34,6 +34,7 @@ from linguad.gateway.jobs import SpeechJobs, add_job_routes
 from linguad.gateway.listen import Listen
 from linguad.gateway.operations import OPERATIONS
 from linguad.gateway.protect import Doorkeeper, protected
+from linguad.gateway.sdk import add_sdk_routes
 from linguad.gateway.sound import Sounds
 from linguad.gateway.stream import Streams, link_settings
 from linguad.gateway.talk import Talks
@@ -121,6 +122,7 @@ class PublicApi:
         work = SpeechWork(translator, settings)
         jobs = SpeechJobs(JobStore(kept.database), self._jobs, work, self._hooks.of_tenant)
         add_job_routes(app, self._protect, jobs, work.read_upload, self._once.once)
+        add_sdk_routes(app)
         add_docs(app, OPERATIONS, page=not settings.production)
         self._app = LargeBodies(app, [TRANSLATE_PATH, JOBS_PATH])
         doorkeeper = Doorkeeper(self._admission, tickets, settings)
