@@ -85,7 +85,6 @@ class _Turn(Struct):
 
 
 class _Session(Struct):
-    key: str = ""
     charged: dict[str, None] = field(default_factory=dict)
     """Names of the last utterances that were charged."""
     turns: dict[tuple[str, str], _Turn] = field(default_factory=dict)
@@ -113,10 +112,6 @@ class Metering:
     def __len__(self) -> int:
         """Sessions about which something is known."""
         return len(self._sessions)
-
-    def opened(self, session_id: str, key_id: str) -> None:
-        """A session was opened with this key."""
-        self._session(session_id).key = key_id
 
     def ended(self, job: Job, attempt: Attempt) -> Usage | None:
         """An attempt ended; None if its row comes with what its job came to, in the same step."""
@@ -228,7 +223,7 @@ class Metering:
         return Usage(
             id=f"{attempt.wire_job_id}~{LATE}" if outcome is LATE else attempt.wire_job_id,
             tenant=request.tenant,
-            key=self._session(request.session_id).key,
+            key=request.key_id,
             session=request.session_id,
             job=job.id,
             attempt=attempt.number,

@@ -14,7 +14,7 @@ from linguad.config import Config
 from linguad.config.gateway import Gateway
 from linguad.core.clock import Clock
 from linguad.core.metering import Metering
-from linguad.core.tenant import BillingMode, Caller, Scope
+from linguad.core.tenant import BillingMode, Caller, Scope, Tenant
 from linguad.daemon.doors import Door
 from linguad.dispatch.engine import Engine
 from linguad.errors import CloseReason, StoreError
@@ -96,12 +96,15 @@ class PublicApi:
         registry = kept.registry
         self._books = Bookkeeper(kept.database, self._is_billed)
         budgets = Budgets(self._books, settings.billing_overdraft_seconds)
+        budgets.when_threshold(self._threshold_crossed)
+        self._books.when_charged(self._charged)
+        self._budgets = budgets
         engine.keep_books(Metering(clock, credit_superseded=settings.billing_credit_superseded), self._books)
         self._admission = Admission(registry, settings, budgets)
         talks, sounds = Talks(Inside(sessions, trio.current_time)), Sounds()
         capacity, tickets = Capacity(engine), Tickets(settings)
         app = create_gateway_app(self._admission, self)
-        add_account_routes(app, self._admission)
+        add_account_routes(app, self._admission, self._balance)
         add_ticket_routes(app, self._admission, tickets, settings)
         add_capacity_routes(app, self._admission, capacity)
         add_usage_routes(app, self._protect, self._books)
@@ -214,6 +217,17 @@ class PublicApi:
         tenant = self._store.registry.tenant(tenant_id)
         return tenant is not None and tenant.billing_mode is not BillingMode.NONE
 
+    def _balance(self, tenant: Tenant) -> int | None:
+        """What a tenant has paid for and not used, in seconds."""
+        return self._books.balance_seconds(tenant.id) if tenant.billing_mode is BillingMode.PREPAID else None
+
+    def _charged(self, tenant_id: str) -> None:
+        if tenant := self._store.registry.tenant(tenant_id):
+            self._budgets.charged(tenant)
+
+    def _threshold_crossed(self, tenant_id: str, period: str, percent: int) -> None:
+        self._courier.emit(tenant_id, "usage.threshold", {"period": period, "percent": percent})
+
     async def _store_state(self) -> str:
         try:
             await self._store.database.read(lambda connection: connection.exec_driver_sql(SELECT_ONE).close())
@@ -226,6 +240,7 @@ class PublicApi:
         """Usage is written until the end, and the last of it then."""
         await self._books.open()
         await self._hooks.load()
+        self._budgets.assume_told(self._store.registry.tenants())
         try:
             yield
         finally:

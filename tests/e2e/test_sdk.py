@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -102,7 +103,7 @@ async def test_a_lost_connection_is_replaced_and_nothing_is_lost(page: Page, sta
         nursery.cancel_scope.cancel()
 
 
-async def test_the_example_page(page: Page, start: Start, tmp_path: Path) -> None:
+async def test_the_example_page(page: Page, start: Start) -> None:
     """With the browser's microphone, which beeps once a second."""
     daemon = start(sessions={"max_duration_ms": 2000})
     api = await begin(page, daemon)
@@ -110,7 +111,8 @@ async def test_the_example_page(page: Page, start: Start, tmp_path: Path) -> Non
         await page.run(f"document.querySelector('[name=ticket]').value = {json.dumps(await ticket_of(api))}")
         await page.run("document.getElementById('talk').click()")
         await page.until("document.querySelectorAll('#results li').length >= 2")
-        await page.screenshot(tmp_path / "example.png")
+        if os.environ.get("SCREENSHOTS"):
+            await page.screenshot(Path(os.environ["SCREENSHOTS"]) / "sdk.png")
         assert await page.run("document.querySelector('#results li').textContent") == "heard 0 → oído 0"
         await page.run("document.getElementById('stop').click()")
         await page.until("!document.getElementById('talk').disabled")

@@ -18,7 +18,9 @@ KINDS = {
 FRESH_S = 3600
 """How long browsers may use a file without asking."""
 
-POLICY = "default-src 'self'; style-src 'unsafe-inline'; script-src 'self' 'unsafe-inline' blob:"
+POLICY = (
+    "default-src 'self'; img-src data:; style-src 'unsafe-inline'; script-src 'self' 'unsafe-inline' blob:"
+)
 """What the example may load: nothing from elsewhere; the worklet of the microphone is a blob."""
 
 
