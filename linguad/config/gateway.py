@@ -420,3 +420,12 @@ class Gateway(Table, frozen=True, kw_only=True):
             "deleted before. 24, as documented.",
         ),
     ] = 24
+    jobs_max_audio_seconds: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=3600,
+            description="Longest recording of an asynchronous job. 600: it is one session whose parts are "
+            "kept until the last of them is translated.",
+        ),
+    ] = 600

@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from msgspec import Struct, field
-from msgspec.structs import replace
 
 from linguad.core.clock import Clock
 from linguad.core.job import Attempt, AttemptEnd, Job, MissingReason, Outcome
@@ -71,6 +70,8 @@ class Usage(Struct, frozen=True, kw_only=True):
     """Speech that was made."""
 
 
+_UNTIMED = ServiceTimings()
+
 Part = tuple[int, str, int]
 """Index and name of an utterance, and its length in ms."""
 
@@ -84,7 +85,6 @@ class _Turn(Struct):
 
 
 class _Session(Struct):
-    key: str = ""
     charged: dict[str, None] = field(default_factory=dict)
     """Names of the last utterances that were charged."""
     turns: dict[tuple[str, str], _Turn] = field(default_factory=dict)
@@ -113,36 +113,30 @@ class Metering:
         """Sessions about which something is known."""
         return len(self._sessions)
 
-    def opened(self, session_id: str, key_id: str) -> None:
-        """A session was opened with this key."""
-        self._session(session_id).key = key_id
-
     def ended(self, job: Job, attempt: Attempt) -> Usage | None:
         """An attempt ended; None if its row comes with what its job came to, in the same step."""
         if attempt.end in FINISHED:
             return None
-        return self._row(job, attempt, attempt.ended_at or 0.0)
+        end = attempt.end or AttemptEnd.FAILED
+        return self._row(job, attempt, attempt.ended_at or 0.0, outcome=end, credited=end in self._credited)
 
     def delivered(self, job: Job, outcome: Outcome) -> list[Usage]:
         """A job ended and its session was told, or it got its text after all."""
         session = self._session(job.request.session_id)
-        lane = job.request.lane
         if outcome.result is not None and outcome.attempt is not None:
-            parts = [*session.carried.pop(lane, ()), *self._waiting(session, job), _part(job)]
+            carried = session.carried.pop(job.request.lane, ())
+            parts = [*carried, *self._waiting(session, job), _part(job)]
             return [self._answer(job, outcome.attempt, outcome.result, outcome.received_at, session, parts)]
-        parts: list[Part] = []
+        parts = []
         if outcome.missing is MissingReason.MERGED:
             parts = self._merged(session, job)
         elif not job.deferrable:
             self._before(session, job)
-        rows = [
-            self._row(job, attempt, attempt.ended_at or outcome.received_at)
+        return [
+            self._wordless(job, attempt, session, parts)
             for attempt in job.attempts
             if attempt.end in (AttemptEnd.EMPTY, AttemptEnd.MERGED)
         ]
-        if rows and parts:
-            rows[-1] = self._charge(session, parts, rows[-1])
-        return rows
 
     def session_ended(self, session_id: str) -> None:
         """Nothing more is delivered to a session."""
@@ -194,12 +188,17 @@ class Metering:
     ) -> Usage:
         """The row of an answer that is delivered."""
         late = attempt.end is not AttemptEnd.OK
-        row = self._row(job, attempt, at, late=late)
-        timings = (result.extra.service_timings if result.extra else None) or ServiceTimings()
+        timings = (result.extra.service_timings if result.extra else None) or _UNTIMED
         total_ms = timings.total_ms if result.processing_time_ms is None else round(result.processing_time_ms)
-        row = replace(
-            row,
-            credited_ms=0 if late and attempt.end in self._credited else row.audio_ms,
+        charged_ms, utterances = _charge(session, parts)
+        return self._row(
+            job,
+            attempt,
+            at,
+            outcome=LATE if late else AttemptEnd.OK,
+            credited=not (late and attempt.end in self._credited),
+            charged_ms=charged_ms,
+            utterances=utterances,
             asr_ms=timings.asr_ms or 0,
             nmt_ms=timings.nmt_ms or 0,
             tts_ms=timings.tts_ms or 0,
@@ -208,37 +207,48 @@ class Metering:
             chars_translated=len(result.text_translated or ""),
             audio_ms_out=_speech_ms(result),
         )
-        return self._charge(session, parts, row)
 
-    def _charge(self, session: _Session, parts: list[Part], row: Usage) -> Usage:
-        """A row with what was not charged yet of some utterances."""
-        charged_ms = utterances = 0
-        for _, name, audio_ms in parts:
-            if name in session.charged:
-                continue
-            session.charged[name] = None
-            charged_ms, utterances = charged_ms + audio_ms, utterances + 1
-            if len(session.charged) > MAX_REMEMBERED:
-                del session.charged[next(iter(session.charged))]
-        return replace(row, charged_ms=charged_ms, utterances=utterances) if utterances else row
+    def _wordless(self, job: Job, attempt: Attempt, session: _Session, parts: list[Part]) -> Usage:
+        """The row of an attempt that was finished without a text of its own."""
+        end, at = attempt.end or AttemptEnd.MERGED, attempt.ended_at or 0.0
+        charged_ms, utterances = _charge(session, parts)
+        return self._row(
+            job, attempt, at, outcome=end, credited=True, charged_ms=charged_ms, utterances=utterances
+        )
 
-    def _row(self, job: Job, attempt: Attempt, at: float, *, late: bool = False) -> Usage:
-        request, audio_ms, end = job.request, _audio_ms(job), attempt.end or AttemptEnd.FAILED
+    def _row(
+        self, job: Job, attempt: Attempt, at: float, *, outcome: str, credited: bool, **numbers: int
+    ) -> Usage:
+        request, audio_ms = job.request, _audio_ms(job)
         return Usage(
-            id=f"{attempt.wire_job_id}~{LATE}" if late else attempt.wire_job_id,
+            id=f"{attempt.wire_job_id}~{LATE}" if outcome is LATE else attempt.wire_job_id,
             tenant=request.tenant,
-            key=self._session(request.session_id).key,
+            key=request.key_id,
             session=request.session_id,
             job=job.id,
             attempt=attempt.number,
             node=attempt.node_id,
             owner=self._owner_of(attempt.node_id),
             utterance=request.utterance_index,
-            outcome=LATE if late else end,
+            outcome=outcome,
             audio_ms=audio_ms,
             finished_at=self._clock.epoch_ms(at) / 1000,
-            credited_ms=audio_ms if end in self._credited else 0,
+            credited_ms=audio_ms if credited else 0,
+            **numbers,
         )
+
+
+def _charge(session: _Session, parts: list[Part]) -> tuple[int, int]:
+    """Milliseconds and number of those utterances that were not charged yet; now they are."""
+    charged_ms = utterances = 0
+    for _, name, audio_ms in parts:
+        if name in session.charged:
+            continue
+        session.charged[name] = None
+        charged_ms, utterances = charged_ms + audio_ms, utterances + 1
+        if len(session.charged) > MAX_REMEMBERED:
+            del session.charged[next(iter(session.charged))]
+    return charged_ms, utterances
 
 
 def _turn(session: _Session, job: Job) -> _Turn:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -119,7 +118,6 @@ class Daemon:
         """
         await self.load_memory()
         doors = [self._scheduler_door()]
-        parts: list[Callable[[], Awaitable[None]]] = []
         async with AsyncExitStack() as stack:
             if self.config.gateway.enabled:
                 kept = await stack.enter_async_context(opened(self.config))
@@ -134,9 +132,8 @@ class Daemon:
                 )
                 await stack.enter_async_context(api.books_open())
                 doors.append(api.door())
-                parts.append(api.run)
             try:
-                await self._run(doors, parts, task_status)
+                await self._run(doors, task_status)
             finally:
                 for door in doors:
                     door.close()
@@ -145,7 +142,6 @@ class Daemon:
     async def _run(
         self,
         doors: list[Door],
-        parts: list[Callable[[], Awaitable[None]]],
         task_status: trio.TaskStatus[int],
     ) -> None:
         server, stop = self.config.server, trio.Event()
@@ -156,8 +152,8 @@ class Daemon:
             services.start_soon(self.engine_tasks.serve)
             services.start_soon(self.sessions.serve)
             services.start_soon(self.node_memory.run)
-            for part in parts:
-                services.start_soon(part)
+            if self._api is not None:
+                await services.start(self._api.run)
             for door in doors:
                 await door.open(services, server.backlog)
             async with trio.open_nursery() as connections:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from hashlib import sha256
 from typing import Any, Protocol
 
 import msgspec
+import trio
 from quart import Response, g, jsonify, request
 from quart_trio import QuartTrio
 
@@ -27,6 +29,8 @@ CALLBACK = "callback_url"
 """Field of the form with the URL of the webhook that is to be told."""
 
 View = Callable[..., Awaitable[Response]]
+Once = Callable[[object, Callable[[], Awaitable[Response]]], Awaitable[Response]]
+"""Answers the request with this input, by working or from an earlier run."""
 
 logger = log.get(__name__)
 
@@ -111,12 +115,16 @@ class SpeechJobs:
         raise Problem.wrong_field(CALLBACK, "is no URL of a webhook that is on; POST /v1/webhooks makes one")
 
 
+async def _always(_given: object, work: Callable[[], Awaitable[Response]]) -> Response:
+    return await work()
+
+
 def add_job_routes(
     app: QuartTrio,
     protect: Callable[[Scope], Callable[[View], View]],
     jobs: SpeechJobs,
     read_upload: Callable[[Caller], Awaitable[Upload]],
-    once: Callable[[View], View] = lambda view: view,
+    once: Once = _always,
 ) -> None:
     """Serve asynchronous translations on an app.
 
@@ -126,15 +134,19 @@ def add_job_routes(
 
     @app.post(PATH)
     @protect(Scope.TRANSLATE)
-    @once
     async def create_job() -> Response:
         jobs.check_room(g.caller)
         upload = await read_upload(g.caller)
-        job = await jobs.submit(g.caller, upload, client_of(request).address)
-        response = jsonify({"job_id": job.id, "status": job.status})
-        response.status_code = 202
-        response.headers["Location"] = f"{PATH}/{job.id}"
-        return response
+
+        async def work() -> Response:
+            job = await jobs.submit(g.caller, upload, client_of(request).address)
+            response = jsonify({"job_id": job.id, "status": job.status})
+            response.status_code = 202
+            response.headers["Location"] = f"{PATH}/{job.id}"
+            return response
+
+        digest = await trio.to_thread.run_sync(lambda: sha256(upload.audio).hexdigest())
+        return await once([dict(upload.fields), digest], work)
 
     @app.get(f"{PATH}/<job_id>")
     @protect(Scope.JOBS)

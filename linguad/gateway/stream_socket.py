@@ -15,14 +15,13 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from linguad import log
-from linguad.audio import Resampler
-from linguad.core.sound import OPUS
 from linguad.core.tenant import Caller
 from linguad.errors import CloseReason
 from linguad.gateway.actions import Action, Authenticate, Close, HangUp, Open, Release, Say, Stream, Utter
 from linguad.gateway.admission import Admission
 from linguad.gateway.conversation import Conversation, Phase
 from linguad.gateway.mapping import NO_CAPACITY
+from linguad.gateway.mouth import Mouth
 from linguad.gateway.opening import Opening
 from linguad.gateway.protect import Doorkeeper, Entry
 from linguad.gateway.rules import StreamRules
@@ -133,8 +132,8 @@ class StreamSocket:
         self._nursery: trio.Nursery | None = None
         self._session = ExitStack()
         """Ends the session, and gives its slot back."""
-        self._talk: Talk | None = None
-        self._resampler: Resampler | None = None
+        self._mouth: Mouth | None = None
+        """There is one while there is a session."""
 
     @property
     def phase(self) -> Phase:
@@ -208,16 +207,22 @@ class StreamSocket:
             nursery.cancel_scope.cancel()
         return not gone
 
-    async def _listen(self, talk: Talk, listening: trio.CancelScope) -> None:
-        """Take the news of one session."""
-        with listening:
-            while True:
-                try:
-                    message = await talk.receive()
-                except TalkEnded as ended:
-                    self._perform(self._conversation.over(ended.reason, trio.current_time()))
-                    return
-                self._perform(self._conversation.news(message, trio.current_time()))
+    async def _attend(self, talk: Talk, mouth: Mouth, scope: trio.CancelScope) -> None:
+        """Speak and listen in one session, until it is released."""
+        with scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(mouth.run)
+                await self._listen(talk)
+                nursery.cancel_scope.cancel()
+
+    async def _listen(self, talk: Talk) -> None:
+        while True:
+            try:
+                message = await talk.receive()
+            except TalkEnded as ended:
+                self._perform(self._conversation.over(ended.reason, trio.current_time()))
+                return
+            self._perform(self._conversation.news(message, trio.current_time()))
 
     def _tick(self, now: float) -> None:
         self._perform(self._conversation.tick(now))
@@ -236,14 +241,12 @@ class StreamSocket:
                 self._authenticate(action.token)
             case Open():
                 self._open(action.opening)
-            case Utter() if self._talk is not None:
-                self._talk.utterance(self._at_wire_rate(action.audio, final=True))
-            case Stream() if self._talk is not None:
-                self._talk.chunk(self._at_wire_rate(action.audio, final=action.final), final=action.final)
-            case HangUp() if self._talk is not None:
-                if rest := self._at_wire_rate(b"", final=True):
-                    self._talk.chunk(rest)
-                self._talk.hang_up()
+            case Utter() if self._mouth is not None:
+                self._mouth.utter(action.audio)
+            case Stream() if self._mouth is not None:
+                self._mouth.stream(action.audio, final=action.final)
+            case HangUp() if self._mouth is not None:
+                self._mouth.hang_up()
             case Release():
                 self._release()
             case Close():
@@ -303,29 +306,16 @@ class StreamSocket:
             except TalkEnded:
                 self._perform(self._conversation.not_opened(_not_created(), now))
                 return
-            listening = trio.CancelScope()
-            session.callback(listening.cancel)
-            self._session, self._talk = session.pop_all(), talk
-        self._nursery.start_soon(self._listen, talk, listening)
+            scope = trio.CancelScope()
+            session.callback(scope.cancel)
+            self._session = session.pop_all()
+        self._mouth = Mouth(talk, opening.terms)
+        self._nursery.start_soon(self._attend, talk, self._mouth, scope)
         self._perform(self._conversation.opened(opening, talk.session_id, talk.trace_id, now))
 
     def _release(self) -> None:
-        self._talk = self._resampler = None
+        self._mouth = None
         self._session.close()
-
-    def _at_wire_rate(self, audio: bytes, *, final: bool) -> bytes:
-        """PCM16 at the one rate that the core takes; with `final` its utterance ends."""
-        dialogue = self._conversation.dialogue
-        assert dialogue is not None, "there is a session"
-        if dialogue.terms.audio_format == OPUS:
-            return audio
-        if self._resampler is None:
-            self._resampler = Resampler(dialogue.terms.sample_rate)
-        audio = self._resampler.feed(audio)
-        if final:
-            audio += self._resampler.finish()
-            self._resampler = None
-        return audio
 
 
 def _not_created() -> Problem:

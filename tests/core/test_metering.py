@@ -63,9 +63,8 @@ class Shop:
 
 def test_one_row_of_an_answer() -> None:
     shop = Shop()
-    shop.metering.opened("s-1", "KEY1")
     shop.desk.node("a")
-    job = shop.submit(3, seconds=2.5, tenant="t-1")
+    job = shop.submit(3, seconds=2.5, tenant="t-1", key_id="KEY1")
     shop.desk.now += 1.0
     timings = ExtraResult(service_timings=ServiceTimings(asr_ms=7, nmt_ms=5, tts_ms=3))
     shop.answer(job, processing_time_ms=16.4, extra=timings, tts_audio="AAAA" * 800, tts_format="pcm16")
