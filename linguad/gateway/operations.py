@@ -361,5 +361,5 @@ WEBHOOKS = (
     ),
 )
 
-OPERATIONS = HEALTH + SPEECH + ACCOUNT + WEBHOOKS + ADMIN_OPERATIONS
+OPERATIONS = HEALTH + SPEECH + JOBS + ACCOUNT + WEBHOOKS + ADMIN_OPERATIONS
 """All of them; a test compares them with the routes of the app."""

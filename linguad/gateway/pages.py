@@ -202,6 +202,8 @@ class JobError(Struct, frozen=True, kw_only=True):
 
     code: str
     message: str
+    status: int
+    retryable: bool
 
 
 class JobPage(Page, frozen=True, kw_only=True):
