@@ -14,7 +14,7 @@ from linguad.core.coverage import Served
 from linguad.core.speech_job import JobStatus
 from linguad.core.tenant import Scope, Status
 from linguad.core.webhooks import DeliveryState, EventType
-from linguad.gateway.answers import Translation
+from linguad.gateway.answers import Translated
 from linguad.gateway.request import TranslateRequest
 from linguad.gateway.usage import COUNTERS
 
@@ -214,7 +214,7 @@ class JobPage(Page, frozen=True, kw_only=True):
     created_at: Time
     started_at: Time | None
     finished_at: Time | None
-    result: Annotated[Translation | None, Meta(description="Once it has succeeded.")] = None
+    result: Annotated[Translated | None, Meta(description="Once it has succeeded.")] = None
     error: Annotated[JobError | None, Meta(description="Once it has failed.")] = None
 
 

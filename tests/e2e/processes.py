@@ -20,6 +20,7 @@ import trio
 from harness import Client, Json, Node
 
 from linguad.config.writing import toml
+from linguad.core.tenant import Scope
 from linguad.net import dial
 
 PATIENCE_S = 20.0
@@ -286,6 +287,20 @@ class DaemonProcess(Process):
         await self.event("started")
         key = await trio.Path(self.directory, "state", "dev_api_key").read_text()
         return Api(port, key.strip())
+
+    async def operator(self, tenant: str = "default") -> Api:
+        """Its public API, with a key that may do everything."""
+        api = await self.gateway()
+        words = [word for scope in Scope for word in ("--scope", scope.value)]
+        words += ["--config", str(self.directory / "linguad.toml"), "--json"]
+        done = await trio.to_thread.run_sync(lambda: linguad("key", "create", tenant, *words))
+        assert done.returncode == 0, done
+        operator = Api(api.port, json.loads(done.stdout)["api_key"]["key"])
+        with trio.fail_after(PATIENCE_S):
+            # another process has made it; the daemon looks every second
+            while (await operator.call("GET", "/v1/me")).status != 200:  # noqa: ASYNC110
+                await trio.sleep(0.1)
+        return operator
 
     @asynccontextmanager
     async def stranger(self) -> AsyncIterator[Client]:
