@@ -138,7 +138,7 @@ async def test_nothing_is_answered_that_is_not_documented(start: Start, tmp_path
     document = json.loads((await api.call("GET", "/openapi.json", key="")).body)
     daemon.stop()
     asked = {
-        (f"{event['method']} {re.sub('<(?:path:)?([a-z_]+)>', r'{\1}', event['route'])}", event["status"])
+        (event["method"] + " " + re.sub("<(?:path:)?([a-z_]+)>", r"{\1}", event["route"]), event["status"])
         for event in daemon.events
         if event["event"] == "api_request" and event["route"]
     }
