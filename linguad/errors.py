@@ -18,6 +18,10 @@ class ConfigError(LinguadError):
         super().__init__("; ".join(f"{path}: {problem}" for path, problem in self.problems))
 
 
+class StoreError(LinguadError):
+    """The database does not do what it must: away, full, locked for too long; the text names the cure."""
+
+
 class AudioError(LinguadError):
     """Audio bytes are not what their declared format says (session-protocol 1.7)."""
 

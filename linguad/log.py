@@ -54,6 +54,9 @@ _KEYS = {
     *("cookie", "cookies", "credential", "credentials", "ticket", "pepper", "signature"),
 }
 _PRIVATE = frozenset(_SPEECH | _KEYS)
+PUBLIC_NAME = "key_id"
+"""What is logged instead of a key."""
+
 _WORD_BORDER = re.compile(r"[^A-Za-z0-9]+|(?<=[a-z0-9])(?=[A-Z])")
 _KEY_IN_TEXT = re.compile(
     r"((?:key|ticket|token|secret|password)=|\bbearer\s+)[^&\s\"']+|(?<=://)[^/\s@]+(?=@)", re.IGNORECASE
@@ -253,7 +256,9 @@ def _redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict
 
 @lru_cache(maxsize=1024)
 def _is_private(name: str) -> bool:
-    return not _PRIVATE.isdisjoint(_WORD_BORDER.sub(" ", name).lower().split())
+    return name.lower() != PUBLIC_NAME and not _PRIVATE.isdisjoint(
+        _WORD_BORDER.sub(" ", name).lower().split()
+    )
 
 
 def _clean(name: str, value: object, depth: int) -> object:

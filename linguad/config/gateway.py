@@ -39,3 +39,11 @@ class Gateway(Table, frozen=True, kw_only=True):
             "keys need 32 characters, and `/docs` is off. False, so that a first start works at once."
         ),
     ] = False
+    pepper_file: Annotated[
+        str,
+        Meta(
+            description="File with the secret by which keys are recognised; whoever has the database alone "
+            "cannot test a guess. Empty means `pepper` in the state directory, made on first use. Instances "
+            "with a common database need the same one."
+        ),
+    ] = ""

@@ -18,6 +18,7 @@ from linguad.config.nodes import Nodes
 from linguad.config.pools import Pools
 from linguad.config.server import Server
 from linguad.config.sessions import Sessions
+from linguad.config.store import Store
 from linguad.errors import ConfigError
 from linguad.log import Notice
 
@@ -32,6 +33,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     pools: Pools = field(default_factory=Pools)
     gateway: Gateway = field(default_factory=Gateway)
     hub: Hub = field(default_factory=Hub)
+    store: Store = field(default_factory=Store)
     log: Log = field(default_factory=Log)
     notices: tuple[Notice, ...] = ()
     """Earlier log settings that were found; for `log.configure`, which says so."""
@@ -76,6 +78,7 @@ TABLES: dict[str, type[Table]] = {
     "pools": Pools,
     "gateway": Gateway,
     "hub": Hub,
+    "store": Store,
     "log": Log,
 }
 """The type of each table, in the order in which they are printed."""
