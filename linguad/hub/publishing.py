@@ -1,4 +1,4 @@
-"""Publishing: an upload whose bytes are all there becomes a version that never changes (model-hub 11.1, 11.3)."""
+"""An upload whose bytes are all there becomes a version that never changes (model-hub 11.1, 11.3)."""
 
 from __future__ import annotations
 
@@ -44,6 +44,10 @@ class Publisher:
         if upload.state != "committed":
             upload.state, upload.failed = "verifying", None
 
+    def is_published(self, upload: Upload) -> bool:
+        """Whether just this is published already."""
+        return published_as(self._catalog, upload.kind, upload.name, upload.wanted) is True
+
     async def commit(self, upload: Upload) -> None:
         """Verify all files and publish them at once; the outcome is in `upload`."""
         async with self._turn:
@@ -88,11 +92,9 @@ class Publisher:
         else:
             where = f"storage/{name}/{wanted.version}"
             await trio.to_thread.run_sync(self._describe, upload, tree, limiter=self._disk)
-        digest = (
-            wanted.files[0].sha256
-            if upload.kind == "service"
-            else await trio.to_thread.run_sync(_manifest_digest, tree)
-        )
+        digest = wanted.files[0].sha256
+        if upload.kind == "model":
+            digest = await trio.to_thread.run_sync(_manifest_digest, tree)
         reason = self._check_signature(upload, digest)
         if reason:
             return {"file": "", "reason": reason}

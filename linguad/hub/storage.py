@@ -15,6 +15,7 @@ import msgspec
 import trio
 
 from linguad import log
+from linguad.core.hub_usage import Kind
 from linguad.hub.access import Access, Downloads, Who
 from linguad.hub.answers import Answer, HubProblem, Lines, OldProblem, Request, Span
 from linguad.hub.catalog import Catalog
@@ -44,7 +45,7 @@ class Completed(Protocol):
     def sent(
         self,
         who: Who,
-        kind: str,
+        kind: Kind,
         name: str,
         version: str,
         path: str,
@@ -142,7 +143,7 @@ class Storage:
         self,
         request: Request,
         who: Who,
-        version: tuple[str, str, str],
+        version: tuple[Kind, str, str],
         file: File,
         head: Lines,
         tag: str | None,

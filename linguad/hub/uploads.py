@@ -56,7 +56,7 @@ class NewVersion(Struct, kw_only=True):
     signature: Signature | None = None
     platform: str = ""
     created_at: str | None = None
-    """Of the manifest (RFC 3339); for who wants to sign that before it is published. None: the moment of it."""
+    """Of the manifest (RFC 3339), for who signs that beforehand. None: the moment of publication."""
 
 
 class Upload(Struct, kw_only=True):

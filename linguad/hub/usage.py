@@ -1,4 +1,4 @@
-"""Counts what is used: events that nodes report, and downloads that the hub itself completed (model-hub 11.6)."""
+"""Counts what is used: what nodes report, and downloads that the hub itself completed (model-hub 11.6)."""
 
 from __future__ import annotations
 
