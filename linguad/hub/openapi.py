@@ -70,9 +70,7 @@ ROUTES = (
     Route("PATCH", f"{_UPLOAD}/files/{{path}}", "The next part of a file", (), _PUBLISH),
     Route("POST", f"{_UPLOAD}/commit", "Verify and publish", ("wait",), _PUBLISH),
     Route("PUT", f"{_ADMIN_MODEL}/default", "Choose the default version", (), _VERSIONS, ModelInfo),
-    Route(
-        "PUT", f"{_ADMIN_MODEL}/channels/{{channel}}", "Choose a channel's version", (), _VERSIONS, ModelInfo
-    ),
+    Route("PUT", f"{_ADMIN_MODEL}/channels/{{channel}}", "Choose a channel's version", (), _VERSIONS),
     Route("POST", f"{_ADMIN_VERSION}/deprecate", "Advise against a version", (), _VERSIONS),
     Route("POST", f"{_ADMIN_VERSION}/yank", "Take a version back", (), _VERSIONS),
     Route("PUT", f"{_ADMIN_SERVICE}/default", "Choose the default version", (), _VERSIONS, ServiceInfo),

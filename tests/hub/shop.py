@@ -6,9 +6,21 @@ import hashlib
 import json
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import trio
+
+from linguad.config.hub import Hub as Settings
+from linguad.core.tenant import Key, Scope, Tenant
+from linguad.hub.hub import Hub
+from linguad.net.front import FrontSettings
+from linguad.net.listen import port_of
+from linguad.store.database import Database
+from linguad.store.hub import HubRecords
 
 OLD = 1_700_000_000
 """Time of files that have settled, Unix seconds."""
@@ -52,3 +64,136 @@ def package(
         file.writestr("service.json", "\ufeff" + json.dumps(described))
         file.writestr("main.py", f"print({version!r})\n" * 100)
     return path.read_bytes()
+
+
+ADMIN = "admin-token"
+
+
+class Keyring:
+    """Keys by credential."""
+
+    def __init__(self) -> None:
+        self._tenant = Tenant(id="t", name="T", created_at=0, updated_at=0)
+        self._keys: dict[str, Key] = {}
+
+    def add(self, credential: str, *scopes: Scope, expires_at: float | None = None) -> None:
+        self._keys[credential] = Key(
+            id=credential.upper(),
+            tenant_id="t",
+            prefix="",
+            scopes=frozenset(scopes),
+            created_at=0,
+            expires_at=expires_at,
+        )
+
+    def lookup(self, credential: str, /) -> tuple[Key, Tenant] | None:
+        key = self._keys.get(credential)
+        return (key, self._tenant) if key else None
+
+
+class Answer:
+    """An answer as it came over the wire."""
+
+    def __init__(self, raw: bytes) -> None:
+        head, _, self.body = raw.partition(b"\r\n\r\n")
+        first, *rest = head.decode("latin-1").split("\r\n")
+        self.status = int(first.split()[1])
+        pairs = [line.split(":", 1) for line in rest]
+        self.headers = {name.lower(): value.strip() for name, value in pairs}
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class Shop:
+    """A running hub."""
+
+    hub: Hub
+    port: int
+    root: Path
+    keyring: Keyring
+    connections: trio.Nursery
+
+    async def connect(self) -> trio.SocketStream:
+        return await trio.open_tcp_stream("127.0.0.1", self.port)
+
+    async def ask(
+        self, method: str, path: str, body: bytes | object = b"", *, key: str = "", **headers: str
+    ) -> Answer:
+        """One request on its own connection; underscores in names of headers stand for dashes."""
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        lines = [f"{method} {path} HTTP/1.1", "Host: hub", "Connection: close", "X-Forwarded-For: 1.2.3.4"]
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+        if key:
+            lines.append(f"Authorization: Bearer {key}")
+        if method not in ("GET", "HEAD"):
+            lines.append(f"Content-Length: {len(data)}")
+        async with await self.connect() as stream:
+            await stream.send_all("\r\n".join([*lines, "", ""]).encode("latin-1") + data)
+            return Answer(await read_all(stream))
+
+    async def get(self, path: str, **headers: str) -> Answer:
+        return await self.ask("GET", path, **headers)
+
+    async def hashed(self) -> None:
+        """Wait until every file has its digest."""
+        catalog = self.hub.catalog
+        with trio.fail_after(20):
+            while catalog.unhashed():
+                await catalog.wait_change(catalog.current.revision)
+
+    async def publish(self, model_id: str, version: str, files: Mapping[str, bytes], **more: Any) -> Answer:
+        """All steps of publishing; the answer of the last."""
+        listed = [
+            {"path": path, "size_bytes": len(data), "sha256": sha(data)} for path, data in files.items()
+        ]
+        wanted = {"version": version, "files": listed, **more}
+        begun = await self.ask("POST", f"/api/admin/models/{model_id}/versions", wanted, key=ADMIN)
+        if begun.status != 201:
+            return begun
+        upload = f"/api/admin/uploads/{begun.json['upload_id']}"
+        for path in begun.json["missing"]:
+            sent = await self.ask(
+                "PATCH", f"{upload}/files/{path}", files[path], key=ADMIN, Upload_Offset="0"
+            )
+            assert sent.status == 204, sent.body
+        return await self.ask("POST", f"{upload}/commit?wait=20", key=ADMIN)
+
+
+async def read_all(stream: trio.abc.ReceiveStream) -> bytes:
+    got = bytearray()
+    with trio.fail_after(30):
+        try:
+            async for chunk in stream:
+                got += chunk
+        except trio.BrokenResourceError:
+            pass
+    return bytes(got)
+
+
+@asynccontextmanager
+async def open_shop(root: Path, **settings: Any) -> AsyncIterator[Shop]:
+    """A hub on a free port, with its statistics in a database of its own."""
+    database = Database(f"sqlite:///{root.parent / 'state.db'}")
+    await database.open()
+    keyring = Keyring()
+    hub = Hub(
+        Settings(host="127.0.0.1", port=0, **settings),
+        root,
+        keyring,
+        HubRecords(database),
+        ADMIN,
+        FrontSettings(),
+    )
+    await hub.open()
+    listeners = await hub.listen(100)
+    async with trio.open_nursery() as services:
+        await services.start(hub.run)
+        async with trio.open_nursery() as connections:
+            await services.start(hub.front.serve, listeners, connections)
+            yield Shop(hub, port_of(listeners), root, keyring, connections)
+            connections.cancel_scope.cancel()
+        services.cancel_scope.cancel()
+    await database.close()
