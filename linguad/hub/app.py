@@ -34,7 +34,7 @@ from linguad.hub.names import is_id
 from linguad.hub.usage import Records
 from linguad.web.address import client_of
 from linguad.web.app import MAX_BODY_BYTES, create_app, request_id
-from linguad.web.problems import answer_problems
+from linguad.web.problems import Problem
 
 VERSION = "3.0.0"
 MAX_USAGE_BYTES = 256 * 1024
@@ -392,7 +392,13 @@ def only_get() -> None:
 
 def _bare_app() -> QuartTrio:
     app = create_app("linguad.hub")
-    answer_problems(app)
+
+    @app.errorhandler(Problem)
+    async def on_problem(problem: Problem) -> Response:
+        # not by jsonify, which ends with a line end that the old answers do not have
+        response = plain(problem.body(request_id()), problem.status)
+        response.headers.extend(problem.headers)
+        return response
 
     @app.errorhandler(HTTPException)
     async def on_http_error(error: HTTPException) -> Response:

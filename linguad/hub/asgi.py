@@ -34,6 +34,9 @@ BLOCK_BYTES = 512 * 1024
 MESSAGE_SECONDS = 30.0
 """How long the next part of a body may take to come."""
 
+LINGER_SECONDS = 1.0
+"""How long the rest of a refused body is read, so that the client hears why."""
+
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 logger = log.get(__name__)
@@ -76,18 +79,20 @@ class HubAsgi:
                 await self._respond(request, send, self._storage.answer(request))
             case ("PATCH", ["api", "admin", "uploads", upload_id, "files", *path]) if path:
                 answer = self._patch(request, receive, upload_id, "/".join(path))
-                await self._respond(request, send, answer)
+                await self._respond(request, send, answer, receive)
             case ("POST", ["api", "admin", "services", service_id, version, platform]) if platform not in (
                 "yank",
                 "deprecate",
                 "uploads",
             ):
                 answer = self._package(request, receive, service_id, version, platform)
-                await self._respond(request, send, answer)
+                await self._respond(request, send, answer, receive)
             case _:
                 await self._app(scope, receive, send)
 
-    async def _respond(self, request: Request, send: Send, coming: Awaitable[Answer]) -> None:
+    async def _respond(
+        self, request: Request, send: Send, coming: Awaitable[Answer], receive: Receive | None = None
+    ) -> None:
         request_id = str(uuid.uuid4())
         extra = [*self._extra(request), (b"x-request-id", request_id.encode())]
         try:
@@ -95,6 +100,8 @@ class HubAsgi:
             answer.headers += extra
         except Problem as problem:
             answer = refusal(problem, request_id, extra)
+        if receive is not None and answer.status != 204:
+            await _discard(receive)
         sent = 0
         try:
             sent = await _send(send, answer, head_only=request.method == "HEAD")
@@ -199,6 +206,17 @@ async def _pour(receive: Receive, part: Part, most: int) -> None:
         if len(block) >= BLOCK_BYTES:
             await part.write(bytes(block))
             block.clear()
+
+
+async def _discard(receive: Receive) -> None:
+    """Let what is left of a refused body pass for a moment.
+
+    Closing with unread bytes resets the connection, and the client would never read why.
+    """
+    with trio.move_on_after(LINGER_SECONDS):
+        message = {"more_body": True}
+        while message.get("more_body"):
+            message = await receive()
 
 
 async def _send(send: Send, answer: Answer, *, head_only: bool) -> int:

@@ -85,8 +85,9 @@ class Hub:
         self._tasks: trio.Nursery | None = None
         Admin(hub_app, self._uploads, publisher, self._hasher, self._nursery)
         self._add_docs(hub_app)
+        self.app = hub_app.app
         asgi = HubAsgi(
-            hub_app.app,
+            self.app,
             self._storage,
             access,
             self.catalog,

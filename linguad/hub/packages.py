@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import lzma
 import stat
+import struct
 import zipfile
+import zlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,11 @@ MAX_ENTRIES = 200_000
 MAX_UNPACKED_BYTES = 60 * 1024**3
 MAX_RATIO = 200
 DESCRIPTOR = "service.json"
+_UNREADABLE = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
+    # damaged offsets, encryption, unknown compression
+    *(OSError, EOFError, ValueError, RuntimeError, KeyError),
+)
 _MAX_DESCRIPTOR = 4 * 1024 * 1024
 
 
@@ -23,14 +31,13 @@ def problems_of_package(
     path: Path, service_id: str, version: str, platform: str, allowed_programs: Collection[str]
 ) -> list[str]:
     """What keeps a zip from being published; empty if nothing does. Raises OSError."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            problems = list(_entries(archive))
-            if problems:
-                return problems
-            return list(_descriptor(archive, service_id, version, platform, allowed_programs))
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError) as error:
-        return [f"it is no zip file that can be read: {error}"]
+    with open(path, "rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                problems = list(_entries(archive))
+                return problems or list(_descriptor(archive, service_id, version, platform, allowed_programs))
+        except _UNREADABLE as error:
+            return [f"it is no zip file that can be read: {error}"]
 
 
 def _entries(archive: zipfile.ZipFile) -> Iterator[str]:

@@ -44,13 +44,11 @@ def checksums(files: Mapping[str, bytes]) -> str:
     return json.dumps({path: sha(data) for path, data in files.items()})
 
 
-def package(
-    path: Path, service_id: str, version: str, platform: str = "windows-x64", **changes: Any
-) -> bytes:
+def package(path: Path, service: str, number: str, platform: str = "windows-x64", **changes: Any) -> bytes:
     """A package that can be published; `changes` are members of its service.json."""
     described = {
-        "service_id": service_id,
-        "version": version,
+        "service_id": service,
+        "version": number,
         "platforms": {
             platform: {
                 "exec": {"type": "argv", "program": "python", "args": ["main.py"]},
@@ -62,7 +60,7 @@ def package(
     path.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("service.json", "\ufeff" + json.dumps(described))
-        file.writestr("main.py", f"print({version!r})\n" * 100)
+        file.writestr("main.py", f"print({number!r})\n" * 100)
     return path.read_bytes()
 
 
@@ -130,6 +128,8 @@ class Shop:
             lines.append(f"Authorization: Bearer {key}")
         if method not in ("GET", "HEAD"):
             lines.append(f"Content-Length: {len(data)}")
+        else:
+            data = b""
         async with await self.connect() as stream:
             await stream.send_all("\r\n".join([*lines, "", ""]).encode("latin-1") + data)
             return Answer(await read_all(stream))

@@ -326,7 +326,7 @@ async def test_downloads_are_limited_and_places_come_back(tmp_path: Path) -> Non
             assert (await shop.get(path, X_Node_Id="n2", Range="bytes=0-1")).status == 206
             assert (await shop.ask("HEAD", path, X_Node_Id="n1")).status == 200
         with trio.fail_after(10):
-            while (await shop.get(path, X_Node_Id="n1", Range="bytes=0-1")).status != 206:
+            while (await shop.get(path, X_Node_Id="n1", Range="bytes=0-1")).status != 206:  # noqa: ASYNC110
                 await trio.sleep(0.01)
 
 
@@ -379,7 +379,7 @@ async def test_a_client_that_takes_nothing_is_cut(shop: Shop, monkeypatch: pytes
         await stream.send_all(b"GET /storage/models/huge/1.0.0/a.bin HTTP/1.1\r\nHost: hub\r\n\r\n")
         await stream.receive_some(10)
         with trio.fail_after(10):
-            while shop.connections.child_tasks:
+            while shop.connections.child_tasks:  # noqa: ASYNC110
                 await trio.sleep(0.01)
 
 
