@@ -25,6 +25,7 @@ COMMANDS = {
     "plan": "tell how long people will wait with a fleet of nodes, or how many nodes it takes",
     "replay": "play the load of a log again on its nodes, under each policy of choosing them",
     "pair": "make a code with which a session is served by one node alone",
+    "hub": "publish, list, take back and verify models of the hub",
 }
 """Every command with its help; the module of the same name in `linguad.commands` does the work."""
 

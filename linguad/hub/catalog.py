@@ -31,11 +31,12 @@ logger = log.get(__name__)
 class Catalog:
     """Keeps the snapshot of one models directory up to date."""
 
-    def __init__(self, root: Path, *, signed_only: bool = False) -> None:
+    def __init__(self, root: Path, *, signed_only: bool = False, export: bool = True) -> None:
+        """With `signed_only` packages without a valid signature are not offered; `export` keeps the index."""
         self.root = root
         self.current = Snapshot()
         self.keys = Keys(root / "_hub" / "keys.json")
-        self._shelf = Shelf(root, self.keys, signed_only=signed_only)
+        self._shelf = Shelf(root, self.keys, signed_only=signed_only, export=export)
         self._turn = trio.Lock()
         self._unhashed = trio.Event()
         self._changed = trio.Event()

@@ -30,16 +30,20 @@ class Hasher:
         """Hash what has no digest, for ever."""
         while True:
             await self._catalog.wait_unhashed()
-            done: list[Done] = []
-            shown_at = trio.current_time()
-            waiting = self._catalog.unhashed()
-            for kind, name, file in waiting:
-                done += await self._hash(kind, name, file)
-                if trio.current_time() >= shown_at + APPLY_SECONDS:
-                    await self._catalog.hashed(done, last=False)
-                    done, shown_at = [], trio.current_time()
-            if waiting:
-                await self._catalog.hashed(done, last=True)
+            await self.once()
+
+    async def once(self) -> None:
+        """Hash what has no digest now."""
+        done: list[Done] = []
+        shown_at = trio.current_time()
+        waiting = self._catalog.unhashed()
+        for kind, name, file in waiting:
+            done += await self._hash(kind, name, file)
+            if trio.current_time() >= shown_at + APPLY_SECONDS:
+                await self._catalog.hashed(done, last=False)
+                done, shown_at = [], trio.current_time()
+        if waiting:
+            await self._catalog.hashed(done, last=True)
 
     async def verify(self, model_ids: Sequence[str]) -> None:
         """Hash published files again; a version with a wrong one is told to be corrupt."""

@@ -44,10 +44,11 @@ logger = log.get(__name__)
 class Shelf:
     """What is known of one models directory."""
 
-    def __init__(self, root: Path, keys: Keys, *, signed_only: bool) -> None:
+    def __init__(self, root: Path, keys: Keys, *, signed_only: bool, export: bool) -> None:
         self.root = root
         self._keys = keys
         self._signed_only = signed_only
+        self._exports = export
         self._hashes = Hashes(root)
         self._scanner = Scanner(root, self._hashes)
         self._tree = Tree()
@@ -149,7 +150,7 @@ class Shelf:
         self._composed, self._composed_words = self._tree, self._described
         now_ms = time.time_ns() // 1_000_000
         snapshot, change = follow(before, models, services, tuple(self._problems()), now_ms)
-        if change is not None and (change.services or not before.revision):
+        if self._exports and change is not None and (change.services or not before.revision):
             self._export(snapshot)
         return snapshot, change
 

@@ -126,7 +126,7 @@ class Uploads:
         await self.room_for(size)
         await trio.to_thread.run_sync(self._create, upload, held, limiter=self._disk)
         self._uploads[upload.id] = upload
-        return upload, [file.path for file in wanted.files if file.path not in held]
+        return upload, [file.path for file in wanted.files if file.size_bytes and file.path not in held]
 
     def get(self, upload_id: str) -> Upload:
         """An upload. Raises HubProblem."""
