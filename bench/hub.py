@@ -1,7 +1,7 @@
-"""How fast the hub sends a large file, beside nginx sending the same one, and what its list of 10 000 models costs.
+"""How fast the hub sends a large file, beside nginx sending the same, and what a list of 10 000 models costs.
 
-Both servers have one process and send with sendfile out of the page cache; clients are threads that throw away
-what comes. `way` is `direct` (sendfile) or `asgi` (through Hypercorn, as the second request of a connection).
+Both servers have one process and send with sendfile out of the page cache; clients are threads that throw
+away what comes. `way` is `direct` (sendfile) or `asgi` (the second request of a connection of Hypercorn's).
 All are measured in turns, in several rounds.
 """
 
@@ -80,7 +80,7 @@ def _downloads(root: Path, size: int, rounds: int) -> Iterator[report.Row]:
                     "way": which[1],
                     "clients": clients,
                     "file_bytes": size,
-                    **report.middle("rate", "mib_per_s", measured, 0),
+                    **report.middle("rate", "mibps", measured, 0),
                     "server_mib": round(memory[which] / 1024**2, 1) if memory[which] else None,
                 }
 
@@ -120,7 +120,7 @@ def _verdicts(rows: list[report.Row]) -> Iterator[str]:
         theirs = report.pick(rows, impl="nginx", clients=clients)
         ratio = None
         if ours and theirs:
-            one, other = report.number(ours, "rate_mib_per_s"), report.number(theirs, "rate_mib_per_s")
+            one, other = report.number(ours, "rate_mibps"), report.number(theirs, "rate_mibps")
             ratio = one / other if one and other else None
         what = f"throughput with {clients} clients as a part of nginx's"
         yield report.verdict(what, BUDGET_RATIO, "", ratio, least=True)

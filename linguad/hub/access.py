@@ -74,9 +74,11 @@ class Access:
         scheme, _, credential = headers.get("authorization", "").partition(" ")
         credential = credential.strip()
         if not credential:
+            # a page that an operator's browser shows is not the operator
+            operator = peer.local and "origin" not in headers
             if NODE_ID in headers and _SANE_NODE.fullmatch(headers[NODE_ID]):
-                return Who(f"node:{headers[NODE_ID]}", peer.address, operator=peer.local)
-            return Who(peer.address, peer.address, operator=peer.local)
+                return Who(f"node:{headers[NODE_ID]}", peer.address, operator=operator)
+            return Who(peer.address, peer.address, operator=operator)
         if scheme.lower() == "bearer":
             if self._admin and hmac.compare_digest(credential.encode(), self._admin.encode()):
                 return Who("admin", peer.address, operator=True)

@@ -56,7 +56,7 @@ class Hub:
         admin_token: str,
         front: FrontSettings,
     ) -> None:
-        self._settings = settings
+        self.settings = settings
         self.catalog = Catalog(models_dir, signed_only=settings.signing_required)
         access = Access(keys, admin_token, public_read=settings.public_read, now=time.time)
         self._access = access
@@ -107,13 +107,13 @@ class Hub:
 
     async def listen(self, backlog: int) -> list[trio.SocketListener]:
         """The listeners of the hub's port. Raises LinguadError with the cure."""
-        return await listen(self._settings.host, self._settings.port, backlog, "hub.port")
+        return await listen(self.settings.host, self.settings.port, backlog, "hub.port")
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """What works behind the port, until cancelled; says when requests may come."""
         async with trio.open_nursery() as nursery:
             self._tasks = nursery
-            nursery.start_soon(self.catalog.watch, self._settings.rescan_seconds)
+            nursery.start_soon(self.catalog.watch, self.settings.rescan_seconds)
             nursery.start_soon(self._hasher.run)
             nursery.start_soon(self._usage.run)
             nursery.start_soon(self._clean)
@@ -136,7 +136,7 @@ class Hub:
 
     def extra_headers(self, request: Request) -> Lines:
         """CORS: what lets pages of allowed origins read an answer."""
-        allowed = self._settings.cors
+        allowed = self.settings.cors
         origin = request.headers.get("origin", "")
         if not origin or not allowed:
             return []
@@ -219,7 +219,7 @@ class Hub:
         while True:
             await self._uploads.expire(time.time())
             HUB_DISK_FREE.set(await trio.to_thread.run_sync(self._free))
-            days = self._settings.trash_days
+            days = self.settings.trash_days
             await trio.to_thread.run_sync(
                 _empty_trash, self.catalog.root / "_trash", time.time() - days * DAY_S
             )

@@ -135,8 +135,11 @@ class Scanner:
             return msgspec.structs.replace(before, services=services)
         models = {**before.models}
         old = models.pop(name, None)
-        where, task = (old.where, old.task) if old else (f"storage/{name}", "")
-        if (model := self.model(name, where, task, None)) is not None:
+        # as in a whole scan: what lies in `storage` hides an old directory
+        model = self.model(name, f"storage/{name}", "", None)
+        if model is None and old is not None and old.task:
+            model = self.model(name, old.where, old.task, None)
+        if model is not None:
             models[name] = model
         return msgspec.structs.replace(before, models=models)
 

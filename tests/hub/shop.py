@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tempfile
 import zipfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -122,8 +123,9 @@ class Shop:
     ) -> Answer:
         """One request on its own connection; underscores in names of headers stand for dashes."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        lines = [f"{method} {path} HTTP/1.1", "Host: hub", "Connection: close", "X-Forwarded-For: 1.2.3.4"]
-        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+        headers = {"X_Forwarded_For": "192.0.2.1"} | headers
+        lines = [f"{method} {path} HTTP/1.1", "Host: hub", "Connection: close"]
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items() if value]
         if key:
             lines.append(f"Authorization: Bearer {key}")
         if method not in ("GET", "HEAD"):
@@ -173,11 +175,28 @@ async def read_all(stream: trio.abc.ReceiveStream) -> bytes:
     return bytes(got)
 
 
+_made: list[bytes] = []
+
+
+async def empty_database() -> bytes:
+    """A database as a first start leaves it; made once, because its steps take longer than most tests."""
+    if not _made:
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory) / "state.db"
+            database = Database(f"sqlite:///{path}")
+            await database.open()
+            await database.close()
+            _made.append(path.read_bytes())
+    return _made[0]
+
+
 @asynccontextmanager
 async def open_shop(root: Path, **settings: Any) -> AsyncIterator[Shop]:
     """A hub on a free port, with its statistics in a database of its own."""
-    database = Database(f"sqlite:///{root.parent / 'state.db'}")
-    await database.open()
+    path = root.parent / "state.db"
+    if not path.exists():
+        path.write_bytes(await empty_database())
+    database = Database(f"sqlite:///{path}")
     keyring = Keyring()
     hub = Hub(
         Settings(host="127.0.0.1", port=0, **settings),

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
-from shop import ADMIN, Answer, Shop, open_shop, package, sha
+from shop import ADMIN, Answer, Shop, open_shop, package, put, sha
 
 from linguad.core.tenant import Scope
 from linguad.hub.packages import problems_of_package
@@ -214,6 +214,22 @@ async def test_each_route_asks_for_its_scope(shop: Shop) -> None:
         for scope in scopes:
             status = (await shop.ask(method, path, {}, key=scope.value)).status
             assert (status in (401, 403)) == (scope != needed), (path, scope)
+
+
+async def test_a_program_on_this_machine_is_the_operator_but_a_page_is_not(shop: Shop) -> None:
+    assert (await shop.ask("POST", "/api/admin/rescan", X_Forwarded_For="")).status == 202
+    page = await shop.ask("POST", "/api/admin/rescan", X_Forwarded_For="", Origin="https://evil.example")
+    assert page.status == 401
+
+
+async def test_a_version_of_a_model_in_an_old_directory(shop: Shop) -> None:
+    put(shop.root, "vad/m/1.0.0/a.bin", b"old")
+    await shop.hub.catalog.rescan()
+    assert (await shop.publish("m", "2.0.0", {"a.bin": b"new"})).status == 201
+    for _ in range(2):
+        model = (await shop.get("/api/models/m")).json
+        assert [version["version"] for version in model["versions"]] == ["2.0.0"]
+        await shop.hub.catalog.rescan(full=True)
 
 
 async def test_decisions_about_versions(shop: Shop) -> None:
