@@ -78,20 +78,22 @@ class HubAsgi:
             case (_, ["storage", _, *_]):
                 await self._respond(request, send, self._storage.answer(request))
             case ("PATCH", ["api", "admin", "uploads", upload_id, "files", *path]) if path:
-                answer = self._patch(request, receive, upload_id, "/".join(path))
-                await self._respond(request, send, answer, receive)
+                body = _Body(receive)
+                answer = self._patch(request, body, upload_id, "/".join(path))
+                await self._respond(request, send, answer, body)
             case ("POST", ["api", "admin", "services", service_id, version, platform]) if platform not in (
                 "yank",
                 "deprecate",
                 "uploads",
             ):
-                answer = self._package(request, receive, service_id, version, platform)
-                await self._respond(request, send, answer, receive)
+                body = _Body(receive)
+                answer = self._package(request, body, service_id, version, platform)
+                await self._respond(request, send, answer, body)
             case _:
                 await self._app(scope, receive, send)
 
     async def _respond(
-        self, request: Request, send: Send, coming: Awaitable[Answer], receive: Receive | None = None
+        self, request: Request, send: Send, coming: Awaitable[Answer], body: _Body | None = None
     ) -> None:
         request_id = str(uuid.uuid4())
         extra = [*self._extra(request), (b"x-request-id", request_id.encode())]
@@ -100,8 +102,8 @@ class HubAsgi:
             answer.headers += extra
         except Problem as problem:
             answer = refusal(problem, request_id, extra)
-        if receive is not None and answer.status != 204:
-            await _discard(receive)
+        if body is not None:
+            await body.discard()
         sent = 0
         try:
             sent = await _send(send, answer, head_only=request.method == "HEAD")
@@ -112,7 +114,7 @@ class HubAsgi:
         allow = ALLOW if request.path.startswith(PREFIX) else "GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE"
         return Answer(204, [(b"allow", allow.encode()), *self._extra(request)])
 
-    async def _patch(self, request: Request, receive: Receive, upload_id: str, path: str) -> Answer:
+    async def _patch(self, request: Request, body: _Body, upload_id: str, path: str) -> Answer:
         """One more part of a file (model-hub 11.1)."""
         self._access.require(request.headers, request.peer, Scope.HUB_PUBLISH)
         upload = self._uploads.get(upload_id)
@@ -123,14 +125,14 @@ class HubAsgi:
             raise HubProblem(413, "too_large", f"Send at most {self._max_chunk_bytes} bytes at a time.")
         part = await self._uploads.part(upload, path, int(offset))
         try:
-            await _pour(receive, part, self._max_chunk_bytes)
+            await _pour(body, part, self._max_chunk_bytes)
         finally:
             part.close()
         told = {"Upload-Offset": str(part.size), "Upload-Length": str(upload.file(path).size_bytes)}
         return Answer(204, lines(told))
 
     async def _package(
-        self, request: Request, receive: Receive, service_id: str, version: str, platform: str
+        self, request: Request, body: _Body, service_id: str, version: str, platform: str
     ) -> Answer:
         """A whole package in one body (model-hub 11.3)."""
         self._access.require(request.headers, request.peer, Scope.HUB_PUBLISH)
@@ -159,7 +161,7 @@ class HubAsgi:
                 if missing:
                     part = await self._uploads.part(upload, PACKAGE, 0)
                     try:
-                        await _pour(receive, part, size)
+                        await _pour(body, part, size)
                     finally:
                         part.close()
                 self._publisher.begin(upload)
@@ -178,18 +180,41 @@ class HubAsgi:
                     await self._uploads.abort(upload)
         service = self._catalog.current.services.get(service_id)
         entry = service.variants.get((version, platform)) if service else None
-        body = msgspec.json.encode(entry.info if entry else {})
+        told = msgspec.json.encode(entry.info if entry else {})
         close = [(b"connection", b"close")] if status == 200 else []
-        return Answer(status, [(b"content-type", b"application/json"), *close], body)
+        return Answer(status, [(b"content-type", b"application/json"), *close], told)
 
 
-async def _pour(receive: Receive, part: Part, most: int) -> None:
+class _Body:
+    """The body of a request, one message at a time."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._ended = False
+
+    async def next(self) -> Any:
+        """The next message."""
+        message = await self._receive()
+        self._ended = not message.get("more_body")
+        return message
+
+    async def discard(self) -> None:
+        """Let what is left of a refused body pass for a moment.
+
+        Closing with unread bytes resets the connection, and the client would never read why.
+        """
+        with trio.move_on_after(LINGER_SECONDS):
+            while not self._ended:
+                await self.next()
+
+
+async def _pour(body: _Body, part: Part, most: int) -> None:
     """Write a request's body as it comes; what came before the client left stays."""
     block = bytearray()
     taken = 0
     while True:
         with trio.move_on_after(MESSAGE_SECONDS) as limit:
-            message = await receive()
+            message = await body.next()
         if limit.cancelled_caught:
             await part.write(bytes(block))
             raise HubProblem(408, "body_too_slow", "The body stopped coming; ask for the offset and go on.")
@@ -206,17 +231,6 @@ async def _pour(receive: Receive, part: Part, most: int) -> None:
         if len(block) >= BLOCK_BYTES:
             await part.write(bytes(block))
             block.clear()
-
-
-async def _discard(receive: Receive) -> None:
-    """Let what is left of a refused body pass for a moment.
-
-    Closing with unread bytes resets the connection, and the client would never read why.
-    """
-    with trio.move_on_after(LINGER_SECONDS):
-        message = {"more_body": True}
-        while message.get("more_body"):
-            message = await receive()
 
 
 async def _send(send: Send, answer: Answer, *, head_only: bool) -> int:
