@@ -27,6 +27,7 @@ COMMANDS = {
     "pair": "make a code with which a session is served by one node alone",
     "tenant": "make, list and change the customers of the public API",
     "key": "make, list, rotate and revoke keys of the public API",
+    "hub": "publish, list, take back and verify models of the hub",
 }
 """Every command with its help; the module of the same name in `linguad.commands` does the work."""
 
