@@ -15,6 +15,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -46,10 +47,18 @@ def main() -> int:
     began = time.monotonic()
     try:
         with ExitStack() as stack:
-            port = free_port()
+            port, api_port, hub_port = free_port(), free_port(), free_port()
             say(f"Starting linguad on port {port}, and a node that uses this machine's CPU …")
-            settings = {"PORT": str(port), "HOST": "127.0.0.1", "STATE_DIR": str(OUT / "state")}
-            environment = {f"LINGUAD_SERVER__{name}": value for name, value in settings.items()}
+            settings = {
+                "SERVER__PORT": port,
+                "SERVER__HOST": "127.0.0.1",
+                "SERVER__STATE_DIR": OUT / "state",
+                "GATEWAY__PORT": api_port,
+                "GATEWAY__HOST": "127.0.0.1",
+                "HUB__PORT": hub_port,
+                "HUB__HOST": "127.0.0.1",
+            }
+            environment = {f"LINGUAD_{name}": str(value) for name, value in settings.items()}
             server = stack.enter_context(child("server", ["serve"], environment))
             wait_until(f"http://127.0.0.1:{port}/ready", lambda ready: True, server)
             node = stack.enter_context(child("node", ["node", "--server", f"ws://127.0.0.1:{port}/ws/node"]))
@@ -57,6 +66,7 @@ def main() -> int:
             say(f"Both are ready after {time.monotonic() - began:.1f} s.\n")
             for number, sentence in enumerate(SENTENCES, start=1):
                 tell(number, sentence, translate(sentence, port))
+            call_api(SENTENCES[0], api_port)
     except DemoError as error:
         say(f"\nThe demo failed: {error}")
         return 1
@@ -96,6 +106,33 @@ def translate(sentence: Path, port: int) -> dict[str, Any]:
     if not report["speech_seconds"] or not out.stat().st_size:
         raise DemoError(f"{sentence.name} came back without speech")
     return report
+
+
+def call_api(sentence: Path, port: int) -> None:
+    """Translate a sound file as somebody else's app does, and say how. Raises DemoError."""
+    key_file, url = OUT / "state" / "dev_api_key", f"http://127.0.0.1:{port}/v1/speech/translate"
+    say("The same over the public API, with the key that linguad made at its first start:")
+    say(f'   curl {url} -H "Authorization: Bearer $(cat {relative(key_file)})" \\')
+    say(f"     -F audio=@{relative(sentence)} -F src_lang=en -F tgt_lang=es")
+    fields = {
+        "src_lang": "en",
+        "tgt_lang": "es",
+        "audio": b64encode(sentence.read_bytes()).decode(),
+    }
+    headers = {
+        "Authorization": f"Bearer {key_file.read_text().strip()}",
+        "Content-Type": "application/json",
+    }
+    request = urllib.request.Request(url, json.dumps(fields).encode(), headers)
+    try:
+        with urllib.request.urlopen(request, timeout=READY_S) as reply:
+            answer = json.load(reply)
+    except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
+        raise DemoError(f"the public API did not answer: {error}") from error
+    if not answer["text"] or not answer["audio_tts"]:
+        raise DemoError("the public API answered without text or speech")
+    shown = {name: answer[name] for name in ("text_asr", "text", "tts_format", "duration_ms", "usage")}
+    say(f"   {json.dumps(shown, ensure_ascii=False)}\n")
 
 
 def tell(number: int, sentence: Path, report: Mapping[str, Any]) -> None:
