@@ -47,15 +47,19 @@ class Verdict(NamedTuple):
     """Where to, for REDIRECT."""
 
 
-def judge(start: int, size: int, status: int, headers: Mapping[str, str]) -> Verdict:
+def judge(start: int, size: int, status: int, headers: Mapping[str, str], etag: str | None = None) -> Verdict:
     """What to do with an answer, when `start` of `size` bytes were there and the rest was asked for.
 
-    `headers` have lower-case names. Where the length of a body is announced and wrong, it is not read at all.
+    `headers` have lower-case names; `etag` is the validator of what is there. Where the length of a body is announced and wrong, it is not read at all.
     """
+    if headers.get("content-encoding", "identity") != "identity":
+        # Offsets count the bytes of the file, not those of some packed form of it.
+        return Verdict(Step.REFUSED)
     if status == 206:
         first, last, total = content_range(headers.get("content-range", ""))
         right = (first, last) == (start, size - 1) and total in (size, None)
-        return Verdict(Step.APPEND if right and start else Step.RESTART)
+        same = headers.get("etag", etag) == etag or etag is None
+        return Verdict(Step.APPEND if right and same and start else Step.RESTART)
     if status == 200:
         announced = headers.get("content-length", "")
         if announced.isdecimal() and int(announced) > size:

@@ -23,6 +23,9 @@ CHECKSUMS = "checksum.sha256"
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,63}")
+_RESERVED = re.compile(r"temp|in-use|in-progress-downloads|(registry|active)\..*", re.IGNORECASE)
+"""Names beside those of the models, in the same directory."""
+
 _DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\\:]")
 _SEMVER = re.compile(r"(\d+)\.(\d+)\.(\d+)(?:-([0-9A-Za-z.-]+))?(?:\+[0-9A-Za-z.-]+)?")
@@ -45,9 +48,10 @@ def key(model_id: str, version: str) -> Key:
 
 def check_id(text: str) -> str:
     """The id of a model or service, if it is one. Raises InvalidIdentifierError."""
-    if not _ID.fullmatch(text) or text.endswith(".") or _DEVICE.fullmatch(text):
+    taken = _DEVICE.fullmatch(text) or _RESERVED.fullmatch(text)
+    if not _ID.fullmatch(text) or text.endswith(".") or taken:
         raise InvalidIdentifierError(
-            f"model id {_shown(text)} is not made of 1 to 128 letters, digits, '.', '_' and '-'"
+            f"model id {_shown(text)} is reserved or not made of 1 to 128 letters, digits, '.', '_' and '-'"
         )
     return text
 

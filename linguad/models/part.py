@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -52,8 +51,8 @@ class Part:
         self._durable = 0
         self._file: int | None = None
 
-    def open(self, seen: Callable[[int], object] = lambda _: None) -> None:
-        """Open the part and hash what is there, calling `seen(bytes)` on the way."""
+    def open(self) -> None:
+        """Open the part and hash what is there."""
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         trusted = self._trusted(os.fstat(self._file).st_size)
         os.ftruncate(self._file, trusted)
@@ -63,7 +62,6 @@ class Part:
                 break
             self._digest.update(block)
             self.size += len(block)
-            seen(len(block))
 
     def _trusted(self, length: int) -> int:
         """How many of the bytes in the file may be believed to be the first ones of what is wanted."""
@@ -152,16 +150,11 @@ def discard(part: Path) -> None:
     journal_of(part).unlink(missing_ok=True)
 
 
-def hash_file(path: Path, go_on: Callable[[int], bool] = lambda _: True) -> tuple[int, str]:
-    """Size and sha256 of a file in constant memory; `go_on(bytes)` is asked after each block.
-
-    A hash that was given up is of the bytes read so far.
-    """
+def hash_file(path: Path) -> tuple[int, str]:
+    """Size and sha256 of a file, in constant memory."""
     digest, size = hashlib.sha256(), 0
     with open(path, "rb", buffering=0) as file:
         while block := file.read(BLOCK_BYTES):
             digest.update(block)
             size += len(block)
-            if not go_on(len(block)):
-                break
     return size, digest.hexdigest()
