@@ -50,7 +50,8 @@ class Verdict(NamedTuple):
 def judge(start: int, size: int, status: int, headers: Mapping[str, str], etag: str | None = None) -> Verdict:
     """What to do with an answer, when `start` of `size` bytes were there and the rest was asked for.
 
-    `headers` have lower-case names; `etag` is the validator of what is there. Where the length of a body is announced and wrong, it is not read at all.
+    `headers` have lower-case names; `etag` is the validator of what is there. A body whose announced length
+    is wrong is not read at all.
     """
     if headers.get("content-encoding", "identity") != "identity":
         # Offsets count the bytes of the file, not those of some packed form of it.

@@ -129,7 +129,7 @@ class Hub:
         return self._decode(self._wanted(status, body), list[Rank], path)
 
     async def news(self, cursor: str | None) -> SyncAnswer:
-        """What is new since a cursor; of an old hub, its whole list. Raises NetworkError, HubProtocolError."""
+        """What is new since a cursor; of an old hub, its whole list. Raises as `models`."""
         path = "/api/sync/manifest" + _query({"since": cursor})
         status, _, body = await self._get(path)
         if status == 200:

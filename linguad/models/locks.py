@@ -22,7 +22,7 @@ import msgspec
 
 from linguad import log
 from linguad.models.errors import LockLostError, ModelError
-from linguad.models.names import Key
+from linguad.models.names import Key, stem
 
 TIMEOUT_MS = 1_800_000
 """A lock not renewed for so long has no owner any more, ms (model-manager 14)."""
@@ -69,12 +69,17 @@ class Held(ModelError):
         super().__init__(f"{owner.key} is locked by process {owner.pid} on {owner.host or 'this machine'}")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Lock:
     """A lock that this process holds."""
 
     path: Path
     owner: Owner
+
+    @property
+    def stem(self) -> str:
+        """The name of the locked version on disk."""
+        return self.path.stem
 
 
 def start_of(pid: int) -> str | None:
@@ -142,8 +147,28 @@ class Locks:
     now_ms: Callable[[], int] = wall_ms
     host: str = field(default_factory=socket.gethostname)
 
-    def take(self, name: str, key: Key) -> Lock:
-        """Take the lock of this name, from its dead owner if need be. Raises Held, OSError."""
+    def take(self, key: Key) -> Lock:
+        """Take the task lock of a version, from its dead owner if need be. Raises Held, OSError.
+
+        Two versions may have the same plain name on disk; the later one uses its other name then.
+        """
+        names = [stem(key), stem(key, apart=True)]
+        with self._alone():
+            living = {name: owner for name in names if (owner := self._living(self._path(name)))}
+            for owner in living.values():
+                if owner.key in (key, _UNREADABLE.key):
+                    raise Held(owner)
+            return self._make(next(name for name in names if name not in living), key)
+
+    def lease(self, key: Key) -> Lock:
+        """One of many locks on a version, which says that it is in use. Raises OSError."""
+        with self._alone():
+            return self._make(f"{stem(key)}.{secrets.token_hex(6)}", key)
+
+    def _path(self, name: str) -> Path:
+        return self.directory / f"{name}.lock"
+
+    def _make(self, name: str, key: Key) -> Lock:
         now = self.now_ms()
         owner = Owner(
             pid=os.getpid(),
@@ -155,14 +180,11 @@ class Locks:
             start_time=start_of(os.getpid()),
             renewed_at=now,
         )
-        path = self.directory / f"{name}.lock"
-        with self._alone():
-            if (holder := self._living(path)) is not None:
-                raise Held(holder)
-            path.unlink(missing_ok=True)
-            # Exclusively, because an old client does not know about `_alone`.
-            with open(path, "xb") as file:
-                file.write(msgspec.json.encode(owner))
+        path = self._path(name)
+        path.unlink(missing_ok=True)
+        # Exclusively, because an old client does not know about `_alone`.
+        with open(path, "xb") as file:
+            file.write(msgspec.json.encode(owner))
         return Lock(path, owner)
 
     def renew(self, lock: Lock) -> None:
@@ -190,9 +212,10 @@ class Locks:
             self._check(lock)
             lock.path.unlink(missing_ok=True)
 
-    def owner(self, name: str) -> Owner | None:
-        """Who holds the lock of this name, if its owner lives. Raises OSError."""
-        return self._living(self.directory / f"{name}.lock")
+    def owner(self, key: Key) -> Owner | None:
+        """Who holds the task lock of a version, if its owner lives. Raises OSError."""
+        found = (self._living(self._path(name)) for name in (stem(key), stem(key, apart=True)))
+        return next((owner for owner in found if owner and owner.key == key), None)
 
     def owners(self) -> list[Owner]:
         """All that hold a lock here and live. Raises OSError."""
@@ -218,11 +241,15 @@ class Locks:
         """The owner of a lock file, if it may be alive; a file that may be half written has one too."""
         owner = _read(path)
         if owner is None:
-            return Owner(pid=0, timestamp=0, model_id="", version="") if _is_fresh(path) else None
+            return _UNREADABLE if _is_fresh(path) else None
         return None if is_dead(owner, self.now_ms(), self.host, start_of(owner.pid)) else owner
 
     def _alone(self) -> AbstractContextManager[None]:
         return exclusive(self.directory / ".guard")
+
+
+_UNREADABLE = Owner(pid=0, timestamp=0, model_id="", version="")
+"""Whoever is writing a lock file at this moment."""
 
 
 def _read(path: Path) -> Owner | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from linguad import log
 from linguad.models.catalog import checksum_text
 from linguad.models.errors import InvalidIdentifierError
 from linguad.models.layout import Layout
+from linguad.models.locks import Held, Locks
 from linguad.models.names import CHECKSUMS, Key, key, stem
 from linguad.models.part import discard, hash_file
 from linguad.models.registry import InstalledFile
@@ -77,7 +78,12 @@ def _swap_in(layout: Layout, one: Key, tree: Path) -> None:
             raise
         shutil.rmtree(old.parent.parent, ignore_errors=True)
     else:
-        tree.rename(place)
+        try:
+            tree.rename(place)
+        except FileNotFoundError:
+            # Somebody removed the last other version, and the model's directory with it.
+            place.parent.mkdir(mode=0o755, exist_ok=True)
+            tree.rename(place)
     _sync_directory(place.parent)
     _sync_directory(layout.models)
 
@@ -105,33 +111,45 @@ def _literal(name: str) -> str:
     return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
 
 
-def recover(layout: Layout, locked: Collection[Key]) -> None:
+def recover(layout: Layout, locks: Locks) -> None:
     """Undo what was interrupted: an old tree goes back, everything else in staging goes (2.3)."""
     for one, directory in _leftovers(layout):
-        if one in locked:
+        try:
+            lock = locks.take(one)
+        except Held:
             continue
-        tree = directory / one.model_id / one.version
-        if directory.name.startswith("old_") and tree.exists() and not layout.tree(one).exists():
-            layout.tree(one).parent.mkdir(exist_ok=True)
-            tree.rename(layout.tree(one))
-        logger.info("model_leftovers_removed", model=one.model_id, version=one.version, what=directory.name)
-        shutil.rmtree(directory, ignore_errors=True)
+        try:
+            _clear(layout, one, directory)
+        finally:
+            locks.release(lock)
     for directory in layout.models.glob("[!_]*/*/"):
         # An old client leaves empty directories of interrupted installations; `rmdir` takes no others.
         if directory.parent not in (layout.temp, layout.tasks, layout.leases):
             with suppress(OSError):
                 directory.rmdir()
-    for orphan in layout.temp.glob("*.json.new"):
-        orphan.unlink(missing_ok=True)
+
+
+def _clear(layout: Layout, one: Key, directory: Path) -> None:
+    tree, place = directory / one.model_id / one.version, layout.tree(one)
+    if directory.name.startswith("old_") and tree.exists() and not place.exists():
+        place.parent.mkdir(exist_ok=True)
+        tree.rename(place)
+    logger.info("model_leftovers_removed", model=one.model_id, version=one.version, what=directory.name)
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def _leftovers(layout: Layout) -> Iterator[tuple[Key, Path]]:
     for directory in layout.staging.iterdir():
         found = next(iter(directory.glob("*/*")), None)
-        try:
-            yield key(found.parent.name, found.name) if found else Key("", ""), directory
-        except InvalidIdentifierError:
+        if found is None:
+            # One that is being made may be empty for a moment; it is then not empty when it is removed.
+            with suppress(OSError):
+                for inner in directory.glob("*"):
+                    inner.rmdir()
+                directory.rmdir()
             continue
+        with suppress(InvalidIdentifierError):
+            yield key(found.parent.name, found.name), directory
 
 
 def damaged(tree: Path, files: list[InstalledFile]) -> str | None:
