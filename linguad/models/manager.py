@@ -83,7 +83,7 @@ class ModelManager:
         self._task_locks = Locks(self.layout.tasks)
         self._lease_locks = Locks(self.layout.leases)
         self._holding = Holding(self._task_locks, self._lease_locks)
-        self._usage = Usage(settings.data / "models-usage.json", self.hub, settings.node_id)
+        self.usage = Usage(settings.data / "models-usage.json", self.hub, settings.node_id)
         self._installer = Installer(
             layout=self.layout,
             registry=self.registry,
@@ -94,7 +94,7 @@ class ModelManager:
             allow_unverified=settings.allow_unverified,
             gate=self.gate,
             slots=trio.CapacityLimiter(FILES_PER_PROCESS),
-            note=self._usage.note,
+            note=self.usage.note,
             limits=settings.limits,
         )
         self.keeper = Keeper(
@@ -125,7 +125,7 @@ class ModelManager:
                 async with trio.open_nursery() as nursery:
                     manager._nursery = nursery
                     nursery.start_soon(manager._holding.run)
-                    nursery.start_soon(manager._usage.run)
+                    nursery.start_soon(manager.usage.run)
                     for one in manager._doubtful:
                         nursery.start_soon(manager._settle, one)
                     yield manager
@@ -133,7 +133,7 @@ class ModelManager:
         finally:
             manager._nursery = None
             with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(manager._usage.save)
+                await trio.to_thread.run_sync(manager.usage.save)
 
     def _start(self) -> None:
         self.layout.prepare()
@@ -287,7 +287,7 @@ class ModelManager:
         if isinstance(error, Cancelled):
             meter.state(State.CANCELLED)
         elif error is not None:
-            self._usage.note("error", one)
+            self.usage.note("error", one)
             logger.warning(
                 "model_download_failed",
                 model=one.model_id,

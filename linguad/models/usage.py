@@ -35,6 +35,11 @@ class Usage:
         self._node_id = node_id
         self._waiting: deque[dict[str, Any]] = deque(maxlen=QUEUE_EVENTS)
 
+    @property
+    def waiting(self) -> int:
+        """Events to be sent."""
+        return len(self._waiting)
+
     def note(self, what: str, one: Key) -> None:
         """Something happened: download, install, load or error."""
         event = {
