@@ -36,7 +36,7 @@ UNREADABLE_SECONDS = 10.0
 logger = log.get(__name__)
 
 
-class Owner(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Owner(msgspec.Struct, frozen=True, kw_only=True):
     """What a lock file says; the first five fields are those of the old client."""
 
     pid: int
@@ -44,7 +44,7 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """When it was taken, ms since the epoch."""
     model_id: str = msgspec.field(name="modelId")
     version: str
-    timeout: int = msgspec.field(default=TIMEOUT_MS)
+    timeout: int = TIMEOUT_MS
     """Without renewal the lock ends after so long, ms."""
     token: str | None = None
     """Proof of ownership; the old client writes none."""
