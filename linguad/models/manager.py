@@ -191,6 +191,8 @@ class ModelManager:
             return Key(model_id, pointer.version)
         records = self.installed().get(model_id, {})
         ready = [one for one, record in records.items() if record.status is Status.READY]
+        if not records and (coming := next((one for one in self._tasks if one.model_id == model_id), None)):
+            return coming
         known = next((model.default_version for model in self.hub.known if model.id == model_id), "")
         return Key(model_id, max(ready or records, key=by_age, default=known or "default"))
 
