@@ -51,7 +51,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                 "model", nargs="+", help="id, or id@version; a channel or `latest` will do for the version"
             )
             action.add_argument("--require-signature", action="store_true", help="take only signed versions")
+        if name in ("pull", "rollback", "remove"):
+            action.add_argument(
+                "--service", action="store_true", help="what is named is a service package, not a model"
+            )
         if name == "pull":
+            action.add_argument(
+                "--allow-unsigned", action="store_true", help="take service packages that nobody signed"
+            )
             action.add_argument(
                 "--force", action="store_true", help="fetch damaged files and withdrawn versions"
             )
@@ -109,6 +116,8 @@ async def _run(args: argparse.Namespace) -> int:
         require_signature=getattr(args, "require_signature", False),
     )
     async with ModelManager.open(settings) as manager:
+        if getattr(args, "service", False):
+            return await _services(args, manager)
         match args.action:
             case "list":
                 return await _list(args, manager)
@@ -209,6 +218,22 @@ async def _pull(args: argparse.Namespace, manager: ModelManager) -> int:
         elif not args.json:
             print(f"{result['model']} is in {result['path']}")
     return 1 if any("problem" in result for result in results.values()) else 0
+
+
+async def _services(args: argparse.Namespace, manager: ModelManager) -> int:
+    """Do with service packages what was asked."""
+    packages = await manager.packages(allow_unsigned=getattr(args, "allow_unsigned", False))
+    if args.action == "rollback":
+        version = await packages.rollback(args.model)
+        return _done(args, f"{args.model} is at {version} again.", service=args.model, version=version)
+    if args.action == "remove":
+        await packages.uninstall(args.model)
+        return _done(args, f"{args.model} is removed.", removed=args.model)
+    for asked in dict.fromkeys(args.model):
+        service_id, _, version = asked.partition("@")
+        version = await packages.install(service_id, version or None)
+        _done(args, f"{service_id} {version} is in use.", service=service_id, version=version)
+    return 0
 
 
 async def _sync(args: argparse.Namespace, manager: ModelManager) -> int:

@@ -30,6 +30,12 @@ class Holding:
         self._leases = leases
         self._held: dict[Lock, Locks] = {}
 
+    def beside(self, tasks: Locks) -> Holding:
+        """Task locks of another directory, renewed with these."""
+        other = Holding(tasks, self._leases)
+        other._held = self._held
+        return other
+
     async def run(self) -> None:
         """Renew what is held and sweep what is nobody's, until cancelled."""
         renewals = 0

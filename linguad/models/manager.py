@@ -29,6 +29,7 @@ from linguad.models.keeper import Keeper
 from linguad.models.layout import Layout
 from linguad.models.locks import Lock, Locks
 from linguad.models.names import Key, by_age, check_id, key
+from linguad.models.packages import Packages, locks_of
 from linguad.models.progress import Changed, Events, Gate, Meter, Problem, State
 from linguad.models.registry import (
     Pointers,
@@ -104,6 +105,7 @@ class ModelManager:
             leases=self._lease_locks,
             events=self.events,
         )
+        self._trust = settings.trust
         self._tasks: dict[Key, _Task] = {}
         self._doubtful: dict[Key, trio.Event] = {}
         self._nursery: trio.Nursery | None = None
@@ -150,6 +152,22 @@ class ModelManager:
                 await self.keeper.settle(one)
         finally:
             self._doubtful.pop(one).set()
+
+    async def packages(self, *, allow_unsigned: bool = False) -> Packages:
+        """The service packages of this machine. Raises DiskError."""
+        root = self.layout.services
+        try:
+            locks = await trio.to_thread.run_sync(locks_of, root)
+        except OSError as error:
+            raise disk_error(error) from error
+        return Packages(
+            root=root,
+            hub=self.hub,
+            trust=self._trust,
+            holding=self._holding.beside(locks),
+            gate=self.gate,
+            allow_unsigned=allow_unsigned,
+        )
 
     def installed(self) -> Records:
         """All records. Not to be changed."""

@@ -55,6 +55,10 @@ class Trust:
         """Whether any key is trusted."""
         return bool(self._keys)
 
+    def knows(self, key_id: str) -> bool:
+        """Whether a key is trusted now."""
+        return key_id in self._keys
+
     def check(self, payload: Mapping[str, str], signature: Signature | None, source: str) -> None:
         """Whether `signature` is by a trusted key and over exactly `payload`, which was computed here.
 
