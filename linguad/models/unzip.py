@@ -5,6 +5,7 @@ For worker threads.
 
 from __future__ import annotations
 
+import errno
 import shutil
 import stat
 import zipfile
@@ -35,6 +36,11 @@ def unzip(file: Path, into: Path) -> int:
                 _extract(archive, entry, into)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         raise PackageError(f"the package is no zip that can be read: {error}") from error
+    except OSError as error:
+        if error.errno not in (None, errno.EINVAL):
+            raise
+        # Not the disk: the zip names a place in itself that does not exist.
+        raise PackageError("the package is no zip that can be read: it points outside itself") from error
     return size
 
 
