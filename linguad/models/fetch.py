@@ -207,7 +207,8 @@ class Fetch:
     async def _body(self, response: Response) -> None:
         """Write a body block by block; what came is written also if the rest does not come."""
         await trio.to_thread.run_sync(self._part.note, response.headers.get("etag", self._part.etag))
-        block = bytearray()
+        block: list[bytes] = []
+        size = 0
         room = self._wanted.size_bytes - self._part.size
         try:
             async for data in response:
@@ -219,9 +220,11 @@ class Fetch:
                         f"the hub sends more of {self._wanted.path} than the {self._wanted.size_bytes} bytes "
                         "it announced"
                     )
-                block += data
-                if len(block) >= BLOCK_BYTES:
+                block.append(data)
+                size += len(data)
+                if size >= BLOCK_BYTES:
                     await self._write(block)
+                    size = 0
                     await self._gate.passed()
         finally:
             with trio.CancelScope(shield=True):
@@ -229,11 +232,11 @@ class Fetch:
         if room:
             raise _Transient(f"the hub ended {room} bytes before the end of {self._wanted.path}")
 
-    async def _write(self, block: bytearray) -> None:
+    async def _write(self, block: list[bytes]) -> None:
         if not block:
             return
-        await trio.to_thread.run_sync(self._part.append, block)
-        self._watch.moved(len(block), self._wanted.path)
+        await trio.to_thread.run_sync(self._part.append, *block)
+        self._watch.moved(sum(map(len, block)), self._wanted.path)
         block.clear()
 
 

@@ -84,16 +84,16 @@ class Part:
         self.etag = etag if etag and etag.startswith('"') else None
         self._write_journal()
 
-    def append(self, data: bytes | bytearray | memoryview) -> None:
+    def append(self, *pieces: bytes) -> None:
         """Add bytes at the end."""
-        rest = memoryview(data)
         assert self._file is not None, "a part is open while it grows"
-        os.lseek(self._file, self.size, os.SEEK_SET)
-        while rest:
-            written = os.write(self._file, rest)
-            self._digest.update(rest[:written])
-            self.size += written
-            rest = rest[written:]
+        for piece in pieces:
+            rest = memoryview(piece)
+            while rest:
+                written = os.pwrite(self._file, rest, self.size)
+                self._digest.update(rest[:written])
+                self.size += written
+                rest = rest[written:]
         if self.size - self._durable >= SYNC_BYTES:
             self.sync()
 
