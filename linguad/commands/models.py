@@ -28,6 +28,10 @@ from linguad.models.manager import ModelManager, Settings
 from linguad.models.names import Key, by_age
 from linguad.models.progress import Progress, State
 from linguad.models.signing import Trust
+from linguad.net.dial import ungrouped
+
+USAGE_SECONDS = 1.0
+"""So long the end of a command waits for the hub to take note of it."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -295,7 +299,7 @@ def _done(args: argparse.Namespace, sentence: str, **result: str) -> int:
 
 @asynccontextmanager
 async def _bars(args: argparse.Namespace, manager: ModelManager) -> AsyncIterator[None]:
-    """A bar for each download, on a terminal, until the end of the block."""
+    """A bar for each download, on a terminal, until the end of the block; then the hub hears of them."""
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
@@ -307,11 +311,15 @@ async def _bars(args: argparse.Namespace, manager: ModelManager) -> AsyncIterato
     with (
         Bars(*columns, console=console, disable=args.json or not console.is_terminal) as bars,
         manager.events.listen(Progress) as events,
+        ungrouped(),
     ):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_show, bars, events)
             yield
             nursery.cancel_scope.cancel()
+    # What the hub does not hear of now, it hears of from the next command.
+    with trio.move_on_after(USAGE_SECONDS):
+        await manager.usage.send()
 
 
 async def _show(bars: Bars, events: AsyncIterator[Any]) -> None:

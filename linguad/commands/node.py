@@ -150,8 +150,8 @@ async def _serve(args: argparse.Namespace) -> int:
         elif runner is not None:
             logger.info("node_started", name=args.name, pairs=pairs)
             hardware = await trio.to_thread.run_sync(machine.hardware)
-            if manager:
-                runner = Considerate(runner, manager, args.max_jobs)
+            if manager and supply:
+                runner = Considerate(runner, manager, supply, args.max_jobs)
             agent = Agent(runner, scheduler_at(args.server), settings, hardware)
             if supply:
                 supply.changed = agent.hurry

@@ -13,8 +13,10 @@ from linguad.models.inventory import inventory
 from linguad.models.manager import ModelManager
 from linguad.models.names import Key
 from linguad.models.progress import Changed
+from linguad.wire.language import normalize
 from linguad.wire.node import InstalledModel, JobAssign
 from linguad.worker.engines import NEEDS
+from linguad.worker.engines.base import Kind
 from linguad.worker.pipeline import Lack, Pipeline, SpeechFormat
 from linguad.worker.process import EngineProcess
 from linguad.worker.runner import Offer, Outcome, Runner
@@ -35,6 +37,7 @@ class Supply:
         self._manager = manager
         self._request_seconds = request_seconds
         self._waiting: set[str] = set()
+        self._in_use: dict[str, Key] = {}
         self.changed: Callable[[], object] = lambda: None
         """Called when what the node can do has changed."""
 
@@ -54,6 +57,13 @@ class Supply:
     def models(self) -> list[InstalledModel]:
         """What registration and heartbeats tell."""
         return inventory(self._manager)
+
+    def count(self, job: JobAssign) -> None:
+        """Note which models a job that was done has used."""
+        for name, one in self._in_use.items():
+            need = NEEDS[name]
+            if need.kind is Kind.ASR and job.pipeline.use_asr and normalize(job.src_lang) in need.languages:
+                self._manager.usage.note("request", one)
 
     def lacks(self) -> list[Lack]:
         """The models that engines wait for."""
@@ -111,7 +121,8 @@ class Supply:
             except EngineError as error:
                 problem = error
             else:
-                self._manager.usage.note("load", Key(model_id, path.name))
+                self._in_use[name] = Key(model_id, path.name)
+                self._manager.usage.note("load", self._in_use[name])
                 self._waiting.discard(name)
                 # Before the others: what the hub gives is preferred to what is older.
                 self._engines.insert(0, engine)
@@ -145,10 +156,11 @@ class Supply:
 
 
 class Considerate:
-    """A runner that holds downloads back while all slots of the node are taken."""
+    """A runner that holds downloads back while all slots of the node are taken, and counts use of models."""
 
-    def __init__(self, runner: Runner, manager: ModelManager, max_jobs: int) -> None:
+    def __init__(self, runner: Runner, manager: ModelManager, supply: Supply, max_jobs: int) -> None:
         self._runner = runner
+        self._supply = supply
         self._gate = manager.gate
         self._max_jobs = max_jobs
         self._running = 0
@@ -163,7 +175,9 @@ class Considerate:
         if self._running >= self._max_jobs:
             self._gate.close()
         try:
-            return await self._runner.run(job)
+            outcome = await self._runner.run(job)
+            self._supply.count(job)
+            return outcome
         finally:
             self._running -= 1
             if self._running < self._max_jobs:

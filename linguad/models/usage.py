@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections import deque
+from collections import Counter, deque
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,36 +22,49 @@ from linguad.models.registry import stamp
 QUEUE_EVENTS, BATCH_EVENTS = 10_000, 500
 """What is kept, oldest dropped first, and what goes in one request."""
 
+MAX_COUNT = 10_000
+"""An event stands for so many times at most (model-hub 11.6)."""
+
 SEND_SECONDS = 60.0
 
 logger = log.get(__name__)
 
 
 class Usage:
-    """The queue of one process; what it could not send, the next process finds in `file`."""
+    """The queue of one process; what it could not send, the next process finds in `file`.
+
+    Mutable state: what was counted since events were last made of it, and the events.
+    """
 
     def __init__(self, file: Path, hub: Hub, node_id: str | None) -> None:
         self._file = file
         self._hub = hub
         self._node_id = node_id
+        self._counts: Counter[tuple[str, Key]] = Counter()
         self._waiting: deque[dict[str, Any]] = deque(maxlen=QUEUE_EVENTS)
 
     @property
     def waiting(self) -> int:
-        """Events to be sent."""
-        return len(self._waiting)
+        """What is still to be sent."""
+        return len(self._waiting) + len(self._counts)
 
     def note(self, what: str, one: Key) -> None:
-        """Something happened: download, install, load or error."""
-        event = {
-            "event_id": str(uuid.uuid4()),
-            "type": what,
-            "model_id": one.model_id,
-            "version": one.version,
-            "count": 1,
-            "at": stamp(),
-        }
-        self._waiting.append(event | ({"node_id": self._node_id} if self._node_id else {}))
+        """Something happened: request, download, install, load or error. Costs a microsecond."""
+        self._counts[what, one] += 1
+
+    def _gather(self) -> None:
+        """Make events of what was counted: one for each kind and version, not one for each time."""
+        for (what, one), count in self._counts.items():
+            event = {
+                "event_id": str(uuid.uuid4()),
+                "type": what,
+                "model_id": one.model_id,
+                "version": one.version,
+                "count": min(count, MAX_COUNT),
+                "at": stamp(),
+            }
+            self._waiting.append(event | ({"node_id": self._node_id} if self._node_id else {}))
+        self._counts.clear()
 
     async def run(self) -> None:
         """Send what waits, every minute; until cancelled."""
@@ -61,19 +75,23 @@ class Usage:
 
     async def send(self) -> None:
         """Send what waits; a hub that does not want it loses it, one that is away gets it later."""
+        self._gather()
         while self._waiting:
-            batch = [self._waiting.popleft() for _ in range(min(BATCH_EVENTS, len(self._waiting)))]
+            # It stays in the queue until it is taken; the hub knows an event that it gets twice.
+            batch = list(islice(self._waiting, BATCH_EVENTS))
             try:
                 await self._hub.report(batch)
             except HubProtocolError as error:
                 logger.info("model_usage_unwanted", events=len(batch), reason=str(error))
             except NetworkError as error:
-                self._waiting.extendleft(reversed(batch))
                 logger.info("model_usage_unsent", events=len(self._waiting), reason=str(error))
                 return
+            for _ in batch:
+                self._waiting.popleft()
 
     def save(self) -> None:
         """Leave what waits to the next process; for a worker thread."""
+        self._gather()
         if not self._waiting:
             return
         try:

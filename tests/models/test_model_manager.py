@@ -665,3 +665,19 @@ async def test_memory_is_stable_for_a_large_file(tmp_path: Path) -> None:
 def test_the_constants_of_the_specification() -> None:
     assert (transfer.FILES_PER_MODEL, installing.FILES_PER_PROCESS) == (3, 6)
     assert issubclass(ModelNotAvailableError, ModelError)
+
+
+async def test_use_is_counted_and_kept_while_the_hub_is_away(hub: PlayedHub, tmp_path: Path) -> None:
+    one = Key("m", "1.0.0")
+    async with managed("http://127.0.0.1:1", tmp_path) as manager:
+        for _ in range(1234):
+            manager.usage.note("request", one)
+        await manager.usage.send()
+        assert manager.usage.waiting == 1
+    async with managed(hub, tmp_path) as manager:
+        while not manager.usage.waiting:  # noqa: ASYNC110 - the file is read in a thread
+            await trio.sleep(0.01)
+        await manager.usage.send()
+        assert manager.usage.waiting == 0
+    ((kind, count),) = {(event["type"], event["count"]) for event in hub.events}
+    assert (kind, count) == ("request", 1234)
