@@ -29,7 +29,7 @@ from linguad.net.supervise import watch_signals
 from linguad.wire.language import normalize
 from linguad.worker import machine
 from linguad.worker.agent import Agent, AgentSettings, scheduler_at, unless
-from linguad.worker.engines import ENGINES, NEEDS, echo
+from linguad.worker.engines import ENGINES, NEEDS, OPTIONAL, echo
 from linguad.worker.engines.base import Hello, Kind
 from linguad.worker.pipeline import Pipeline
 from linguad.worker.process import EngineProcess, probe
@@ -236,7 +236,9 @@ def _list_engines() -> int:
     table = Table("Engine", "Stage", "Languages", "Works here", title="Engines of linguad node")
     for name, hello in found.items():
         if isinstance(hello, Hello):
-            works = "yes" if hello.problem is None else f"no: {hello.problem}"
+            works = (
+                "yes" + ", if named" * (name in OPTIONAL) if hello.problem is None else f"no: {hello.problem}"
+            )
             table.add_row(name, hello.kind, _languages_of(hello), escape(works))
         else:
             table.add_row(name, "", "", escape(f"no: {hello}"))
@@ -247,7 +249,7 @@ def _list_engines() -> int:
 
 async def _probe_all() -> dict[str, Hello | EngineError]:
     """What every engine says about itself, or why it says nothing."""
-    found: dict[str, Hello | EngineError] = dict.fromkeys(ENGINES, EngineError("not asked"))
+    found: dict[str, Hello | EngineError] = dict.fromkeys((*ENGINES, *OPTIONAL), EngineError("not asked"))
 
     async def ask(name: str) -> None:
         try:
@@ -256,7 +258,7 @@ async def _probe_all() -> dict[str, Hello | EngineError]:
             found[name] = error
 
     async with trio.open_nursery() as nursery:
-        for name in ENGINES:
+        for name in found:
             nursery.start_soon(ask, name)
     return found
 
@@ -271,10 +273,10 @@ def _engines(text: str) -> list[str]:
     names = _items(text)
     if names == [echo.NAME]:
         return names
-    unknown = [name for name in names if name not in ENGINES]
+    unknown = [name for name in names if name not in (*ENGINES, *OPTIONAL)]
     if unknown:
         raise argparse.ArgumentTypeError(
-            f"there is no engine {unknown[0]!r} to combine; there are {', '.join(ENGINES)}"
+            f"there is no engine {unknown[0]!r} to combine; there are {', '.join((*ENGINES, *OPTIONAL))}"
         )
     return names
 

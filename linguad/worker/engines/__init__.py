@@ -15,6 +15,10 @@ ENGINES = ("pocketsphinx", "apertium", "espeak")
 """All of them, the preferred ones first; `echo` (engines/echo.py) is none, it stands in for all."""
 
 
+OPTIONAL = ("http-asr", "http-nmt", "http-tts")
+"""Engines that are used only where they are named: they ask services that run beside the node."""
+
+
 class Need(NamedTuple):
     """A model of the hub that an engine works with, and what it serves then."""
 
@@ -45,5 +49,9 @@ def create(name: str, model: Path | None = None) -> Engine:
             from linguad.worker.engines.espeak import Espeak
 
             return Espeak()
+        case "http-asr" | "http-nmt" | "http-tts":
+            from linguad.worker.engines.http_service import HttpService
+
+            return HttpService(name)
         case _:
-            raise EngineError(f"there is no engine {name!r}; there are {', '.join(ENGINES)}")
+            raise EngineError(f"there is no engine {name!r}; there are {', '.join((*ENGINES, *OPTIONAL))}")
