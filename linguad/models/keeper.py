@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import msgspec
@@ -52,6 +52,8 @@ class Keeper:
     holding: Holding
     leases: Locks
     events: Events
+    settling: dict[Key, trio.Event] = field(default_factory=dict)
+    """What this process verifies at the moment; set when that is done."""
 
     async def activate(self, model_id: str, version: str, reason: str = "asked for") -> None:
         """Make an installed version the one that is used. Raises ModelNotAvailableError, RegistryError."""
@@ -110,6 +112,9 @@ class Keeper:
         versions = [version] if version else list(self.registry.records().get(model_id, {}))
         for each in versions:
             one = key(model_id, each)
+            if (settled := self.settling.get(one)) is not None:
+                # Nobody else's task: no reason to refuse.
+                await settled.wait()
             try:
                 async with self.holding.task(one, wait=False):
                     await self._unused(one, FORCED_SECONDS if force else 0.0)
@@ -161,6 +166,14 @@ class Keeper:
 
         Raises RegistryError, DownloadInProgressError if somebody changes it.
         """
+        settled = self.settling.setdefault(one, trio.Event())
+        try:
+            return await self._settle(one)
+        finally:
+            self.settling.pop(one, None)
+            settled.set()
+
+    async def _settle(self, one: Key) -> str | None:
         async with self.holding.task(one, wait=True):
             record = self.registry.record(one)
             if record is None:

@@ -182,9 +182,16 @@ class Locks:
         )
         path = self._path(name)
         path.unlink(missing_ok=True)
-        # Exclusively, because an old client does not know about `_alone`.
-        with open(path, "xb") as file:
-            file.write(msgspec.json.encode(owner))
+        # With its content, so that no death leaves an empty one that would count for a while.
+        fresh = path.with_suffix(".fresh")
+        fresh.write_bytes(msgspec.json.encode(owner))
+        try:
+            # Not over another, because an old client does not know about `_alone`.
+            os.link(fresh, path)
+        except FileExistsError:
+            raise Held(_UNREADABLE) from None
+        finally:
+            fresh.unlink()
         return Lock(path, owner)
 
     def renew(self, lock: Lock) -> None:

@@ -73,7 +73,7 @@ class _Task:
 
 
 class ModelManager:
-    """Mutable state: the downloads that run, and who waits for a verification."""
+    """Mutable state: the downloads that run."""
 
     def __init__(self, settings: Settings) -> None:
         self.layout = Layout(settings.data)
@@ -107,7 +107,6 @@ class ModelManager:
         )
         self._trust = settings.trust
         self._tasks: dict[Key, _Task] = {}
-        self._doubtful: dict[Key, trio.Event] = {}
         self._nursery: trio.Nursery | None = None
 
     @classmethod
@@ -128,7 +127,7 @@ class ModelManager:
                     manager._nursery = nursery
                     nursery.start_soon(manager._holding.run)
                     nursery.start_soon(manager.usage.run)
-                    for one in manager._doubtful:
+                    for one in list(manager.keeper.settling):
                         nursery.start_soon(manager._settle, one)
                     yield manager
                     nursery.cancel_scope.cancel()
@@ -143,15 +142,13 @@ class ModelManager:
         self._lease_locks.sweep()
         trees.recover(self.layout, self._task_locks)
         locked = {owner.key for owner in self._task_locks.owners()}
-        self._doubtful = {one: trio.Event() for one in self.registry.load(locked)}
+        # Before anything else can be asked of them.
+        self.keeper.settling.update((one, trio.Event()) for one in self.registry.load(locked))
 
     async def _settle(self, one: Key) -> None:
         """Find out whether a tree without a good record is whole."""
-        try:
-            with suppress(ModelError, OSError):
-                await self.keeper.settle(one)
-        finally:
-            self._doubtful.pop(one).set()
+        with suppress(ModelError, OSError):
+            await self.keeper.settle(one)
 
     async def packages(self, *, allow_unsigned: bool = False) -> Packages:
         """The service packages of this machine. Raises DiskError."""
@@ -249,7 +246,7 @@ class ModelManager:
             try:
                 return self.path(model_id, version)
             except ModelNotAvailableError as error:
-                settled = self._doubtful.get(Key(model_id, error.version))
+                settled = self.keeper.settling.get(Key(model_id, error.version))
                 if settled is None:
                     break
             await settled.wait()

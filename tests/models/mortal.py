@@ -11,6 +11,7 @@ import random
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import msgspec
@@ -41,7 +42,10 @@ def _born(data: Path, hub: str) -> int:
         try:
             trio.run(_live, data, hub)
             code = 0
+        except Exception:  # noqa: BLE001 - it is told, and the parent judges
+            traceback.print_exc(file=sys.stdout)
         finally:
+            sys.stdout.flush()
             os._exit(code)
     return child
 
@@ -86,7 +90,7 @@ def main() -> None:
         if os.WIFEXITED(status):
             ended += 1
             if os.WEXITSTATUS(status):
-                print(f"process {number} failed")
+                print(f"process {number} failed", flush=True)
         for problem in _inconsistent(data):
             print(f"after kill {number}: {problem}")
     _, status = os.waitpid(_born(data, hub), 0)

@@ -106,6 +106,17 @@ class TestLocks:
         os.utime(path, (time.time() - 11, time.time() - 11))
         locks.take(ONE)
 
+    def test_a_lock_is_never_there_without_its_content(
+        self, locks: Locks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A process that dies while it takes a lock leaves nothing that would count."""
+        with monkeypatch.context() as dying:
+            dying.delattr(os, "link")
+            with pytest.raises(AttributeError):
+                locks.take(ONE)
+        assert list(tmp_path.glob("*.lock")) == []
+        locks.take(ONE)
+
     def test_a_download_of_31_minutes_keeps_its_lock(self, tmp_path: Path) -> None:
         now = 1_700_000_000_000
         locks = Locks(tmp_path, now_ms=lambda: now)

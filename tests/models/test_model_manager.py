@@ -594,6 +594,19 @@ class TestRecovery:
             await manager.ensure("m")
             assert list(manager.installed()) == ["m"]
 
+    async def test_what_is_being_verified_after_a_crash_can_be_removed(
+        self, hub: PlayedHub, tmp_path: Path
+    ) -> None:
+        async with managed(hub, tmp_path) as manager:
+            path = await manager.download("m")
+        for file in (tmp_path / "models").glob("registry.json*"):
+            file.unlink()
+        async with managed(hub, tmp_path) as manager:
+            assert manager.status(Key("m", "1.0.0")) == "downloading"
+            await manager.keeper.uninstall("m")
+            assert manager.installed() == {}
+        assert not path.exists()
+
     async def test_an_interrupted_exchange_gives_the_old_tree_back(
         self, hub: PlayedHub, tmp_path: Path
     ) -> None:
