@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,12 +22,18 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import pocketsphinx
+
 TOP = Path(__file__).resolve().parent.parent
 OUT = TOP / "out" / "demo"
 SENTENCES = sorted((TOP / "demo" / "audio").glob("*.wav"))
 
 READY_S = 60
 """For the server, and again for the node, which loads its models: a slow disk needs some time."""
+
+MODEL, MODEL_VERSION = "pocketsphinx-en-us", "5.0.0"
+MODEL_FILES = ("en-us", "en-us.lm.bin", "cmudict-en-us.dict")
+"""What the speech recogniser needs; the hub publishes it, and the node fetches it from there."""
 
 STOP_S = 40
 """Longer than the server's own drain and hard stop."""
@@ -61,8 +68,13 @@ def main() -> int:
             environment = {f"LINGUAD_{name}": str(value) for name, value in settings.items()}
             server = stack.enter_context(child("server", ["serve"], environment))
             wait_until(f"http://127.0.0.1:{port}/ready", lambda ready: True, server)
-            node = stack.enter_context(child("node", ["node", "--server", f"ws://127.0.0.1:{port}/ws/node"]))
-            wait_until(f"http://127.0.0.1:{port}/ready", lambda ready: ready["nodes"] > 0, node)
+            hub = f"http://127.0.0.1:{hub_port}"
+            publish_model(hub)
+            shutil.rmtree(OUT / "node", ignore_errors=True)
+            words = ["node", "--server", f"ws://127.0.0.1:{port}/ws/node", "--hub", hub]
+            node = stack.enter_context(child("node", [*words, "--data-dir", str(OUT / "node")]))
+            wait_until(f"http://127.0.0.1:{port}/api/v1/languages", hears_english, node)
+            say("   The node has fetched it, checked it, and offers English to Spanish.")
             say(f"Both are ready after {time.monotonic() - began:.1f} s.\n")
             for number, sentence in enumerate(SENTENCES, start=1):
                 tell(number, sentence, translate(sentence, port))
@@ -76,6 +88,30 @@ def main() -> int:
     say(f"All {len(SENTENCES)} sentences came back as text and speech, in {took:.0f} s with start and stop.")
     say(f"Listen to them: {relative(OUT)}/*.wav")
     return 0
+
+
+def publish_model(hub: str) -> None:
+    """Put the model of the speech recogniser on the hub, from the package that is installed here.
+
+    Raises DemoError.
+    """
+    source, model = Path(pocketsphinx.get_model_path()) / "en-us", OUT / MODEL
+    shutil.rmtree(model, ignore_errors=True)
+    model.mkdir()
+    for name in MODEL_FILES:
+        copy = shutil.copytree if (source / name).is_dir() else shutil.copy
+        copy(source / name, model / name)
+    size = sum(file.stat().st_size for file in model.rglob("*") if file.is_file())
+    say(f"Publishing the model {MODEL} ({size / 1e6:.0f} MB) on the hub, {hub}")
+    words = ["hub", "publish", MODEL, MODEL_VERSION, str(model), "--hub", hub, "--task", "asr"]
+    done = subprocess.run(linguad(*words, "--languages", "en"), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise DemoError(f"the hub did not take the model: {done.stderr.strip()}")
+
+
+def hears_english(languages: Mapping[str, Any]) -> bool:
+    """Whether some node turns English into Spanish."""
+    return any((pair["src"], pair["tgt"]) == ("en", "es") for pair in languages["pairs"])
 
 
 def translate(sentence: Path, port: int) -> dict[str, Any]:
