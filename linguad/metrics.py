@@ -139,6 +139,16 @@ STREAM_LATE = Counter(
     "linguad_stream_late_total", "Answers that came after an utterance of a stream had been answered"
 )
 
+HUB_REVISION = Gauge(
+    "linguad_hub_revision", "Revision of the hub's catalogue, Unix time in ms of its last change"
+)
+HUB_READ_AT = Gauge("linguad_hub_read_timestamp_seconds", "When the hub last looked at its whole disk")
+HUB_UNHASHED = Gauge("linguad_hub_unhashed_files", "Files of the hub that have no digest yet")
+HUB_DOWNLOADS = Gauge("linguad_hub_downloads", "Downloads from the hub that are under way")
+HUB_REQUESTS = Counter("linguad_hub_file_requests_total", "Requests for files of the hub", ["status"])
+HUB_SENT_BYTES = Counter("linguad_hub_sent_bytes_total", "Bytes of files that the hub sent")
+HUB_DISK_FREE = Gauge("linguad_hub_disk_free_bytes", "Free space of the disk that holds the models")
+
 
 @lru_cache(maxsize=1024)
 def child(counter: Counter, *values: str) -> Counter:

@@ -131,7 +131,9 @@ class PublicApi:
         """What is served, for the document of the API to be compared with."""
         self._app = LargeBodies(app, [TRANSLATE_PATH, JOBS_PATH])
         doorkeeper = Doorkeeper(self._admission, tickets, settings)
-        self._streams = Streams(doorkeeper, self._admission, talks, sounds, settings, emit=self._courier.emit)
+        self._streams = Streams(
+            doorkeeper, self._admission, talks, sounds, settings, emit=self._courier.emit, meter=budgets
+        )
         listen = Listen(self._streams, time.time)
         limits = link_settings(settings, config.server.handshake_seconds, config.server.write_timeout_seconds)
         self._links = Links("stream", limits, self._streams.talk, budget, self._streams.doorman)

@@ -15,10 +15,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from linguad import log
-from linguad.core.tenant import Caller
+from linguad.core.tenant import Caller, Tenant
 from linguad.errors import CloseReason
 from linguad.gateway.actions import Action, Authenticate, Close, HangUp, Open, Release, Say, Stream, Utter
 from linguad.gateway.admission import Admission
+from linguad.gateway.budget import Tick, Verdict
 from linguad.gateway.conversation import Conversation, Phase
 from linguad.gateway.mapping import NO_CAPACITY
 from linguad.gateway.mouth import Mouth
@@ -32,7 +33,7 @@ from linguad.net.supervise import Alarm
 from linguad.net.websocket import Link
 from linguad.web.problems import Problem
 from linguad.wire import codec
-from linguad.wire.public import Ended, Final, Start, Started, StreamAnswer, StreamMessage
+from linguad.wire.public import Ended, Final, Spent, Start, Started, StreamAnswer, StreamMessage
 
 STRANGER_MESSAGE_BYTES = 8 * 1024
 """Longest message of a socket that has not said who it is (gateway 11.4)."""
@@ -83,6 +84,30 @@ class JsonDialect:
         return codec.encode(message)
 
 
+class Meter(Protocol):
+    """What was charged, and what may be."""
+
+    def tick(self, tenant: Tenant, session_id: str) -> Tick:
+        """What a session has used until now."""
+        ...
+
+    def verdict(self, tenant: Tenant) -> Verdict:
+        """Whether a stream of a tenant may go on."""
+        ...
+
+
+class Unmetered:
+    """The meter of a server that does not count."""
+
+    def tick(self, tenant: Tenant, session_id: str) -> Tick:
+        """Nothing was used."""
+        return Tick(audio_ms=0, billed_seconds=0)
+
+    def verdict(self, tenant: Tenant) -> Verdict:
+        """It may."""
+        return Verdict()
+
+
 class Visitor(Struct, frozen=True):
     """Who is at the other end of a socket, as far as the doorman found out."""
 
@@ -100,6 +125,7 @@ class Desk(Struct, frozen=True):
     talks: Talks
     voices: Voices
     rules: StreamRules
+    meter: Meter
     emit: Emit
 
 
@@ -165,6 +191,24 @@ class StreamSocket:
     def expel(self, problem: Problem, reason: CloseReason) -> None:
         """The caller may not go on."""
         self._perform(self._conversation.expel(problem.code, problem.message, reason))
+
+    def meter(self, tenant: Tenant) -> None:
+        """Tell what the session is charged, and end it when its tenant may use no more for now."""
+        dialogue = self._conversation.dialogue
+        if self._mouth is None or dialogue is None:
+            return
+        verdict = self._desk.meter.verdict(tenant)
+        if verdict.stop is not None:
+            self.expel(verdict.stop, CloseReason.LIMIT_REACHED)
+            return
+        tick = self._desk.meter.tick(tenant, dialogue.session_id)
+        spent = Spent(
+            audio_ms=tick.audio_ms,
+            billed_seconds=tick.billed_seconds,
+            balance_seconds=tick.balance_seconds,
+            left_seconds=verdict.left_seconds,
+        )
+        self._perform(self._conversation.metered(spent))
 
     def end(self) -> None:
         """The socket is over, however that came: whatever it holds is given back."""

@@ -282,6 +282,7 @@ class DaemonProcess(Process):
         settings: dict[str, Mapping[str, Any]] = dict(tables)
         settings["server"] = BASE | {"state_dir": str(directory / "state")} | dict(tables.get("server", {}))
         settings["gateway"] = BASE | dict(tables.get("gateway", {}))
+        settings["hub"] = BASE | dict(tables.get("hub", {}))
         settings["log"] = {"format": "json"} | dict(tables.get("log", {}))
         config = write_config(directory / "linguad.toml", **settings)
         super().__init__(command("serve", "--config", config), clean_environment(**(env or {})), directory)

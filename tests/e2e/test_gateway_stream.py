@@ -136,3 +136,29 @@ async def test_shutdown_answers_what_was_said(start: Start) -> None:
         assert (await app.hear("ended"))["reason"]
         assert (await app.closed())[0] == 1001
     assert await daemon.ended() == 0
+
+
+async def test_a_quota_warns_and_then_ends_a_stream(start: Start) -> None:
+    daemon = start()
+    api = await daemon.gateway()
+    config = daemon.directory / "linguad.toml"
+    words = ("tenant", "set", "default", "max_audio_seconds_per_day=3", "--config", config)
+    done = await trio.to_thread.run_sync(lambda: linguad(*words))
+    assert done.returncode == 0, done
+    async with daemon.working_node(), stream_of(api) as app:
+        with trio.fail_after(PATIENCE_S):
+            # the daemon reads what the command wrote within a second
+            while not (await api.call("GET", "/v1/me")).json["limits"]["max_audio_seconds_per_day"]:  # noqa: ASYNC110
+                await trio.sleep(0.1)
+        await app.say("start", src_lang="en", tgt_lang="es", usage=True)
+        await app.hear("started")
+        await app.speak()
+        spent = await app.hear("usage")
+        assert (spent["audio_ms"], spent["billed_seconds"], spent["left_seconds"]) == (1000, 1, 2)
+        await app.speak(2)
+        assert (await app.hear("error"))["code"] == "quota_exceeded"
+        assert (await app.hear("ended"))["reason"] == "quota_exceeded"
+        assert (await app.closed())[0] == 4429
+        reply = await api.translate(SECOND, src_lang="en", tgt_lang="es")
+        assert reply.problem(429)["code"] == "quota_exceeded"
+        assert int(reply.headers["retry-after"]) >= 1

@@ -349,6 +349,7 @@ async def test_a_restart_goes_on(make: Make) -> None:
     async with before.working():
         running = await before.submit(b"wait")
         await before.script.begins.receive()
+        before.now += 1
         waiting = await before.submit(b"second")
     stray = before.directory / f"sj_{'0' * 24}"
     stray.write_bytes(b"no row")
