@@ -103,6 +103,17 @@ SPEECH_UNDECODABLE = Counter(
 SPEECH_OVERLOAD = Counter(
     "linguad_speech_overload_total", "Results sent without speech, because too much waited for conversion"
 )
+GATEWAY_REQUESTS = Counter(
+    "linguad_gateway_requests_total",
+    "Requests to the public API by route, method and status; 499 is a client that went away",
+    ["route", "method", "status"],
+)
+GATEWAY_SECONDS = Histogram(
+    "linguad_gateway_request_seconds",
+    "Time until the answer to a request to the public API",
+    ["route", "method"],
+    buckets=(0.002, 0.01, 0.05, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 150),
+)
 GATEWAY_REFUSALS = Counter(
     "linguad_gateway_refusals_total", "Requests that the public API turned away at its door", ["code"]
 )
