@@ -30,7 +30,7 @@ from bench.parts.bare_http import HttpClient, upload
 from bench.parts.bare_nodes import Manner, Nodes
 from bench.parts.public import UNLIMITED, public
 
-SETTINGS = {"LOG__LEVEL": "info"}
+SETTINGS = {"LOG__LEVEL": "info", "JOBS__PENDING_TIMEOUT_SECONDS": "3"}
 TENANTS = 2
 GREED, MODESTY = 10.0, 0.5
 """What the tenants ask for, of their shares."""
@@ -44,7 +44,7 @@ MANNER = Manner(slots=4, work_s=0.4)
 class Plan:
     """How much is measured."""
 
-    rounds: int = 3
+    rounds: int = 2
     seconds: float = 12.0
     nodes: int = 2
     manner: Manner = MANNER

@@ -82,12 +82,13 @@ class Plan:
     tenants: int = 1000
     calls: int = 5000
     idle: int = 1000
-    idle_s: float = 20.0
+    idle_s: float = 8.0
     settle_s: float = 1.0
+    idle_rounds: int = 2
 
 
-QUICK = Plan((1, 8), 2, 0.5, 100, 1000, 300, 3.0, 0.5)
-SMALLEST = Plan((1, 2), 1, 0.2, 3, 50, 10, 0.3, 0.1)
+QUICK = Plan((1, 8), 2, 0.5, 100, 1000, 300, 3.0, 0.5, 1)
+SMALLEST = Plan((1, 2), 1, 0.2, 3, 50, 10, 0.3, 0.1, 1)
 
 
 @contextmanager
@@ -244,7 +245,7 @@ def _idle(plan: Plan) -> Iterator[report.Row]:
     count = processes.allow_sockets(plan.idle + FIRST) - FIRST
     for impl in ("gateway", "native"):
         each_kib, percents = [], []
-        for _ in range(plan.rounds):
+        for _ in range(plan.idle_rounds):
             with public(SETTINGS) as server, _nodes(server):
                 kib, percent = _grown(impl, server, count, plan)
                 each_kib.append(kib / count)

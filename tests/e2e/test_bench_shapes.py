@@ -42,24 +42,14 @@ SHAPES: dict[str, dict[str | None, set[str]]] = {
         "one": {"state", "cpu_us"},
     },
     "gateway": {
-        **dict.fromkeys(("translate", "stream utterance", "stream pieces", "door"), {"impl", "clients"}),
+        **{kind: {"impl", "clients"} for kind in ("translate", "stream utterance", "stream pieces", "door")},
         "admission": {"impl", "step", "tenants", "us"},
         "idle": {"impl", "count", "each_kib", "cpu_percent"},
     },
-    "fairness": dict.fromkeys(
-        ("calm", "flood, default limits", "flood, no limits"),
-        {
-            "slots",
-            "work_ms",
-            "modest_per_s",
-            "answered",
-            "failed",
-            "p50_ms",
-            "p99_ms",
-            "ratio",
-            "cpu_wait_cores",
-        },
-    ),
+    "fairness": {
+        kind: {"slots", "work_ms", "modest_per_s", "answered", "failed", "p99_ms", "ratio", "cpu_wait_cores"}
+        for kind in ("calm", "flood, default limits", "flood, no limits")
+    },
 }
 """By bench and kind, names that each row has."""
 
