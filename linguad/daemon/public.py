@@ -118,7 +118,7 @@ class PublicApi:
         translator = Translator(talks, sounds, settings, capacity)
         add_translate_route(app, self._admission, translator, capacity, settings, self._courier, self._once)
         add_admin_routes(app, registry, self._protect, self._once.of_json("api_key.key"))
-        add_admin_usage_routes(app, self._protect, self._books, registry.tenant)
+        add_admin_usage_routes(app, self._protect, self._books, registry.tenant, once=self._once.of_json())
         webhooks = Webhooks(self._hooks, queue, self._courier, post.check, key)
         add_webhook_routes(app, self._protect, webhooks, self._once.of_json("secret"))
         self._jobs = self._speech_jobs(translator)
@@ -127,6 +127,8 @@ class PublicApi:
         add_job_routes(app, self._protect, jobs, work.read_upload, self._once.once)
         add_sdk_routes(app)
         add_docs(app, OPERATIONS, page=not settings.production)
+        self.routes = app.url_map
+        """What is served, for the document of the API to be compared with."""
         self._app = LargeBodies(app, [TRANSLATE_PATH, JOBS_PATH])
         doorkeeper = Doorkeeper(self._admission, tickets, settings)
         self._streams = Streams(
