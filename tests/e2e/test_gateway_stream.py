@@ -6,8 +6,8 @@ from base64 import b64encode
 
 import trio
 from conftest import Start
-from processes import DaemonProcess, linguad
-from stream_app import refused, stream_of, ticket_of, until_free
+from processes import PATIENCE_S, DaemonProcess, linguad
+from stream_app import SECOND, refused, stream_of, ticket_of, until_free
 
 
 async def test_whole_utterances(daemon: DaemonProcess) -> None:
