@@ -24,7 +24,7 @@ from linguad.net.redis.call import Call
 from linguad.net.redis.circuit import Circuit, State
 from linguad.net.redis.errors import RedisAway, RedisError, RedisRefusal
 from linguad.net.redis.greeting import READ_BYTES, Greeting, Unusable, greet
-from linguad.net.redis.manners import Words, check, confirmations, name_of
+from linguad.net.redis.manners import Words, check, confirmations, name_of, pack
 from linguad.net.redis.replies import ProtocolBroken, Push, Replies
 
 PING_S = 5.0
@@ -162,11 +162,13 @@ class Link:
         TypeError for what must not be sent. With `repeatable` a command that was lost is sent once more over
         the next connection, within the same time.
         """
+        if not repeatable:
+            return await self._once(words, seconds, op)
         until = trio.current_time() + (self.limits.command_seconds if seconds is None else seconds)
         try:
             return await self._once(words, seconds, op)
         except RedisAway:
-            if not repeatable or trio.current_time() >= until:
+            if trio.current_time() >= until:
                 raise
             with trio.move_on_at(until) as scope:
                 await self.wait_up()
@@ -236,24 +238,22 @@ class Link:
     def _submit(self, commands: Sequence[Words], seconds: float | None, op: str) -> list[Call]:
         """Put commands into the buffer, all or none."""
         limits, pending = self.limits, self._replies.pending
-        names = [name_of(words) for words in commands]
-        blocks = [
-            check(name, words, listening=self._listening) for name, words in zip(names, commands, strict=True)
-        ]
-        packed = [hiredis.pack_command(tuple(words))  # type: ignore[arg-type] # its stub means one item for words in commands]
+        now = trio.current_time()
+        wait = limits.command_seconds if seconds is None else seconds
+        calls, packed = [], []
+        for number, words in enumerate(commands, self._number + 1):
+            name = name_of(words)
+            block = check(name, words, listening=self._listening)
+            confirms = confirmations(name, words) if self._listening else 0
+            packed.append(pack(words))
+            calls.append(Call(name, op or name, confirms, number, now, wait + block, self._settled))
         if not self.up:
             reason = self._cut_reason or self._reason
             raise RedisAway(f"Redis{self._server and ' at '}{self._server} is away: {reason}", sent=False)
         size = sum(map(len, packed))
         if len(pending) + len(packed) > limits.pending or self._unsent_bytes + size > limits.unsent_bytes:
             raise RedisAway(f"Redis at {self._server} is too slow, too much waits for it already", sent=False)
-        now = trio.current_time()
-        wait = limits.command_seconds if seconds is None else seconds
-        calls = []
-        for name, words, block in zip(names, commands, blocks, strict=True):
-            self._number += 1
-            confirms = confirmations(name, words)
-            calls.append(Call(name, op or name, confirms, self._number, now, wait + block, self._settled))
+        self._number += len(calls)
         pending.extend(calls)
         self._unsent += packed
         self._unsent_bytes += size
@@ -265,7 +265,7 @@ class Link:
         failed = isinstance(call.answer, hiredis.ReplyError | RedisAway)
         child(REDIS_OPS, call.op.lower(), "err" if failed else "ok").inc()
         if not self._listening:
-            REDIS_SECONDS.observe(trio.current_time() - call.began_at)
+            REDIS_SECONDS.observe(self._heard_at - call.began_at)
         if failed and (code := str(call.answer).partition(" ")[0]) in self._leave_on:
             self.cut(f"it answered {call.name} with {code}")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import inf
 
+import hiredis
+
 Word = str | bytes | int | float | memoryview
 """One part of a command: its name, a key, a value."""
 
@@ -42,6 +44,12 @@ def name_of(words: Words) -> str:
     """The command's name in upper case."""
     word = words[0]
     return word.upper() if isinstance(word, str) else str(word)
+
+
+def pack(words: Words) -> bytes:
+    """The command as it goes over the wire. Raises TypeError for None, booleans and the like."""
+    packed: bytes = hiredis.pack_command(tuple(words))  # type: ignore[arg-type] # its stub means one word
+    return packed
 
 
 def check(name: str, words: Words, *, listening: bool) -> float:
