@@ -144,13 +144,10 @@ class Link:
             unsent_bytes=self._unsent_bytes,
         )
 
-    async def wait_up(self) -> None:
-        """Wait until there is a connection."""
+    async def wait_up(self) -> trio.Event:
+        """Wait until there is a connection, and give the event of its end."""
         await self._up.wait()
-
-    async def wait_down(self) -> None:
-        """Wait until there is none."""
-        await self._down.wait()
+        return self._down
 
     async def call(
         self, words: Words, *, seconds: float | None = None, repeatable: bool = False, op: str = ""

@@ -42,6 +42,7 @@ class Listener:
         self._on_message = on_message
         self._on_resync = on_resync
         self._channels: set[str] = set()
+        self._ready = trio.Event()
         self._link = Link(
             resolve,
             limits,
@@ -63,8 +64,8 @@ class Listener:
         return self._link.status()
 
     async def wait_up(self) -> None:
-        """Wait until there is a connection."""
-        await self._link.wait_up()
+        """Wait until there is a connection that has all its subscriptions."""
+        await self._ready.wait()
 
     async def call(
         self, words: Words, *, seconds: float | None = None, repeatable: bool = False, op: str = ""
@@ -102,18 +103,22 @@ class Listener:
             await nursery.start(self._link.run)
             task_status.started()
             while True:
-                await self._link.wait_up()
+                gone = await self._link.wait_up()
                 try:
                     await self._begin()
-                except RedisAway:
-                    await trio.lowlevel.checkpoint()
+                except RedisAway as error:
+                    logger.debug("redis_subscription_late", link=self._link.name, reason=str(error))
                 except RedisRefusal as error:
                     self._link.cut(str(error))
-                await self._link.wait_down()
+                await gone.wait()
+                if self._ready.is_set():
+                    self._ready = trio.Event()
 
     async def _begin(self) -> None:
+        # who waits for `_ready` does not block the connection before this
         if self._channels:
             await self._link.call(("SUBSCRIBE", *sorted(self._channels)))
+        self._ready.set()
         self._on_resync()
 
     async def _tell(self, command: str, channels: list[str]) -> None:
