@@ -36,7 +36,7 @@ class Cluster:
     """Mutable state: the master of each slot, and a link to each master. `run` must run in a task."""
 
     def __init__(self, seeds: Sequence[Address], limits: Limits, *, name: str, client_name: str) -> None:
-        """`seeds` are asked for the slots first; all servers are logged in to as to the one that names them."""
+        """`seeds` are asked for the slots; servers are logged in to as to the one that names them."""
         self._seeds = tuple(seeds)
         self._limits = limits
         self._name = name

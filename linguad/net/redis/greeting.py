@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import hiredis
 
 from linguad.net.redis.address import Address, Stream
 from linguad.net.redis.errors import RedisError
+from linguad.net.redis.manners import Words, pack
 
 READ_BYTES = 64 * 1024
 """Most bytes taken from a connection at a time."""
@@ -42,12 +44,10 @@ async def greet(stream: Stream, address: Address, client_name: str, *, cluster: 
     """
     login = ("AUTH", address.user or "default", address.password) if address.password else ()
     # PING, because HELLO is answered even while the server still loads its data.
-    words = [("HELLO", "3", *login, "SETNAME", client_name), ("PING",)]
+    words: list[Words] = [("HELLO", "3", *login, "SETNAME", client_name), ("PING",)]
     if address.db:
         words.insert(1, ("SELECT", str(address.db)))
-    await stream.send_all(b"".join(hiredis.pack_command(command) for command in words))
-    reader = hiredis.Reader(notEnoughData=_UNFINISHED)
-    hello, *others = [await _reply(stream, reader) for _ in words]
+    hello, *others = await exchange(stream, words)
     for name, reply in (("HELLO", hello), *zip(("SELECT", "PING")[-len(others) :], others, strict=True)):
         if isinstance(reply, hiredis.ReplyError) and not _is_only_ping(name, reply):
             raise Unusable(_refused(name, str(reply)))
@@ -59,16 +59,25 @@ def _is_only_ping(name: str, reply: hiredis.ReplyError) -> bool:
     return name == "PING" and str(reply).startswith("NOPERM")
 
 
-async def _reply(stream: Stream, reader: hiredis.Reader) -> object:
+async def exchange(stream: Stream, commands: Sequence[Words]) -> list[object]:
+    """Send commands over a connection of nobody else and give their replies, errors among them.
+
+    Raises Unusable, or what the stream raises.
+    """
+    await stream.send_all(b"".join(map(pack, commands)))
+    reader = hiredis.Reader(notEnoughData=_UNFINISHED)
+    replies: list[object] = []
     try:
-        while (reply := reader.gets()) is _UNFINISHED:
-            data = await stream.receive_some(READ_BYTES)
-            if not data:
+        while len(replies) < len(commands):
+            if (reply := reader.gets()) is not _UNFINISHED:
+                replies.append(reply)
+            elif data := await stream.receive_some(READ_BYTES):
+                reader.feed(bytes(data))
+            else:
                 raise Unusable("it closed the connection during the login")
-            reader.feed(bytes(data))
     except (hiredis.HiredisError, TypeError, ValueError):
         raise Unusable("what answers there is not a Redis") from None
-    return reply
+    return replies
 
 
 def _refused(name: str, said: str) -> str:
