@@ -136,7 +136,7 @@ def test_slots_of_keys_are_those_of_redis() -> None:
 def test_servers_that_do_not_know_their_own_name() -> None:
     asked = Address("seed", 7000, password="word")
     reply = [[0, 5, [b"", 7001, b"id"], [b"10.0.0.1", 7009, b"id"]], [6, 9, [b"10.0.0.2", 7002, b"id", []]]]
-    found = dict((address, slots) for slots, address in masters(reply, asked))
+    found = {address: slots for slots, address in masters(reply, asked)}
     assert found == {asked.at("seed", 7001): range(6), asked.at("10.0.0.2", 7002): range(6, 10)}
     assert all(address.password == "word" for address in found)
     assert named(RedisRefusal("GET", "MOVED 3999 10.0.0.3:7003"), asked) == asked.at("10.0.0.3", 7003)

@@ -21,7 +21,7 @@ _SCRIPTS = frozenset({"EVAL", "EVALSHA", "EVAL_RO", "EVALSHA_RO"})
 
 def slot_of_key(key: Word) -> int:
     """The slot of one key: of its hash tag, if it has one."""
-    return key_slot(key if isinstance(key, bytes) else str(key).encode())
+    return key_slot(bytes(key) if isinstance(key, bytes | memoryview) else str(key).encode())
 
 
 def slot_of(words: Words) -> int | None:
