@@ -17,8 +17,9 @@ from linguad.net.redis.link import Limits, Link, Resolver, Status
 from linguad.net.redis.manners import Words
 from linguad.net.redis.slots import SLOTS, masters, named, slot_of, slot_of_key
 
-REDIRECTIONS = 5
-"""How often one command may be sent elsewhere; more is two servers that name each other."""
+REDIRECTIONS = 2
+"""How often a command is sent elsewhere at once; then servers name each other, because they have not agreed
+yet on who has the slot, and a pause is due."""
 
 REFRESH_S = 1.0
 """The slots are asked for at most so often, s: a move of many slots redirects thousands of commands."""
@@ -27,7 +28,7 @@ LOOK_S = 30.0
 """The slots are asked for at least so often, s, to find new masters and forget old ones."""
 
 TRY_AGAIN_S = 0.05
-"""Pause before a command with several keys is tried again while its slot moves, s."""
+"""Pause before a command is tried again whose slot just moves, s."""
 
 logger = log.get(__name__)
 
@@ -101,18 +102,19 @@ class Cluster:
                 self._stale.set()
                 raise
             except RedisRefusal as error:
-                if error.code == "TRYAGAIN" and trio.current_time() < until:
-                    await trio.sleep(TRY_AGAIN_S)
-                    continue
-                if error.code not in ("MOVED", "ASK"):
+                if error.code not in ("MOVED", "ASK", "TRYAGAIN"):
                     raise
-                address, asking = named(error, address), error.code == "ASK"
-                if slot is not None and not asking:
+                if error.code != "TRYAGAIN":
+                    address, asking = named(error, address), error.code == "ASK"
+                if error.code == "MOVED" and slot is not None:
                     self._owners[slot] = address
                     self._stale.set()
-            redirected += 1
-            if redirected > REDIRECTIONS or trio.current_time() >= until:
-                self._away("its servers send a command from one to the other")
+                redirected += 1
+                # TRYAGAIN: some keys are there and some not, or none is anywhere
+                if error.code == "TRYAGAIN" or redirected > REDIRECTIONS:
+                    if trio.current_time() + TRY_AGAIN_S >= until:
+                        self._away("a slot is being moved")
+                    await trio.sleep(TRY_AGAIN_S)
 
     async def call_all(self, commands: Sequence[Words]) -> list[object]:
         """As `Link.call_all`, but without an order between commands for different slots."""

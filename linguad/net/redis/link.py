@@ -191,6 +191,7 @@ class Link:
         """Give the connection up, if there is one, and make another."""
         if self._scope is not None:
             self._cut_reason = self._cut_reason or reason
+            self._renew_up()
             self._scope.cancel()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -338,12 +339,16 @@ class Link:
         REDIS_CIRCUIT.labels(self.name).set(self._circuit.state.value)
         pending, self._replies = self._replies.pending, Replies(self._on_push)
         self._unsent, self._unsent_bytes = [], 0
-        if self._up.is_set():
-            self._up = trio.Event()
+        self._renew_up()
         self._down.set()
         text = f"Redis at {self._server} was lost before it answered: {reason}"
         for call in pending:
             call.settle(RedisAway(text, sent=call.number <= self._sent_number))
+
+    def _renew_up(self) -> None:
+        """Who waits for a connection from now on waits for the next one."""
+        if self._up.is_set():
+            self._up = trio.Event()
 
     def _tell_away(self) -> None:
         """Log why Redis is away, once as long as the reason stays the same."""
