@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from redis_server import PATIENCE_S, RedisServer
 
@@ -25,21 +26,23 @@ class RedisCluster:
             server.do("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
             if server is not first:
                 first.do("CLUSTER", "MEET", "127.0.0.1", server.port)
-        until = time.monotonic() + PATIENCE_S
-        while not all(self._is_whole(server) for server in self.servers):
-            assert time.monotonic() < until, "the cluster does not come about"
-            time.sleep(0.02)
+        _wait(lambda: all(self._is_whole(server) for server in self.servers), "the cluster")
 
     @property
     def urls(self) -> list[str]:
         """Of all its servers."""
         return [server.tcp_url for server in self.servers]
 
+    def nodes(self, server: RedisServer) -> list[list[str]]:
+        """How this server sees all of them: lines of CLUSTER NODES, in words."""
+        seen = server.do("CLUSTER", "NODES")
+        assert isinstance(seen, bytes)
+        return [line.split() for line in seen.decode().splitlines()]
+
     def owner(self, slot: int) -> RedisServer:
         """Who has the slot, as the servers themselves see it."""
         for server in self.servers:
-            for line in str(server.do("CLUSTER", "NODES"), "utf-8").splitlines():  # type: ignore[call-overload]
-                words = line.split()
+            for words in self.nodes(server):
                 if "myself" in words[2] and any(_has(part, slot) for part in words[8:]):
                     return server
         raise AssertionError(f"nobody has slot {slot}")
@@ -64,6 +67,9 @@ class RedisCluster:
         name = self._id(target)
         for server in (target, *self.servers):
             server.do("CLUSTER", "SETSLOT", slot, "NODE", name)
+        # A server that moves a slot before it has heard of the last move takes an old epoch, and the two
+        # then send clients to each other for good.
+        _wait(self._agree, "agreement")
 
     def move(self, slot: int, target: RedisServer) -> None:
         """Move a slot with its keys."""
@@ -76,6 +82,11 @@ class RedisCluster:
         for server in self.servers:
             server.clear_away()
 
+    def _agree(self) -> bool:
+        """Whether all know the newest epoch of each."""
+        views = [sorted((words[0], words[6]) for words in self.nodes(server)) for server in self.servers]
+        return all(view == views[0] for view in views)
+
     def _id(self, server: RedisServer) -> bytes:
         name = server.do("CLUSTER", "MYID")
         assert isinstance(name, bytes)
@@ -85,6 +96,13 @@ class RedisCluster:
         info = server.do("CLUSTER", "INFO")
         assert isinstance(info, bytes)
         return b"cluster_state:ok" in info and b"cluster_known_nodes:3" in info
+
+
+def _wait(condition: Callable[[], bool], what: str) -> None:
+    until = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < until, f"{what} does not come about"
+        time.sleep(0.01)
 
 
 def _has(part: str, slot: int) -> bool:
