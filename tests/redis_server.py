@@ -121,6 +121,7 @@ class RedisServer:
         try:
             reply = self.do("PING")
         except hiredis.ReplyError as error:
+            # it answers, and wants a password
             return not str(error).startswith("LOADING")
         except OSError:
             return False

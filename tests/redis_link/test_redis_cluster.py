@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import trio
@@ -237,8 +237,8 @@ async def test_a_cluster_and_a_server_alone_are_told_apart(
         await until(lambda: made.status() and "no part of a Redis Cluster" in made.status()[0].reason)
 
 
-async def test_a_master_that_dies_and_comes_back(make_masters: Callable[[], RedisCluster]) -> None:
-    masters = make_masters()
+async def test_a_master_that_dies_and_comes_back(three_masters: RedisCluster) -> None:
+    masters = three_masters
     made = make_cluster(masters, masters.urls)
     key = next(f"key:{n}" for n in range(99) if masters.owner(slot_of_key(f"key:{n}")) is masters.servers[1])
     async with running(made):
@@ -258,19 +258,6 @@ async def test_a_master_that_dies_and_comes_back(make_masters: Callable[[], Redi
                 await trio.sleep(0.05)
             else:
                 break
-
-
-@pytest.fixture
-def make_masters() -> Iterator[Callable[[], RedisCluster]]:
-    made: list[RedisCluster] = []
-
-    def make() -> RedisCluster:
-        made.append(RedisCluster())
-        return made[-1]
-
-    yield make
-    for masters in made:
-        masters.clear_away()
 
 
 async def test_a_link_for_one_server_of_a_cluster(three_masters: RedisCluster) -> None:

@@ -205,7 +205,7 @@ class Cluster:
             return self._links[address][0]
         link = self._open(address)
         with trio.move_on_at(until):
-            await link.wait_up()
+            await link.wait_tried()
         return link
 
     def _open(self, address: Address) -> Link:

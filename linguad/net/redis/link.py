@@ -113,6 +113,7 @@ class Link:
         self._pause_s = 0.0
         self._up, self._down = trio.Event(), trio.Event()
         self._down.set()
+        self._tried = trio.Event()
         self._replies: Replies[Call] = Replies(self._on_push)
         self._unsent: list[bytes] = []
         self._unsent_bytes = 0
@@ -148,6 +149,10 @@ class Link:
         """Wait until there is a connection, and give the event of its end."""
         await self._up.wait()
         return self._down
+
+    async def wait_tried(self) -> None:
+        """Wait until the first attempt to connect has come to something."""
+        await self._tried.wait()
 
     async def call(
         self, words: Words, *, seconds: float | None = None, repeatable: bool = False, op: str = ""
@@ -317,6 +322,7 @@ class Link:
         self._heard_at = now
         self._circuit.connected(now)
         self._up.set()
+        self._tried.set()
         self._down = trio.Event()
         self._logged_reason = ""
         REDIS_CIRCUIT.labels(self.name).set(self._circuit.state.value)
@@ -340,6 +346,7 @@ class Link:
         pending, self._replies = self._replies.pending, Replies(self._on_push)
         self._unsent, self._unsent_bytes = [], 0
         self._renew_up()
+        self._tried.set()
         self._down.set()
         text = f"Redis at {self._server} was lost before it answered: {reason}"
         for call in pending:
