@@ -25,6 +25,9 @@ async def test_the_master_is_found_and_found_again_after_a_failover(make_server:
         port=True,
         sentinel=True,
     )
+    # it would look for replicas every 10 s only
+    for period in ("INFO-PERIOD", "PING-PERIOD", "PUBLISH-PERIOD"):
+        sentinel.do("SENTINEL", "DEBUG", period, 50)
     dead = "127.0.0.1:1"
     sentinels = Sentinels(f"redis+sentinel://{dead},127.0.0.1:{sentinel.port}/lingua/2")
     await until(lambda: b"state=online" in _info(master, "replication"), "the replica")

@@ -15,6 +15,8 @@ from cryptography.x509.oid import NameOID
 from links import linked, make_link, running, until
 from redis_server import RedisServer, free_port
 
+from linguad.net.redis.link import Limits
+
 MakeServer = Callable[..., RedisServer]
 Key = ec.EllipticCurvePrivateKey
 
@@ -97,7 +99,8 @@ async def test_plain_bytes_where_tls_is_spoken_and_the_other_way_round(
     tls_port: int, server: RedisServer
 ) -> None:
     for url in (f"redis://127.0.0.1:{tls_port}", f"rediss://127.0.0.1:{server.port}"):
-        link = make_link(url)
+        # a Redis that is spoken to in TLS waits for the end of the line
+        link = make_link(url, Limits(connect_seconds=0.5))
         async with running(link):
             await until(lambda link=link: link.status().failures)
             assert link.status().reason
