@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import hiredis
 import pytest
 import trio
 from links import PATIENCE_S, linked, make_link, running, until
@@ -16,8 +17,8 @@ MakeServer = Callable[..., RedisServer]
 
 
 async def test_the_master_is_found_and_found_again_after_a_failover(make_server: MakeServer) -> None:
-    master = make_server(port=True)
-    replica = make_server(f"replicaof 127.0.0.1 {master.port}", "repl-diskless-sync-delay 0", port=True)
+    master = make_server("repl-diskless-sync-delay 0", port=True)
+    replica = make_server(f"replicaof 127.0.0.1 {master.port}", port=True)
     sentinel = make_server(
         f"sentinel monitor lingua 127.0.0.1 {master.port} 1",
         "sentinel down-after-milliseconds lingua 60000",
@@ -38,7 +39,7 @@ async def test_the_master_is_found_and_found_again_after_a_failover(make_server:
         assert master.do("EXISTS", "key") == 0, "database 2 was asked for"
         gone = await link.wait_up()
         await until(lambda: _replicated(master), "replication")
-        sentinel.do("SENTINEL", "FAILOVER", "lingua")
+        await until(lambda: _begin_failover(sentinel), "failover")
         with trio.fail_after(PATIENCE_S):
             while not gone.is_set():
                 try:
@@ -75,6 +76,15 @@ async def test_a_sentinel_is_not_taken_for_a_server(make_server: MakeServer) -> 
 async def test_no_sentinel_lives(seeds: str) -> None:
     with pytest.raises(RedisAway, match="none of them answers"):
         await Sentinels(f"redis+sentinel://{seeds}/lingua")()
+
+
+def _begin_failover(sentinel: RedisServer) -> bool:
+    """Whether the sentinel knows its replica well enough by now."""
+    try:
+        sentinel.do("SENTINEL", "FAILOVER", "lingua")
+    except hiredis.ReplyError:
+        return False
+    return True
 
 
 def _info(server: RedisServer, section: str) -> bytes:
