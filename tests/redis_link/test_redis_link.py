@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 
@@ -30,6 +31,11 @@ async def test_a_command_is_answered(server: RedisServer) -> None:
         assert status.version.startswith("7.")
         (client,) = [c for c in str(server.do("CLIENT", "LIST")).split("\\n") if "name=linguad:test" in c]
         assert "resp=3" in client
+
+
+async def test_names_that_redis_would_not_take(server: RedisServer) -> None:
+    async with linked(server.url, client_name="an instance\n") as link:
+        assert await link.call(("CLIENT", "GETNAME")) == b"an_instance_"
 
 
 async def test_tcp_and_a_database_of_its_own(server: RedisServer) -> None:
@@ -190,6 +196,17 @@ async def test_a_command_with_a_limit_of_its_own_does_not_shift_replies(make_ser
         await link.wait_up()
         server.do("CLIENT", "UNPAUSE")
         assert await link.call(("ECHO", "mine")) == b"mine"
+
+
+async def test_replies_that_came_while_we_stood_still_are_not_late(server: RedisServer) -> None:
+    async with linked(server.url, Limits(command_seconds=0.2)) as link:
+        for number in range(5):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(link.call, ("ECHO", number))
+                await until(lambda: link.status().pending == 1)
+                await trio.testing.wait_all_tasks_blocked()
+                time.sleep(0.3)  # noqa: ASYNC251 # the whole process stands still
+        assert link.status().failures == 0
 
 
 async def test_slow_replies_are_waited_for(make_server: MakeServer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -42,9 +43,10 @@ async def greet(stream: Stream, address: Address, client_name: str, *, cluster: 
 
     Raises Unusable, or what the stream raises.
     """
+    name = re.sub("[^!-~]", "_", client_name)
     login = ("AUTH", address.user or "default", address.password) if address.password else ()
     # PING, because HELLO is answered even while the server still loads its data.
-    words: list[Words] = [("HELLO", "3", *login, "SETNAME", client_name), ("PING",)]
+    words: list[Words] = [("HELLO", "3", *login, "SETNAME", name), ("PING",)]
     if address.db:
         words.insert(1, ("SELECT", str(address.db)))
     hello, *others = await exchange(stream, words)
@@ -110,7 +112,8 @@ def _checked(hello: object, cluster: bool) -> Greeting:
         raise Unusable("it is no part of a Redis Cluster; give its URL alone, not in the list of a cluster")
     if not cluster and mode == "cluster":
         raise Unusable("it is part of a Redis Cluster; give it in the list of the cluster's URLs")
-    if role != "master":
+    # one of a cluster sends us to its master by MOVED
+    if not cluster and role != "master":
         raise Unusable("it is a replica; give the URL of the master, or of the sentinels")
     return Greeting(version, mode == "cluster")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import ssl
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from math import inf
 
@@ -30,6 +31,12 @@ from linguad.net.redis.replies import ProtocolBroken, Push, Replies
 PING_S = 5.0
 """A connection that was silent for so long is asked whether it still lives, s: a server that vanished is
 noticed before somebody needs it."""
+
+UNREAD_S = 0.05
+"""A late reply may be there and only not be read, because this process stood still: so long is given, s."""
+
+BATCH_BYTES = 256 * 1024
+"""Commands are joined to about so much for one write; joining all that waits could take long."""
 
 Resolver = Callable[[], Awaitable[Address]]
 """Where to connect to now; asked before each attempt. May raise RedisError or OSError."""
@@ -91,7 +98,7 @@ class Link:
         on_push: Callable[[Push], object] | None = None,
         leave_on: frozenset[str] = frozenset({"READONLY"}),
     ) -> None:
-        """`name` is the label in logs and metrics, `client_name` what CLIENT LIST shows.
+        """`name` is the label in logs and metrics, `client_name` what CLIENT LIST shows (blanks become `_`).
 
         With `on_push`, which must not raise, it takes subscriptions and blocking reads. After an error whose
         code is in `leave_on` the server is left and `resolve` asked again.
@@ -115,7 +122,7 @@ class Link:
         self._down.set()
         self._tried = trio.Event()
         self._replies: Replies[Call] = Replies(self._on_push)
-        self._unsent: list[bytes] = []
+        self._unsent: deque[bytes] = deque()
         self._unsent_bytes = 0
         self._number = 0
         """Of the newest command."""
@@ -183,9 +190,8 @@ class Link:
 
         All or none of them are sent, but what is sent is no transaction. Raises as `call` does.
         """
-        await self._breathe()
         replies: list[object] = []
-        for call in self._submit(commands, None, ""):
+        for call in await self._submitted(commands, None, ""):
             try:
                 replies.append(await call.reply())
             except RedisRefusal as error:
@@ -223,8 +229,7 @@ class Link:
         return self._address.shown if self._address else ""
 
     async def _once(self, words: Words, seconds: float | None, op: str) -> object:
-        await self._breathe()
-        (call,) = self._submit((words,), seconds, op)
+        (call,) = await self._submitted((words,), seconds, op)
         if seconds is None or seconds >= self.limits.command_seconds:
             return await call.reply()
         # The watch looks as often as the usual limit needs it, and this one is shorter.
@@ -233,10 +238,13 @@ class Link:
         self.cut(call.late)
         raise RedisAway(f"Redis at {self._server}: {call.late}", sent=call.number <= self._sent_number)
 
-    async def _breathe(self) -> None:
-        """Who asks again and again must not keep the link from connecting."""
-        if not self.up:
+    async def _submitted(self, commands: Sequence[Words], seconds: float | None, op: str) -> list[Call]:
+        try:
+            return self._submit(commands, seconds, op)
+        except RedisAway:
+            # who asks again and again must not keep the link from connecting
             await trio.lowlevel.checkpoint()
+            raise
 
     def _submit(self, commands: Sequence[Words], seconds: float | None, op: str) -> list[Call]:
         """Put commands into the buffer, all or none."""
@@ -258,7 +266,7 @@ class Link:
             raise RedisAway(f"Redis at {self._server} is too slow, too much waits for it already", sent=False)
         self._number += len(calls)
         pending.extend(calls)
-        self._unsent += packed
+        self._unsent.extend(packed)
         self._unsent_bytes += size
         self._bell.ring()
         return calls
@@ -344,7 +352,7 @@ class Link:
         self._pause_s = self._circuit.lost(now)
         REDIS_CIRCUIT.labels(self.name).set(self._circuit.state.value)
         pending, self._replies = self._replies.pending, Replies(self._on_push)
-        self._unsent, self._unsent_bytes = [], 0
+        self._unsent, self._unsent_bytes = deque(), 0
         self._renew_up()
         self._tried.set()
         self._down.set()
@@ -374,10 +382,13 @@ class Link:
         while True:
             if not self._unsent:
                 await self._bell.wait()
-            data, self._unsent = b"".join(self._unsent), []
-            self._sent_number = self._number
-            await stream.send_all(data)
-            self._unsent_bytes -= len(data)
+            batch, size = [], 0
+            while self._unsent and size < BATCH_BYTES:
+                batch.append(self._unsent.popleft())
+                size += len(batch[-1])
+            self._sent_number += len(batch)
+            await stream.send_all(b"".join(batch))
+            self._unsent_bytes -= size
 
     async def _watch(self) -> None:
         """End the connection when a reply is late; ask for a sign of life when nothing is waited for."""
@@ -386,7 +397,10 @@ class Link:
             now, pending = trio.current_time(), self._replies.pending
             late = next((call for call in pending if call.deadline <= now), None)
             if late is not None:
-                raise _Lost(late.late)
+                await trio.sleep(UNREAD_S)
+                if late in pending:
+                    raise _Lost(late.late)
+                continue
             if not pending and self.up and now - self._heard_at >= PING_S:
                 self._submit((("PING",),), None, "")
             nearest = min((call.deadline for call in pending), default=inf)

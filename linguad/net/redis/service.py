@@ -19,7 +19,7 @@ class RedisSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How to reach Redis and how long to wait for it."""
 
     instance_id: str
-    """Who we are, in CLIENT LIST; without spaces."""
+    """Who we are, in CLIENT LIST."""
     url: str = "redis://127.0.0.1:6379"
     """One server, or sentinels: `redis+sentinel://…`. May hold a password."""
     urls: tuple[str, ...] = ()
