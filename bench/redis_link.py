@@ -29,7 +29,8 @@ from bench import report
 from bench.parts import processes
 from linguad.net.redis.address import Address, parse
 from linguad.net.redis.commands import Redis
-from linguad.net.redis.link import Limits, Link
+from linguad.net.redis.link import Link
+from linguad.net.redis.status import Limits
 
 TASKS = 64
 KINDS = ("get", "xadd")

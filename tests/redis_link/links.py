@@ -9,7 +9,8 @@ from typing import Any
 import trio
 
 from linguad.net.redis.address import Address, parse
-from linguad.net.redis.link import Limits, Link, Resolver
+from linguad.net.redis.link import Link, Resolver
+from linguad.net.redis.status import Limits
 
 PATIENCE_S = 20.0
 """Longest wait for anything that a busy machine may delay, s."""

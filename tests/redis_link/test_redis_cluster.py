@@ -14,10 +14,10 @@ from linguad.net.redis.address import parse
 from linguad.net.redis.cluster import Cluster
 from linguad.net.redis.commands import Redis
 from linguad.net.redis.errors import RedisAway, RedisRefusal
-from linguad.net.redis.link import Limits
 from linguad.net.redis.listener import Listener
 from linguad.net.redis.scripts import Script
 from linguad.net.redis.slots import slot_of_key
+from linguad.net.redis.status import Limits
 from linguad.net.redis.streams import read_group
 
 ADD_BOTH = Script("add_both", "return redis.call('INCR', KEYS[1]) + redis.call('INCR', KEYS[2])")

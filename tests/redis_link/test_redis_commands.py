@@ -12,8 +12,9 @@ from redis_server import RedisServer
 
 from linguad.net.redis.commands import Redis
 from linguad.net.redis.errors import RedisAway, RedisRefusal
-from linguad.net.redis.link import Limits, Link
+from linguad.net.redis.link import Link
 from linguad.net.redis.scripts import Script
+from linguad.net.redis.status import Limits
 from linguad.net.redis.streams import Entry, claim, read_group
 
 COUNT = Script("count", "return redis.call('INCRBY', KEYS[1], ARGV[1])")

@@ -13,7 +13,8 @@ from redis_server import RedisServer
 
 from linguad.net.redis.circuit import State
 from linguad.net.redis.errors import RedisAway, RedisError, RedisRefusal
-from linguad.net.redis.link import Limits, Link
+from linguad.net.redis.link import Link
+from linguad.net.redis.status import Limits
 
 MakeServer = Callable[..., RedisServer]
 
@@ -203,7 +204,7 @@ async def test_replies_that_came_while_we_stood_still_are_not_late(server: Redis
         for number in range(5):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(link.call, ("ECHO", number))
-                while not link.status().pending:  # noqa: ASYNC110 # two turns of the loop
+                while not link.status().pending:  # two turns of the loop
                     await trio.lowlevel.checkpoint()
                 await trio.lowlevel.checkpoint()
                 time.sleep(0.3)  # noqa: ASYNC251 # the whole process stands still

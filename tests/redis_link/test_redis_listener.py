@@ -11,8 +11,8 @@ from links import PATIENCE_S, linked, resolver, running, until
 from redis_server import RedisServer
 
 from linguad.net.redis.errors import RedisAway, RedisRefusal
-from linguad.net.redis.link import Limits
 from linguad.net.redis.listener import Listener
+from linguad.net.redis.status import Limits
 from linguad.net.redis.streams import read_group
 
 MakeServer = Callable[..., RedisServer]

@@ -15,7 +15,7 @@ from cryptography.x509.oid import NameOID
 from links import linked, make_link, running, until
 from redis_server import RedisServer, free_port
 
-from linguad.net.redis.link import Limits
+from linguad.net.redis.status import Limits
 
 MakeServer = Callable[..., RedisServer]
 Key = ec.EllipticCurvePrivateKey

@@ -12,7 +12,8 @@ from links import linked, until
 from redis_server import RedisServer
 
 from linguad.net.redis.errors import RedisAway
-from linguad.net.redis.link import Limits, Link
+from linguad.net.redis.link import Link
+from linguad.net.redis.status import Limits
 
 TASKS = 8
 

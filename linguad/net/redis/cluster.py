@@ -13,9 +13,10 @@ import trio
 from linguad import log
 from linguad.net.redis.address import Address
 from linguad.net.redis.errors import RedisAway, RedisError, RedisRefusal
-from linguad.net.redis.link import Limits, Link, Resolver, Status
+from linguad.net.redis.link import Link, Resolver
 from linguad.net.redis.manners import Words
 from linguad.net.redis.slots import SLOTS, masters, named, slot_of, slot_of_key
+from linguad.net.redis.status import Limits, Status
 
 REDIRECTIONS = 2
 """How often a command is sent elsewhere at once; then servers name each other, because they have not agreed

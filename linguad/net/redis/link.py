@@ -7,14 +7,11 @@ the link connects again by itself. Nothing is sent twice unless the caller says 
 
 from __future__ import annotations
 
-import os
-import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from math import inf
 
 import hiredis
-import msgspec
 import trio
 
 from linguad import log
@@ -22,11 +19,13 @@ from linguad.metrics import REDIS_CIRCUIT, REDIS_CONNECTS, REDIS_OPS, REDIS_SECO
 from linguad.net.bell import Bell
 from linguad.net.redis.address import Address, Stream, open_stream
 from linguad.net.redis.call import Call
-from linguad.net.redis.circuit import Circuit, State
+from linguad.net.redis.circuit import Circuit
 from linguad.net.redis.errors import RedisAway, RedisError, RedisRefusal
 from linguad.net.redis.greeting import READ_BYTES, Greeting, Unusable, greet
 from linguad.net.redis.manners import Words, check, confirmations, name_of, pack
+from linguad.net.redis.reasons import Lost, why
 from linguad.net.redis.replies import ProtocolBroken, Push, Replies
+from linguad.net.redis.status import Limits, Status
 
 PING_S = 5.0
 """A connection that was silent for so long is asked whether it still lives, s: a server that vanished is
@@ -44,41 +43,7 @@ Resolver = Callable[[], Awaitable[Address]]
 logger = log.get(__name__)
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What a link may take and wait for."""
-
-    connect_seconds: float = 5.0
-    """Name, TCP, TLS and login together."""
-    command_seconds: float = 3.0
-    """From the call to the reply; a server that is slower is taken for lost."""
-    pending: int = 10_000
-    """Commands that wait for their replies."""
-    unsent_bytes: int = 64 * 1024 * 1024
-    """Commands that the connection has not taken yet."""
-
-
-class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """A snapshot of a link, for status pages."""
-
-    name: str
-    state: State
-    server: str
-    """Address without user and password, "" before the first attempt."""
-    version: str
-    """Of Redis; "" while it is away."""
-    reason: str
-    """Why it is away; "" while it is not."""
-    failures: int
-    """Attempts in a row that came to nothing."""
-    pending: int
-    unsent_bytes: int
-
-
-class _Lost(Exception):
-    """The connection is over, or did not come about; the text says why."""
-
-
-_ENDS = (_Lost, ProtocolBroken, trio.BrokenResourceError, trio.ClosedResourceError)
+_ENDS = (Lost, ProtocolBroken, trio.BrokenResourceError, trio.ClosedResourceError)
 
 
 class Link:
@@ -214,7 +179,7 @@ class Link:
                 REDIS_CIRCUIT.labels(self.name).set(self._circuit.state.value)
                 try:
                     stream = await self._connect()
-                except _Lost as error:
+                except Lost as error:
                     self._lose(str(error))
                 else:
                     await self._serve(stream)
@@ -234,6 +199,8 @@ class Link:
             return await call.reply()
         # The watch looks as often as the usual limit needs it, and this one is shorter.
         with trio.move_on_at(call.deadline):
+            return await call.reply()
+        with trio.move_on_after(UNREAD_S):
             return await call.reply()
         self.cut(call.late)
         raise RedisAway(f"Redis at {self._server}: {call.late}", sent=call.number <= self._sent_number)
@@ -281,7 +248,7 @@ class Link:
             self.cut(f"it answered {call.name} with {code}")
 
     async def _connect(self) -> Stream:
-        """A connection that is logged in. Raises _Lost."""
+        """A connection that is logged in. Raises Lost."""
         seconds = self.limits.connect_seconds
         outcome = "failed"
         try:
@@ -295,12 +262,12 @@ class Link:
                     raise
             outcome = "connected"
         except trio.TooSlowError:
-            raise _Lost(f"it did not answer within {seconds:g} s") from None
+            raise Lost(f"it did not answer within {seconds:g} s") from None
         except Unusable as error:
             outcome = "unusable"
-            raise _Lost(str(error)) from error
+            raise Lost(str(error)) from error
         except (OSError, trio.BrokenResourceError, RedisError) as error:
-            raise _Lost(_why(error)) from error
+            raise Lost(why(error)) from error
         finally:
             REDIS_CONNECTS.labels(self.name, outcome).inc()
         return stream
@@ -316,7 +283,7 @@ class Link:
                 nursery.start_soon(self._watch)
             reason = self._cut_reason
         except* _ENDS as group:
-            reason = self._cut_reason or _why(_first(group))
+            reason = self._cut_reason or why(group)
         finally:
             self._scope = None
             self._lose(reason)
@@ -376,7 +343,7 @@ class Link:
         while data := await stream.receive_some(READ_BYTES):
             self._heard_at = trio.current_time()
             replies.feed(data)
-        raise _Lost("it closed the connection")
+        raise Lost("it closed the connection")
 
     async def _write(self, stream: Stream) -> None:
         while True:
@@ -399,7 +366,7 @@ class Link:
             if late is not None:
                 await trio.sleep(UNREAD_S)
                 if late in pending:
-                    raise _Lost(late.late)
+                    raise Lost(late.late)
                 continue
             if not pending and self.up and now - self._heard_at >= PING_S:
                 self._submit((("PING",),), None, "")
@@ -410,28 +377,3 @@ class Link:
 
 def _ignore(_push: Push) -> None:
     """For links that do not listen: Redis pushes nothing to them that they asked for."""
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
-
-
-def _why(error: BaseException) -> str:
-    """In words for people, without anything that the server or a library may quote."""
-    if isinstance(error, _Lost | RedisError | ProtocolBroken):
-        return str(error)
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, BaseExceptionGroup):
-            cause = _first(cause)
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"its certificate is not accepted: {cause.verify_message}"
-        if isinstance(cause, ssl.SSLError):
-            return f"no TLS: {cause.reason}"
-        if isinstance(cause, OSError) and cause.errno:
-            return os.strerror(cause.errno) if cause.errno > 0 else str(cause.strerror)
-        cause = cause.__cause__
-    return "the connection is lost"

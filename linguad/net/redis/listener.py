@@ -8,9 +8,10 @@ import trio
 
 from linguad import log
 from linguad.net.redis.errors import RedisAway, RedisRefusal
-from linguad.net.redis.link import Limits, Link, Resolver, Status
+from linguad.net.redis.link import Link, Resolver
 from linguad.net.redis.manners import Words
 from linguad.net.redis.replies import Push
+from linguad.net.redis.status import Limits, Status
 
 logger = log.get(__name__)
 

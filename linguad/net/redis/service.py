@@ -11,8 +11,9 @@ from linguad.net.redis import sentinel
 from linguad.net.redis.address import Address, parse
 from linguad.net.redis.cluster import Cluster
 from linguad.net.redis.commands import Redis
-from linguad.net.redis.link import Limits, Link, Resolver, Status
+from linguad.net.redis.link import Link, Resolver
 from linguad.net.redis.listener import Listener
+from linguad.net.redis.status import Limits, Status
 
 
 class RedisSettings(msgspec.Struct, frozen=True, kw_only=True):
