@@ -111,12 +111,18 @@ async def open_stream(address: Address, write_seconds: float) -> Stream:
     if not address.tls:
         return timed
     try:
-        context = ssl.create_default_context(cafile=address.ca_file or None)
-        if address.certificate_file:
-            context.load_cert_chain(address.certificate_file, address.key_file or None)
+        context = await trio.to_thread.run_sync(_tls, address)
         secured = trio.SSLStream(timed, context, server_hostname=address.host, https_compatible=True)
         await secured.do_handshake()
     except BaseException:
         await trio.aclose_forcefully(timed)
         raise
     return secured
+
+
+def _tls(address: Address) -> ssl.SSLContext:
+    """Read anew each time, because certificates are replaced while a daemon runs."""
+    context = ssl.create_default_context(cafile=address.ca_file or None)
+    if address.certificate_file:
+        context.load_cert_chain(address.certificate_file, address.key_file or None)
+    return context

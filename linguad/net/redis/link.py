@@ -15,7 +15,7 @@ import hiredis
 import trio
 
 from linguad import log
-from linguad.metrics import REDIS_CIRCUIT, REDIS_CONNECTS, REDIS_OPS, REDIS_SECONDS, child
+from linguad.metrics import REDIS_CIRCUIT, REDIS_CONNECTS, REDIS_OPS, REDIS_SECONDS, child, timer
 from linguad.net.bell import Bell
 from linguad.net.redis.address import Address, Stream, open_stream
 from linguad.net.redis.call import Call
@@ -240,11 +240,12 @@ class Link:
 
     def _settled(self, call: Call) -> None:
         """Count an answer, and leave a server that is no longer the right one."""
-        failed = isinstance(call.answer, hiredis.ReplyError | RedisAway)
-        child(REDIS_OPS, call.op.lower(), "err" if failed else "ok").inc()
-        if not self._listening:
-            REDIS_SECONDS.observe(self._heard_at - call.began_at)
-        if failed and (code := str(call.answer).partition(" ")[0]) in self._leave_on:
+        op, lost = call.op.lower(), isinstance(call.answer, RedisAway)
+        refused = isinstance(call.answer, hiredis.ReplyError)
+        child(REDIS_OPS, op, "err" if lost or refused else "ok").inc()
+        if not lost and not self._listening:
+            timer(REDIS_SECONDS, op).observe(self._heard_at - call.began_at)
+        if refused and (code := str(call.answer).partition(" ")[0]) in self._leave_on:
             self.cut(f"it answered {call.name} with {code}")
 
     async def _connect(self) -> Stream:
