@@ -226,3 +226,27 @@ async def test_prepaid_balance_overdraft_and_quota(start: Start) -> None:
         ).fetchall()
     assert [change for reason, change in changes if reason == "credit"] == [1, 1]
     assert [change for reason, change in changes if reason != "credit"] == [-1] * 5
+
+
+async def test_many_at_once_do_not_use_up_more_than_there_is(start: Start) -> None:
+    """What is being translated is reserved, and free again when nothing came of it."""
+    daemon = start(jobs={"pending_timeout_seconds": 0.5})
+    operator = await daemon.operator()
+    body: Json = {"name": "t", "max_audio_seconds_per_day": 1}
+    key = (await operator.call("POST", "/admin/v1/tenants", body)).json["api_key"]["key"]
+    statuses: list[int] = []
+
+    async def speak(tgt_lang: str = "es") -> None:
+        reply = await operator.translate(SECOND, key=key, src_lang="en", tgt_lang=tgt_lang)
+        statuses.append(reply.status)
+        if reply.status == 429:
+            assert reply.json["error"]["code"] == "quota_exceeded"
+
+    async with daemon.node() as node, trio.open_nursery() as nursery:
+        await speak("fi")
+        nursery.start_soon(speak)
+        job = await node.job()
+        await speak()
+        await node.answer(job)
+    assert statuses == [503, 429, 200]
+    daemon.stop()
