@@ -250,3 +250,21 @@ async def test_many_at_once_do_not_use_up_more_than_there_is(start: Start) -> No
         await node.answer(job)
     assert statuses == [503, 429, 200]
     daemon.stop()
+
+
+@pytest.mark.parametrize(("trusted", "payer"), [([], "direct"), (["127.0.0.1/32"], "TENANT")])
+async def test_a_client_cannot_claim_a_tenant(start: Start, trusted: list[str], payer: str) -> None:
+    """A tenant named by a client counts only from where a trusted gateway calls."""
+    daemon = start(sessions={"trusted_sources": trusted})
+    operator = await daemon.operator()
+    made = await operator.call("POST", "/admin/v1/tenants", {"name": "t", "billing_mode": "postpaid"})
+    tenant = made.json["tenant_id"]
+    async with daemon.working_node(), daemon.client(tenant_id=tenant) as client:
+        await client.speak()
+        await client.result()
+    daemon.stop()
+    with closing(sqlite3.connect(daemon.directory / "state" / "linguad.db")) as books:
+        rows = books.execute("SELECT tenant_id, charged_ms > 0 FROM usage").fetchall()
+        billed = books.execute("SELECT billed FROM metered_sessions").fetchall()
+    assert rows == [(payer.replace("TENANT", tenant), 1)]
+    assert billed == [(bool(trusted),)]
