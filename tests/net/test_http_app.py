@@ -6,8 +6,6 @@ Rules: port 0 on loopback, every wait under `fail_after`, nothing asserted about
 from __future__ import annotations
 
 import json
-import os
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
