@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,10 +16,13 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+
+import pocketsphinx
 
 TOP = Path(__file__).resolve().parent.parent
 OUT = TOP / "out" / "demo"
@@ -26,6 +30,10 @@ SENTENCES = sorted((TOP / "demo" / "audio").glob("*.wav"))
 
 READY_S = 60
 """For the server, and again for the node, which loads its models: a slow disk needs some time."""
+
+MODEL, MODEL_VERSION = "pocketsphinx-en-us", "5.0.0"
+MODEL_FILES = ("en-us", "en-us.lm.bin", "cmudict-en-us.dict")
+"""What the speech recogniser needs; the hub publishes it, and the node fetches it from there."""
 
 STOP_S = 40
 """Longer than the server's own drain and hard stop."""
@@ -46,17 +54,31 @@ def main() -> int:
     began = time.monotonic()
     try:
         with ExitStack() as stack:
-            port = free_port()
+            port, api_port, hub_port = free_port(), free_port(), free_port()
             say(f"Starting linguad on port {port}, and a node that uses this machine's CPU …")
-            settings = {"PORT": str(port), "HOST": "127.0.0.1", "STATE_DIR": str(OUT / "state")}
-            environment = {f"LINGUAD_SERVER__{name}": value for name, value in settings.items()}
+            settings = {
+                "SERVER__PORT": port,
+                "SERVER__HOST": "127.0.0.1",
+                "SERVER__STATE_DIR": OUT / "state",
+                "GATEWAY__PORT": api_port,
+                "GATEWAY__HOST": "127.0.0.1",
+                "HUB__PORT": hub_port,
+                "HUB__HOST": "127.0.0.1",
+            }
+            environment = {f"LINGUAD_{name}": str(value) for name, value in settings.items()}
             server = stack.enter_context(child("server", ["serve"], environment))
             wait_until(f"http://127.0.0.1:{port}/ready", lambda ready: True, server)
-            node = stack.enter_context(child("node", ["node", "--server", f"ws://127.0.0.1:{port}/ws/node"]))
-            wait_until(f"http://127.0.0.1:{port}/ready", lambda ready: ready["nodes"] > 0, node)
+            hub = f"http://127.0.0.1:{hub_port}"
+            publish_model(hub)
+            shutil.rmtree(OUT / "node", ignore_errors=True)
+            words = ["node", "--server", f"ws://127.0.0.1:{port}/ws/node", "--hub", hub]
+            node = stack.enter_context(child("node", [*words, "--data-dir", str(OUT / "node")]))
+            wait_until(f"http://127.0.0.1:{port}/api/v1/languages", hears_english, node)
+            say("   The node has fetched it, checked it, and offers English to Spanish.")
             say(f"Both are ready after {time.monotonic() - began:.1f} s.\n")
             for number, sentence in enumerate(SENTENCES, start=1):
                 tell(number, sentence, translate(sentence, port))
+            call_api(SENTENCES[0], api_port)
     except DemoError as error:
         say(f"\nThe demo failed: {error}")
         return 1
@@ -66,6 +88,30 @@ def main() -> int:
     say(f"All {len(SENTENCES)} sentences came back as text and speech, in {took:.0f} s with start and stop.")
     say(f"Listen to them: {relative(OUT)}/*.wav")
     return 0
+
+
+def publish_model(hub: str) -> None:
+    """Put the model of the speech recogniser on the hub, from the package that is installed here.
+
+    Raises DemoError.
+    """
+    source, model = Path(pocketsphinx.get_model_path()) / "en-us", OUT / MODEL
+    shutil.rmtree(model, ignore_errors=True)
+    model.mkdir()
+    for name in MODEL_FILES:
+        copy = shutil.copytree if (source / name).is_dir() else shutil.copy
+        copy(source / name, model / name)
+    size = sum(file.stat().st_size for file in model.rglob("*") if file.is_file())
+    say(f"Publishing the model {MODEL} ({size / 1e6:.0f} MB) on the hub, {hub}")
+    words = ["hub", "publish", MODEL, MODEL_VERSION, str(model), "--hub", hub, "--task", "asr"]
+    done = subprocess.run(linguad(*words, "--languages", "en"), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise DemoError(f"the hub did not take the model: {done.stderr.strip()}")
+
+
+def hears_english(languages: Mapping[str, Any]) -> bool:
+    """Whether some node turns English into Spanish."""
+    return any((pair["src"], pair["tgt"]) == ("en", "es") for pair in languages["pairs"])
 
 
 def translate(sentence: Path, port: int) -> dict[str, Any]:
@@ -96,6 +142,33 @@ def translate(sentence: Path, port: int) -> dict[str, Any]:
     if not report["speech_seconds"] or not out.stat().st_size:
         raise DemoError(f"{sentence.name} came back without speech")
     return report
+
+
+def call_api(sentence: Path, port: int) -> None:
+    """Translate a sound file as somebody else's app does, and say how. Raises DemoError."""
+    key_file, url = OUT / "state" / "dev_api_key", f"http://127.0.0.1:{port}/v1/speech/translate"
+    say("The same over the public API, with the key that linguad made at its first start:")
+    say(f'   curl {url} -H "Authorization: Bearer $(cat {relative(key_file)})" \\')
+    say(f"     -F audio=@{relative(sentence)} -F src_lang=en -F tgt_lang=es")
+    fields = {
+        "src_lang": "en",
+        "tgt_lang": "es",
+        "audio": b64encode(sentence.read_bytes()).decode(),
+    }
+    headers = {
+        "Authorization": f"Bearer {key_file.read_text().strip()}",
+        "Content-Type": "application/json",
+    }
+    request = urllib.request.Request(url, json.dumps(fields).encode(), headers)
+    try:
+        with urllib.request.urlopen(request, timeout=READY_S) as reply:
+            answer = json.load(reply)
+    except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
+        raise DemoError(f"the public API did not answer: {error}") from error
+    if not answer["text"] or not answer["audio_tts"]:
+        raise DemoError("the public API answered without text or speech")
+    shown = {name: answer[name] for name in ("text_asr", "text", "tts_format", "duration_ms", "usage")}
+    say(f"   {json.dumps(shown, ensure_ascii=False)}\n")
 
 
 def tell(number: int, sentence: Path, report: Mapping[str, Any]) -> None:

@@ -24,9 +24,11 @@ COMMANDS = {
     "languages": "list the pairs of languages that can be had now",
     "plan": "tell how long people will wait with a fleet of nodes, or how many nodes it takes",
     "replay": "play the load of a log again on its nodes, under each policy of choosing them",
+    "models": "fetch, change and remove the models of this machine, from a model hub",
     "pair": "make a code with which a session is served by one node alone",
     "tenant": "make, list and change the customers of the public API",
     "key": "make, list, rotate and revoke keys of the public API",
+    "hub": "publish, list, take back and verify models of the hub",
 }
 """Every command with its help; the module of the same name in `linguad.commands` does the work."""
 

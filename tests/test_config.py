@@ -287,7 +287,7 @@ def test_every_setting_is_used() -> None:
         if path.parent.name != "config" or path.parent.parent.name != "linguad":
             for node in ast.walk(ast.parse(path.read_text(), path)):
                 if isinstance(node, ast.Attribute):
-                    used.add((ast.unparse(node.value).rpartition(".")[2], node.attr))
+                    used.add((ast.unparse(node.value).rpartition(".")[2].lstrip("_"), node.attr))
     unused = [
         setting.path
         for setting in ALL_SETTINGS

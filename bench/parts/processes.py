@@ -64,6 +64,7 @@ def daemon(settings: Mapping[str, str], program: Sequence[str] = SERVE) -> Itera
             "LINGUAD_SERVER__HOST": "127.0.0.1",
             "LINGUAD_SERVER__PORT": str(port),
             "LINGUAD_GATEWAY__ENABLED": "false",
+            "LINGUAD_HUB__ENABLED": "false",
             "LINGUAD_SERVER__STATE_DIR": state,
             "LINGUAD_LOG__LEVEL": "warning",
             **{f"LINGUAD_{name}": value for name, value in settings.items()},

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 import trio
@@ -15,13 +18,18 @@ from rich.markup import escape
 from rich.table import Table
 
 from linguad import config, log
+from linguad.commands.supply import Considerate, Supply
 from linguad.errors import EngineError
+from linguad.models import hub
+from linguad.models.layout import data_dir
+from linguad.models.manager import ModelManager, Settings
+from linguad.models.signing import Trust
 from linguad.net import dial
 from linguad.net.supervise import watch_signals
 from linguad.wire.language import normalize
 from linguad.worker import machine
 from linguad.worker.agent import Agent, AgentSettings, scheduler_at, unless
-from linguad.worker.engines import ENGINES, echo
+from linguad.worker.engines import ENGINES, NEEDS, OPTIONAL, echo
 from linguad.worker.engines.base import Hello, Kind
 from linguad.worker.pipeline import Pipeline
 from linguad.worker.process import EngineProcess, probe
@@ -58,6 +66,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_languages,
         default=["en", "es"],
         help=f"languages of {echo.NAME} (default: en,es)",
+    )
+    add(
+        "--hub",
+        metavar="URL",
+        help=f"model hub that the models of {', '.join(NEEDS)} come from (default: ${hub.VARIABLE}, else the "
+        "model that the engine brings along)",
+    )
+    add(
+        "--data-dir",
+        metavar="DIR",
+        type=Path,
+        help="where models of the hub are kept (default: $USER_DATA, else the user's data directory)",
     )
     add("--node-id", metavar="ID", help="id to ask for (default: the scheduler gives one)")
     add("--name", default=socket.gethostname(), help="name of this node in its log (default: host name)")
@@ -120,15 +140,23 @@ async def _serve(args: argparse.Namespace) -> int:
     stop = trio.Event()
     problems: list[str] = []
     code = 0
-    async with trio.open_nursery() as nursery:
+    async with _manager(args) as manager, trio.open_nursery() as nursery:
         await nursery.start(watch_signals, stop, HARD_STOP_SECONDS)
-        runner = await unless(stop, partial(_start, args, nursery, problems))
-        if runner is not None and not (pairs := pairs_served(runner.offer())):
+        supply = Supply(manager, args.engine_seconds, problems) if manager else None
+        runner = await unless(stop, partial(_start, args, nursery, problems, supply))
+        pairs = pairs_served(runner.offer()) if runner else []
+        if runner is not None and not pairs and not (supply and supply.lacks()):
             code = _complain(f"no language pair can be served: {_missing(runner, problems)}", 1)
         elif runner is not None:
             logger.info("node_started", name=args.name, pairs=pairs)
             hardware = await trio.to_thread.run_sync(machine.hardware)
-            await Agent(runner, scheduler_at(args.server), settings, hardware).run(stop)
+            if manager and supply:
+                runner = Considerate(runner, manager, supply, args.max_jobs)
+            agent = Agent(runner, scheduler_at(args.server), settings, hardware)
+            if supply:
+                supply.changed = agent.hurry
+                nursery.start_soon(supply.watch)
+            await agent.run(stop)
             logger.info("node_stopped", name=args.name)
         elif not stop.is_set():
             names = ", ".join(args.engines)
@@ -137,11 +165,37 @@ async def _serve(args: argparse.Namespace) -> int:
     return code
 
 
-async def _start(args: argparse.Namespace, nursery: trio.Nursery, problems: list[str]) -> Runner | None:
-    """Whoever is to do the work, engines loaded; None if no engine works; `problems` says why."""
+@asynccontextmanager
+async def _manager(args: argparse.Namespace) -> AsyncIterator[ModelManager | None]:
+    """The models of this machine, if there is a hub that they come from."""
+    if args.engines == [echo.NAME] or not (args.hub or os.environ.get(hub.VARIABLE)):
+        yield None
+        return
+    settings = Settings(
+        data=data_dir(args.data_dir),
+        hub=hub.hub_url(args.hub),
+        node_id=args.node_id,
+        trust=Trust.from_environment(),
+    )
+    async with ModelManager.open(settings) as manager:
+        yield manager
+
+
+async def _start(
+    args: argparse.Namespace, nursery: trio.Nursery, problems: list[str], supply: Supply | None
+) -> Runner | None:
+    """Whoever is to do the work, engines loaded; None if no engine works; `problems` says why.
+
+    An engine whose model is still to be fetched is not waited for.
+    """
     if args.engines == [echo.NAME]:
         return echo.Echo(args.languages)
-    engines = [EngineProcess(name, request_seconds=args.engine_seconds) for name in args.engines]
+    supplied = [name for name in args.engines if supply and name in NEEDS]
+    engines = [
+        EngineProcess(name, request_seconds=args.engine_seconds)
+        for name in args.engines
+        if name not in supplied
+    ]
     working: list[EngineProcess] = []
 
     async def start(engine: EngineProcess) -> None:
@@ -155,8 +209,16 @@ async def _start(args: argparse.Namespace, nursery: trio.Nursery, problems: list
     async with trio.open_nursery() as starting:
         for engine in engines:
             starting.start_soon(start, engine)
+        for name in supplied:
+            assert supply is not None, "engines are supplied by it"
+            settled = trio.Event()
+            nursery.start_soon(supply.bring, name, settled)
+            if supply.is_here(name):
+                starting.start_soon(settled.wait)
     in_order = [engine for engine in engines if engine in working]
-    return Pipeline(in_order, args.speech_format) if in_order else None
+    if supply is None:
+        return Pipeline(in_order, args.speech_format) if in_order else None
+    return supply.pipeline(in_order, args.speech_format)
 
 
 def _missing(runner: Runner, problems: list[str]) -> str:
@@ -174,7 +236,9 @@ def _list_engines() -> int:
     table = Table("Engine", "Stage", "Languages", "Works here", title="Engines of linguad node")
     for name, hello in found.items():
         if isinstance(hello, Hello):
-            works = "yes" if hello.problem is None else f"no: {hello.problem}"
+            works = (
+                "yes" + ", if named" * (name in OPTIONAL) if hello.problem is None else f"no: {hello.problem}"
+            )
             table.add_row(name, hello.kind, _languages_of(hello), escape(works))
         else:
             table.add_row(name, "", "", escape(f"no: {hello}"))
@@ -185,7 +249,7 @@ def _list_engines() -> int:
 
 async def _probe_all() -> dict[str, Hello | EngineError]:
     """What every engine says about itself, or why it says nothing."""
-    found: dict[str, Hello | EngineError] = dict.fromkeys(ENGINES, EngineError("not asked"))
+    found: dict[str, Hello | EngineError] = dict.fromkeys((*ENGINES, *OPTIONAL), EngineError("not asked"))
 
     async def ask(name: str) -> None:
         try:
@@ -194,7 +258,7 @@ async def _probe_all() -> dict[str, Hello | EngineError]:
             found[name] = error
 
     async with trio.open_nursery() as nursery:
-        for name in ENGINES:
+        for name in found:
             nursery.start_soon(ask, name)
     return found
 
@@ -209,10 +273,10 @@ def _engines(text: str) -> list[str]:
     names = _items(text)
     if names == [echo.NAME]:
         return names
-    unknown = [name for name in names if name not in ENGINES]
+    unknown = [name for name in names if name not in (*ENGINES, *OPTIONAL)]
     if unknown:
         raise argparse.ArgumentTypeError(
-            f"there is no engine {unknown[0]!r} to combine; there are {', '.join(ENGINES)}"
+            f"there is no engine {unknown[0]!r} to combine; there are {', '.join((*ENGINES, *OPTIONAL))}"
         )
     return names
 

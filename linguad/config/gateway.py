@@ -366,3 +366,66 @@ class Gateway(Table, frozen=True, kw_only=True):
             "MiB) are six minutes of speech as PCM16.",
         ),
     ] = 16 * 1024 * 1024
+    jobs_max_upload_bytes: Annotated[
+        int,
+        Meta(
+            ge=1024,
+            le=1 << 30,
+            description="Largest body of an asynchronous translation. 52428800 (50 MiB) is 27 minutes of "
+            "PCM16 at 16 kHz.",
+        ),
+    ] = 50 * 1024 * 1024
+    jobs_at_once: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1000,
+            description="Asynchronous translations that this instance works on at once. 4, so that the "
+            "nodes are left to people who wait for an answer.",
+        ),
+    ] = 4
+    jobs_at_once_per_tenant: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1000,
+            description="Of these, the most of one tenant; each counts as one of its sessions. 2, so that "
+            "one tenant's night shift does not keep out the others.",
+        ),
+    ] = 2
+    jobs_queued_per_tenant: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=100_000,
+            description="Asynchronous translations of one tenant that may wait; more get 429. 100 is an hour "
+            "of work.",
+        ),
+    ] = 100
+    jobs_queued_bytes: Annotated[
+        int,
+        Meta(
+            ge=1024,
+            le=1 << 50,
+            description="Recordings that may wait in the state directory, of all tenants together; more get "
+            "503. 4294967296 (4 GiB), which nearly every disk has to spare.",
+        ),
+    ] = 4 * 1024 * 1024 * 1024
+    jobs_retention_hours: Annotated[
+        float,
+        Meta(
+            ge=0.01,
+            le=8784,
+            description="How many hours the result of an asynchronous translation can be had, unless it is "
+            "deleted before. 24, as documented.",
+        ),
+    ] = 24
+    jobs_max_audio_seconds: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=3600,
+            description="Longest recording of an asynchronous job. 600: it is one session whose parts are "
+            "kept until the last of them is translated.",
+        ),
+    ] = 600

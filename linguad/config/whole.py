@@ -11,6 +11,7 @@ from msgspec import field
 
 from linguad.config.base import Table
 from linguad.config.gateway import Gateway
+from linguad.config.hub import Hub
 from linguad.config.jobs import Jobs
 from linguad.config.logs import Log
 from linguad.config.nodes import Nodes
@@ -31,6 +32,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     jobs: Jobs = field(default_factory=Jobs)
     pools: Pools = field(default_factory=Pools)
     gateway: Gateway = field(default_factory=Gateway)
+    hub: Hub = field(default_factory=Hub)
     store: Store = field(default_factory=Store)
     log: Log = field(default_factory=Log)
     notices: tuple[Notice, ...] = ()
@@ -46,6 +48,16 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         except RuntimeError as error:
             problem = "must be a path without ~, because this user has no home directory"
             raise ConfigError([("server.state_dir", problem)]) from error
+
+    def models_dir(self, env: Mapping[str, str] = os.environ) -> Path:
+        """The directory of the hub's models; it need not exist yet. Raises ConfigError."""
+        if given := self.hub.models_dir or env.get("MODELS_DIR"):
+            try:
+                return Path(given).expanduser()
+            except RuntimeError as error:
+                problem = "must be a path without ~, because this user has no home directory"
+                raise ConfigError([("hub.models_dir", problem)]) from error
+        return self.state_dir(env) / "models"
 
     def _state_dir(self, env: Mapping[str, str]) -> Path:
         if self.server.state_dir:
@@ -65,6 +77,7 @@ TABLES: dict[str, type[Table]] = {
     "jobs": Jobs,
     "pools": Pools,
     "gateway": Gateway,
+    "hub": Hub,
     "store": Store,
     "log": Log,
 }

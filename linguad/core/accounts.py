@@ -142,6 +142,14 @@ _BLANK = Tenant(id="", name="", created_at=0.0, updated_at=0.0)
 _DEFAULTS: dict[str, Any] = {name: getattr(_BLANK, name) for name in _RULES if name != "name"}
 
 
+def member_types() -> list[tuple[str, Any, str]]:
+    """Name, type and what is allowed of each changeable member, None included where it means the default."""
+    return [
+        (name, rule.type if getattr(_BLANK, name) is not None else rule.type | None, rule.allowed)
+        for name, rule in _RULES.items()
+    ]
+
+
 def tenant_members(given: Mapping[str, object]) -> dict[str, Any]:
     """Members of a tenant from plain data, checked; null stands for the default (a JSON merge patch).
 

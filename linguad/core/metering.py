@@ -4,8 +4,8 @@ Rules:
 - Every attempt that ended is one row, and no row changes later. An answer that is taken although its attempt
   had ended before, because it came late, is a row of its own, `late`.
 - A tenant is charged for speech whose translation was delivered to its session or room, each utterance once,
-  into however many languages it went. Speech that a node merged into another answer is charged with that
-  answer; silence, failures and speech that nothing came of cost nothing.
+  into however many languages it went. What a session is told to be `merged` is charged with the answer it is
+  in; silence, failures and speech that nothing came of cost nothing.
 - A node is credited for the audio of each attempt it finished, whoever else finished it too.
 - `charged_ms` says what the speech costs; whether somebody pays is a matter of the ledger.
 """
@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from msgspec import Struct, field
-from msgspec.structs import replace
 
 from linguad.core.clock import Clock
 from linguad.core.job import Attempt, AttemptEnd, Job, MissingReason, Outcome
@@ -71,8 +70,10 @@ class Usage(Struct, frozen=True, kw_only=True):
     """Speech that was made."""
 
 
-Part = tuple[str, int]
-"""Name of an utterance, and its length in ms."""
+_UNTIMED = ServiceTimings()
+
+Part = tuple[int, str, int]
+"""Index and name of an utterance, and its length in ms."""
 
 
 class _Turn(Struct):
@@ -84,7 +85,6 @@ class _Turn(Struct):
 
 
 class _Session(Struct):
-    key: str = ""
     charged: dict[str, None] = field(default_factory=dict)
     """Names of the last utterances that were charged."""
     turns: dict[tuple[str, str], _Turn] = field(default_factory=dict)
@@ -113,36 +113,30 @@ class Metering:
         """Sessions about which something is known."""
         return len(self._sessions)
 
-    def opened(self, session_id: str, key_id: str) -> None:
-        """A session was opened with this key."""
-        self._session(session_id).key = key_id
-
     def ended(self, job: Job, attempt: Attempt) -> Usage | None:
         """An attempt ended; None if its row comes with what its job came to, in the same step."""
-        if attempt.end in (AttemptEnd.OK, AttemptEnd.MERGED):
+        if attempt.end in FINISHED:
             return None
-        return self._row(job, attempt, attempt.ended_at or 0.0)
+        end = attempt.end or AttemptEnd.FAILED
+        return self._row(job, attempt, attempt.ended_at or 0.0, outcome=end, credited=end in self._credited)
 
     def delivered(self, job: Job, outcome: Outcome) -> list[Usage]:
         """A job ended and its session was told, or it got its text after all."""
         session = self._session(job.request.session_id)
-        lane, turn = job.request.lane, (job.request.lane, job.request.turn_id)
         if outcome.result is not None and outcome.attempt is not None:
-            parts = [*session.carried.pop(lane, ()), *self._waiting(session, job), _part(job)]
+            carried = session.carried.pop(job.request.lane, ())
+            parts = [*carried, *self._waiting(session, job), _part(job)]
             return [self._answer(job, outcome.attempt, outcome.result, outcome.received_at, session, parts)]
-        if outcome.missing is not MissingReason.MERGED or _is_silent(job):
-            if not job.deferrable:
-                session.turns.pop(turn, None)
-            return []
-        parts = self._merged(session, job)
-        rows = [
-            self._row(job, attempt, attempt.ended_at or outcome.received_at)
+        parts = []
+        if outcome.missing is MissingReason.MERGED:
+            parts = self._merged(session, job)
+        elif not job.deferrable:
+            self._before(session, job)
+        return [
+            self._wordless(job, attempt, session, parts)
             for attempt in job.attempts
-            if attempt.end is AttemptEnd.MERGED
+            if attempt.end in (AttemptEnd.EMPTY, AttemptEnd.MERGED)
         ]
-        if rows and parts:
-            rows[-1] = self._charge(session, parts, rows[-1])
-        return rows
 
     def session_ended(self, session_id: str) -> None:
         """Nothing more is delivered to a session."""
@@ -155,26 +149,35 @@ class Metering:
         return session
 
     def _waiting(self, session: _Session, job: Job) -> list[Part]:
-        """What of its turn is in the answer of a job; the turn goes on after a slice."""
-        name = job.request.lane, job.request.turn_id
-        if not job.deferrable:
-            turn = session.turns.pop(name, None)
-            return turn.merged if turn else []
-        turn = _turn(session, name)
-        parts, turn.merged, turn.delivered = turn.merged, [], True
-        return parts
+        """What of its turn is in the answer of a job; after a slice the turn goes on."""
+        if job.deferrable:
+            _turn(session, job).delivered = True
+        return self._before(session, job)
+
+    def _before(self, session: _Session, job: Job) -> list[Part]:
+        """Take out what was merged of a turn before one of its jobs.
+
+        Not what comes after it: a slice that goes on alone ends nothing but itself.
+        """
+        name, index = (job.request.lane, job.request.turn_id), job.request.utterance_index
+        turn = session.turns.get(name)
+        if turn is None:
+            return []
+        before = [part for part in turn.merged if part[0] < index]
+        turn.merged = [part for part in turn.merged if part[0] >= index]
+        if not (job.deferrable or turn.merged):
+            del session.turns[name]
+        return before
 
     def _merged(self, session: _Session, job: Job) -> list[Part]:
         """A job is in another answer; what of its turn is to be charged now, because that was delivered."""
-        lane, part = job.request.lane, _part(job)
-        turn = _turn(session, (lane, job.request.turn_id))
+        part, turn = _part(job), _turn(session, job)
         if job.deferrable:
             if turn.delivered:
                 return [part]
             turn.merged.append(part)
             return []
-        del session.turns[lane, job.request.turn_id]
-        parts = [*turn.merged, part]
+        parts, lane = [*self._before(session, job), part], job.request.lane
         if turn.delivered:
             return parts
         session.carried[lane] = [*session.carried.get(lane, ()), *parts][-MAX_REMEMBERED:]
@@ -185,12 +188,17 @@ class Metering:
     ) -> Usage:
         """The row of an answer that is delivered."""
         late = attempt.end is not AttemptEnd.OK
-        row = self._row(job, attempt, at, late=late)
-        timings = (result.extra.service_timings if result.extra else None) or ServiceTimings()
+        timings = (result.extra.service_timings if result.extra else None) or _UNTIMED
         total_ms = timings.total_ms if result.processing_time_ms is None else round(result.processing_time_ms)
-        row = replace(
-            row,
-            credited_ms=0 if late and attempt.end in self._credited else row.audio_ms,
+        charged_ms, utterances = _charge(session, parts)
+        return self._row(
+            job,
+            attempt,
+            at,
+            outcome=LATE if late else AttemptEnd.OK,
+            credited=not (late and attempt.end in self._credited),
+            charged_ms=charged_ms,
+            utterances=utterances,
             asr_ms=timings.asr_ms or 0,
             nmt_ms=timings.nmt_ms or 0,
             tts_ms=timings.tts_ms or 0,
@@ -199,40 +207,52 @@ class Metering:
             chars_translated=len(result.text_translated or ""),
             audio_ms_out=_speech_ms(result),
         )
-        return self._charge(session, parts, row)
 
-    def _charge(self, session: _Session, parts: list[Part], row: Usage) -> Usage:
-        """A row with what was not charged yet of some utterances."""
-        charged_ms = utterances = 0
-        for name, audio_ms in parts:
-            if name in session.charged:
-                continue
-            session.charged[name] = None
-            charged_ms, utterances = charged_ms + audio_ms, utterances + 1
-            if len(session.charged) > MAX_REMEMBERED:
-                del session.charged[next(iter(session.charged))]
-        return replace(row, charged_ms=charged_ms, utterances=utterances) if utterances else row
+    def _wordless(self, job: Job, attempt: Attempt, session: _Session, parts: list[Part]) -> Usage:
+        """The row of an attempt that was finished without a text of its own."""
+        end, at = attempt.end or AttemptEnd.MERGED, attempt.ended_at or 0.0
+        charged_ms, utterances = _charge(session, parts)
+        return self._row(
+            job, attempt, at, outcome=end, credited=True, charged_ms=charged_ms, utterances=utterances
+        )
 
-    def _row(self, job: Job, attempt: Attempt, at: float, *, late: bool = False) -> Usage:
-        request, audio_ms, end = job.request, _audio_ms(job), attempt.end or AttemptEnd.FAILED
+    def _row(
+        self, job: Job, attempt: Attempt, at: float, *, outcome: str, credited: bool, **numbers: int
+    ) -> Usage:
+        request, audio_ms = job.request, _audio_ms(job)
         return Usage(
-            id=f"{attempt.wire_job_id}~{LATE}" if late else attempt.wire_job_id,
+            id=f"{attempt.wire_job_id}~{LATE}" if outcome is LATE else attempt.wire_job_id,
             tenant=request.tenant,
-            key=self._session(request.session_id).key,
+            key=request.key_id,
             session=request.session_id,
             job=job.id,
             attempt=attempt.number,
             node=attempt.node_id,
             owner=self._owner_of(attempt.node_id),
             utterance=request.utterance_index,
-            outcome=LATE if late else end,
+            outcome=outcome,
             audio_ms=audio_ms,
             finished_at=self._clock.epoch_ms(at) / 1000,
-            credited_ms=audio_ms if end in self._credited else 0,
+            credited_ms=audio_ms if credited else 0,
+            **numbers,
         )
 
 
-def _turn(session: _Session, name: tuple[str, str]) -> _Turn:
+def _charge(session: _Session, parts: list[Part]) -> tuple[int, int]:
+    """Milliseconds and number of those utterances that were not charged yet; now they are."""
+    charged_ms = utterances = 0
+    for _, name, audio_ms in parts:
+        if name in session.charged:
+            continue
+        session.charged[name] = None
+        charged_ms, utterances = charged_ms + audio_ms, utterances + 1
+        if len(session.charged) > MAX_REMEMBERED:
+            del session.charged[next(iter(session.charged))]
+    return charged_ms, utterances
+
+
+def _turn(session: _Session, job: Job) -> _Turn:
+    name = job.request.lane, job.request.turn_id
     turn = session.turns.get(name)
     if turn is None:
         turn = session.turns[name] = _Turn()
@@ -245,16 +265,11 @@ def _part(job: Job) -> Part:
     """An utterance, by a name that it keeps if it is sent again and into whatever languages it goes."""
     request = job.request
     again = f"{request.utterance_index}#{request.sound}" if request.sound else ""
-    return again or request.utterance_trace or job.id, _audio_ms(job)
+    return request.utterance_index, again or request.utterance_trace or job.id, _audio_ms(job)
 
 
 def _audio_ms(job: Job) -> int:
     return round(job.seconds * 1000)
-
-
-def _is_silent(job: Job) -> bool:
-    """Whether a node found nothing in it, whatever its session was told."""
-    return any(attempt.end is AttemptEnd.EMPTY for attempt in job.attempts)
 
 
 def _speech_ms(result: JobResult) -> int:

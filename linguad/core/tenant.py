@@ -23,6 +23,12 @@ class Scope(StrEnum):
     ADMIN_KEYS = "admin:keys"
     ADMIN_USAGE = "admin:usage"
     ADMIN_BILLING = "admin:billing"
+    HUB_READ = "hub:read"
+    HUB_USAGE = "hub:usage"
+    HUB_PUBLISH = "hub:publish"
+    HUB_SIGN = "hub:sign"
+    HUB_VERSIONS = "hub:versions"
+    HUB_ADMIN = "hub:admin"
 
 
 DEFAULT_SCOPES = frozenset(

@@ -1,27 +1,40 @@
-"""The ports of the daemon: each has a front door for sockets, and an HTTP app for all else."""
+"""The ports of the daemon: each has a front door, and something behind it."""
 
 from __future__ import annotations
+
+from typing import Protocol
 
 import trio
 
 from linguad import log
 from linguad.net.front import Front
-from linguad.net.http import HttpApp
 from linguad.net.listen import listen, port_of
 
 logger = log.get(__name__)
 
 
+class Service(Protocol):
+    """What answers the requests of a port: an HTTP app, or more."""
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Work until cancelled; say when requests may come."""
+        ...
+
+    async def drain(self) -> None:
+        """Close idle connections now, and the others as soon as their answer is out."""
+        ...
+
+
 class Door:
     """One port; mutable: its listening sockets."""
 
-    def __init__(self, name: str, host: str, port: int, front: Front, http: HttpApp, setting: str) -> None:
+    def __init__(self, name: str, host: str, port: int, front: Front, service: Service, setting: str) -> None:
         """`setting` is that of the port, for people who have to change it."""
         self.name = name
         self._host = host
         self._port = port
         self._front = front
-        self._http = http
+        self._service = service
         self._setting = setting
         self._listeners: list[trio.SocketListener] = []
 
@@ -31,8 +44,8 @@ class Door:
         return port_of(self._listeners)
 
     async def open(self, services: trio.Nursery, backlog: int) -> None:
-        """Start the HTTP app among the services, and listen. Raises LinguadError if the port is taken."""
-        await services.start(self._http.run)
+        """Start what answers among the services, and listen. Raises LinguadError if the port is taken."""
+        await services.start(self._service.run)
         self._listeners = await listen(self._host, self._port, backlog, self._setting)
 
     async def serve(self, accept: trio.Nursery, connections: trio.Nursery) -> None:
@@ -42,7 +55,7 @@ class Door:
 
     async def drain(self) -> None:
         """Let requests end and idle connections close."""
-        await self._http.drain()
+        await self._service.drain()
 
     def close(self) -> None:
         """Give the port back, if nobody served it."""

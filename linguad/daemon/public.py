@@ -14,7 +14,7 @@ from linguad.config import Config
 from linguad.config.gateway import Gateway
 from linguad.core.clock import Clock
 from linguad.core.metering import Metering
-from linguad.core.tenant import BillingMode, Scope
+from linguad.core.tenant import BillingMode, Caller, Scope, Tenant
 from linguad.daemon.doors import Door
 from linguad.dispatch.engine import Engine
 from linguad.errors import CloseReason, StoreError
@@ -27,9 +27,14 @@ from linguad.gateway.capacity import Capacity, add_capacity_routes
 from linguad.gateway.courier import Courier, CourierRules
 from linguad.gateway.docs import add_docs
 from linguad.gateway.idempotency import Idempotency
+from linguad.gateway.job_runner import JobRules, JobRunner
+from linguad.gateway.job_work import SpeechWork
+from linguad.gateway.jobs import PATH as JOBS_PATH
+from linguad.gateway.jobs import SpeechJobs, add_job_routes
 from linguad.gateway.listen import Listen
 from linguad.gateway.operations import OPERATIONS
 from linguad.gateway.protect import Doorkeeper, protected
+from linguad.gateway.sdk import add_sdk_routes
 from linguad.gateway.sound import Sounds
 from linguad.gateway.stream import Streams, link_settings
 from linguad.gateway.talk import Talks
@@ -49,6 +54,7 @@ from linguad.sessions.serve import Sessions
 from linguad.store.bookkeeper import Bookkeeper
 from linguad.store.delivery_queue import DeliveryQueue
 from linguad.store.idempotency import IdempotencyRecords
+from linguad.store.jobs import JobFiles, JobStore
 from linguad.store.start import Store
 from linguad.store.webhooks import WebhookRegistry
 from linguad.web.bodies import LargeBodies
@@ -59,7 +65,7 @@ SELECT_ONE = "SELECT 1"
 WEBHOOK_KEY = "linguad webhooks"
 """What the secrets of webhooks are derived from, with the pepper."""
 
-DAY_S = 86400
+DAY_S, HOUR_S = 86400, 3600
 
 FIRST_CALL = """\
 The public API is on port {port}; its first key is in {key}. Try:
@@ -90,12 +96,15 @@ class PublicApi:
         registry = kept.registry
         self._books = Bookkeeper(kept.database, self._is_billed)
         budgets = Budgets(self._books, settings.billing_overdraft_seconds)
+        budgets.when_threshold(self._threshold_crossed)
+        self._books.when_charged(self._charged)
+        self._budgets = budgets
         engine.keep_books(Metering(clock, credit_superseded=settings.billing_credit_superseded), self._books)
         self._admission = Admission(registry, settings, budgets)
         talks, sounds = Talks(Inside(sessions, trio.current_time)), Sounds()
         capacity, tickets = Capacity(engine), Tickets(settings)
         app = create_gateway_app(self._admission, self)
-        add_account_routes(app, self._admission)
+        add_account_routes(app, self._admission, self._balance)
         add_ticket_routes(app, self._admission, tickets, settings)
         add_capacity_routes(app, self._admission, capacity)
         add_usage_routes(app, self._protect, self._books)
@@ -109,13 +118,29 @@ class PublicApi:
         translator = Translator(talks, sounds, settings, capacity)
         add_translate_route(app, self._admission, translator, capacity, settings, self._courier, self._once)
         add_admin_routes(app, registry, self._protect, self._once.of_json("api_key.key"))
-        add_admin_usage_routes(app, self._protect, self._books, registry.tenant)
+        add_admin_usage_routes(app, self._protect, self._books, registry.tenant, once=self._once.of_json())
         webhooks = Webhooks(self._hooks, queue, self._courier, post.check, key)
         add_webhook_routes(app, self._protect, webhooks, self._once.of_json("secret"))
+        self._jobs = self._speech_jobs(translator)
+        work = SpeechWork(translator, settings)
+        jobs = SpeechJobs(JobStore(kept.database), self._jobs, work, self._hooks.of_tenant)
+        add_job_routes(app, self._protect, jobs, work.read_upload, self._once.once)
+        add_sdk_routes(app)
         add_docs(app, OPERATIONS, page=not settings.production)
-        self._app = LargeBodies(app, [TRANSLATE_PATH])
+        self.routes = app.url_map
+        """What is served, for the document of the API to be compared with."""
+        self._app = LargeBodies(app, [TRANSLATE_PATH, JOBS_PATH])
         doorkeeper = Doorkeeper(self._admission, tickets, settings)
-        self._streams = Streams(doorkeeper, self._admission, talks, sounds, settings, emit=self._courier.emit)
+        self._streams = Streams(
+            doorkeeper,
+            self._admission,
+            talks,
+            sounds,
+            settings,
+            emit=self._courier.emit,
+            meter=budgets,
+            hint=capacity.hint,
+        )
         listen = Listen(self._streams, time.time)
         limits = link_settings(settings, config.server.handshake_seconds, config.server.write_timeout_seconds)
         self._links = Links("stream", limits, self._streams.talk, budget, self._streams.doorman)
@@ -138,18 +163,22 @@ class PublicApi:
         key = self._store.dev_key_file
         return "" if key is None else FIRST_CALL.format(port=port, key=shlex.quote(str(key)))
 
-    async def run(self) -> None:
-        """What goes on beside the requests, for ever."""
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """What goes on beside the requests, for ever; starts when requests may come."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._store.registry.run)
             nursery.start_soon(self._books.run)
             nursery.start_soon(self._streams.run)
             nursery.start_soon(self._hooks.run)
             nursery.start_soon(self._courier.run)
+            await nursery.start(self._jobs.run)
+            task_status.started()
+            await trio.sleep_forever()
 
     def stop(self) -> None:
         """Begin nothing new on open streams; what was said is still answered."""
         self._streams.stop()
+        self._jobs.stop()
 
     def abandon(self) -> None:
         """The server stops now: end what is open."""
@@ -165,12 +194,50 @@ class PublicApi:
             "rate_store": OK,
         }
 
+    def _speech_jobs(self, translator: Translator) -> JobRunner:
+        settings = self._config.gateway
+        return JobRunner(
+            JobStore(self._store.database),
+            JobFiles(self._config.state_dir() / "jobs"),
+            SpeechWork(translator, settings),
+            self._caller,
+            self._admission.session,
+            self._courier.emit,
+            JobRules(
+                at_once=settings.jobs_at_once,
+                at_once_per_tenant=settings.jobs_at_once_per_tenant,
+                queued_per_tenant=settings.jobs_queued_per_tenant,
+                queued_bytes=settings.jobs_queued_bytes,
+                retention_seconds=settings.jobs_retention_hours * HOUR_S,
+            ),
+        )
+
+    def _caller(self, tenant_id: str, key_id: str) -> Caller | None:
+        """Who asked for something before, if they still may."""
+        registry = self._store.registry
+        tenant, key = registry.tenant(tenant_id), registry.key(key_id)
+        if tenant is None or key is None:
+            return None
+        who = Caller(tenant=tenant, key_id=key_id, scopes=key.scopes)
+        return who if self._admission.holds(who) else None
+
     def _protect(self, scope: Scope) -> Any:
         return protected(self._admission, scope)
 
     def _is_billed(self, tenant_id: str) -> bool:
         tenant = self._store.registry.tenant(tenant_id)
         return tenant is not None and tenant.billing_mode is not BillingMode.NONE
+
+    def _balance(self, tenant: Tenant) -> int | None:
+        """What a tenant has paid for and not used, in seconds."""
+        return self._books.balance_seconds(tenant.id) if tenant.billing_mode is BillingMode.PREPAID else None
+
+    def _charged(self, tenant_id: str) -> None:
+        if tenant := self._store.registry.tenant(tenant_id):
+            self._budgets.charged(tenant)
+
+    def _threshold_crossed(self, tenant_id: str, period: str, percent: int) -> None:
+        self._courier.emit(tenant_id, "usage.threshold", {"period": period, "percent": percent})
 
     async def _store_state(self) -> str:
         try:
@@ -184,6 +251,7 @@ class PublicApi:
         """Usage is written until the end, and the last of it then."""
         await self._books.open()
         await self._hooks.load()
+        self._budgets.assume_told(self._store.registry.tenants())
         try:
             yield
         finally:

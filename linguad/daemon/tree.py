@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -36,6 +35,7 @@ from linguad.daemon.rules import (
 from linguad.dispatch.engine import Engine
 from linguad.dispatch.tasks import EngineTasks
 from linguad.errors import CloseReason
+from linguad.hub.hub import Hub
 from linguad.ids import RandomIds
 from linguad.net import collector
 from linguad.net.front import Front, FrontSettings
@@ -54,7 +54,8 @@ from linguad.pools import COMPILED
 from linguad.sessions.last import LastSessions
 from linguad.sessions.limit import SessionLimit
 from linguad.sessions.serve import Sessions
-from linguad.store.start import opened
+from linguad.store.hub import HubRecords
+from linguad.store.start import Store, opened
 from linguad.web.admin import admin_token
 from linguad.wire.override import Override
 
@@ -119,10 +120,12 @@ class Daemon:
         """
         await self.load_memory()
         doors = [self._scheduler_door()]
-        parts: list[Callable[[], Awaitable[None]]] = []
         async with AsyncExitStack() as stack:
-            if self.config.gateway.enabled:
+            if self.config.gateway.enabled or self.config.hub.enabled:
                 kept = await stack.enter_async_context(opened(self.config))
+            if self.config.hub.enabled:
+                doors.append(await self._hub_door(kept))
+            if self.config.gateway.enabled:
                 self._api = api = PublicApi(
                     self.config,
                     kept,
@@ -134,9 +137,8 @@ class Daemon:
                 )
                 await stack.enter_async_context(api.books_open())
                 doors.append(api.door())
-                parts.append(api.run)
             try:
-                await self._run(doors, parts, task_status)
+                await self._run(doors, task_status)
             finally:
                 for door in doors:
                     door.close()
@@ -145,7 +147,6 @@ class Daemon:
     async def _run(
         self,
         doors: list[Door],
-        parts: list[Callable[[], Awaitable[None]]],
         task_status: trio.TaskStatus[int],
     ) -> None:
         server, stop = self.config.server, trio.Event()
@@ -156,8 +157,8 @@ class Daemon:
             services.start_soon(self.engine_tasks.serve)
             services.start_soon(self.sessions.serve)
             services.start_soon(self.node_memory.run)
-            for part in parts:
-                services.start_soon(part)
+            if self._api is not None:
+                await services.start(self._api.run)
             for door in doors:
                 await door.open(services, server.backlog)
             async with trio.open_nursery() as connections:
@@ -166,7 +167,7 @@ class Daemon:
                         await door.serve(accept, connections)
                     self._started(doors[0].port)
                     if self._api is not None and sys.stderr.isatty():
-                        print(self._api.hint(doors[1].port), file=sys.stderr)
+                        print(self._api.hint(doors[-1].port), file=sys.stderr)
                     task_status.started(doors[0].port)
                     await stop.wait()
                     self.draining = True
@@ -196,6 +197,15 @@ class Daemon:
             FrontSettings(proxies=self._proxies, head_seconds=server.peek_seconds),
         )
         return Door("scheduler", server.host, server.port, front, http, "server.port")
+
+    async def _hub_door(self, kept: Store) -> Door:
+        """The port of the model hub."""
+        config, settings = self.config, self.config.hub
+        front = FrontSettings(proxies=self._proxies, head_seconds=config.server.peek_seconds)
+        token = admin_token(config.server.admin_token, config.state_dir())
+        hub = Hub(settings, config.models_dir(), kept.registry, HubRecords(kept.database), token, front)
+        await hub.open()
+        return Door("hub", settings.host, settings.port, hub.front, hub, "hub.port")
 
     async def load_memory(self) -> None:
         """Read what the process before left in the state directory."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 from quart import Response, g, jsonify, request
 from quart_trio import QuartTrio
@@ -18,9 +18,9 @@ from linguad.core.accounts import (
     FieldsError,
     IssuedKey,
     KeyWish,
-    NotFoundError,
 )
 from linguad.core.tenant import DEFAULT_SCOPES, Key, Scope, Status, Tenant
+from linguad.gateway.refusals import answer_refusals
 from linguad.web.app import request_id
 from linguad.web.body import json_object
 from linguad.web.problems import Problem
@@ -116,11 +116,8 @@ def add_admin_routes(
 
     `protect` lets only keys with a scope through and sets `g.caller`; `once` honours Idempotency-Key.
     """
+    answer_refusals(app)
     tenants, keys = protect(Scope.ADMIN_TENANTS), protect(Scope.ADMIN_KEYS)
-
-    @app.errorhandler(NotFoundError)
-    async def on_missing(error: NotFoundError) -> NoReturn:
-        raise Problem(404, "not_found", str(error))
 
     @app.post("/admin/v1/tenants")
     @tenants

@@ -16,8 +16,8 @@ class Charged(Struct, frozen=True, kw_only=True):
     billed_seconds: Annotated[int, Meta(description="The same in whole seconds, rounded up.")]
 
 
-class Translation(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A translated utterance; texts are empty and `no_speech` is true where nothing was said."""
+class Translated(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A translated recording; texts are empty and `no_speech` is true where nothing was said."""
 
     text: Annotated[str, Meta(description="The translation.")]
     text_asr: Annotated[str, Meta(description="What was heard.")]
@@ -25,16 +25,21 @@ class Translation(Struct, frozen=True, kw_only=True, omit_defaults=True):
         str, Meta(description="The translation spoken, in base64; empty where there is none.")
     ]
     tts_format: Annotated[str, Meta(description="Format of `audio_tts`, as asked for by `output_format`.")]
-    tts_sample_rate: Annotated[int, Meta(description="Of `audio_tts`, in Hz.")]
     duration_ms: Annotated[int, Meta(description="From admission to result, in ms.")]
     session_id: str
-    request_id: str
     trace_id: str
     usage: Charged
+    tts_sample_rate: Annotated[int, Meta(description="Of `audio_tts`, in Hz; left out without it.")] = 0
     no_speech: bool = False
     src_lang_detected: str | None = None
     service_timings: ServiceTimings | None = None
     quality: Any = None
+
+
+class Translation(Translated, frozen=True, kw_only=True, omit_defaults=True):
+    """A translated utterance, as the answer to the request for it."""
+
+    request_id: str
 
 
 class WrongField(Struct, frozen=True, kw_only=True):

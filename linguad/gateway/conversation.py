@@ -32,6 +32,7 @@ from linguad.wire.public import (
     Init,
     Ping,
     Pong,
+    Spent,
     Start,
     Started,
     StreamLimits,
@@ -265,6 +266,10 @@ class Conversation:
     def abandon(self) -> list[Action]:
         """The server stops now."""
         return self._quit(None, SHUTDOWN, CloseReason.SHUTDOWN)
+
+    def metered(self, spent: Spent) -> list[Action]:
+        """What the session was charged until now."""
+        return self.dialogue.metered(spent) if self.dialogue and self.phase is Phase.LIVE else []
 
     def expel(self, code: str, sentence: str, reason: CloseReason) -> list[Action]:
         """The caller may not go on."""

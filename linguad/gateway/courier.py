@@ -51,6 +51,9 @@ LOOK_SECONDS = 30.0
 SWEEP_SECONDS = 3600.0
 """How often deliveries that ended long ago are removed."""
 
+COUNT_SECONDS = 10.0
+"""How often waiting deliveries are counted, for the metrics."""
+
 AWAY_SECONDS = 1.0
 """Pause after the store could not be used."""
 
@@ -161,16 +164,21 @@ class Courier:
         self._work = trio.Event()
         self._running: Counter[str] = Counter()
         self._swept_at = -SWEEP_SECONDS
+        self._counted_at = -COUNT_SECONDS
         WEBHOOK_QUEUE.labels("unwritten").set_function(lambda: len(self._unwritten))
         WEBHOOK_QUEUE.labels("running").set_function(self._running.total)
 
-    def emit(self, tenant_id: str, type: str, data: Mapping[str, Any]) -> None:
+    def emit(self, tenant_id: str, type: str, data: Mapping[str, Any], also: str | None = None) -> None:
         """Tell a tenant's webhooks; never waits. `data` is plain data for JSON.
 
-        If the store does not keep up, the event is lost and counted. Raises ValueError for an unknown type.
+        `also` is the id of a webhook that is told whatever it wants. If the store does not keep up, the
+        event is lost and counted. Raises ValueError for an unknown type.
         """
         kind = EventType(type)
         wanting = self._directory.wanting(tenant_id, kind)
+        named = None if also is None else self._directory.find(also)
+        if named is not None and named.enabled and named not in wanting:
+            wanting = [*wanting, named]
         if wanting:
             self._enqueue(self._deliveries(wanting, tenant_id, kind, data))
 
@@ -209,7 +217,7 @@ class Courier:
                 await self._send(nursery)
         finally:
             with trio.move_on_after(FLUSH_SECONDS, shield=True):
-                await self._flush()
+                await self._last_flush()
 
     def _deliveries(
         self, webhooks: Sequence[Webhook], tenant_id: str, type: EventType, data: Mapping[str, Any]
@@ -260,7 +268,7 @@ class Courier:
             try:
                 await self._flush()
             except StoreError as error:
-                logger.debug("webhook_events_unwritten", reason=str(error))
+                logger.debug("webhook_events_unwritten", count=len(self._unwritten), reason=str(error))
                 await trio.sleep(AWAY_SECONDS)
 
     async def _flush(self) -> None:
@@ -273,6 +281,12 @@ class Courier:
         self._unwritten_bytes = sum(len(delivery.body) for delivery in self._unwritten)
         self._lost = False
         self._work.set()
+
+    async def _last_flush(self) -> None:
+        try:
+            await self._flush()
+        except StoreError as error:
+            logger.warning("webhook_events_unwritten", count=len(self._unwritten), reason=str(error))
 
     async def _send(self, nursery: trio.Nursery) -> None:
         """Claim what is due whenever there is room, and sleep until something is."""
@@ -303,13 +317,19 @@ class Courier:
                 self._running[delivery.webhook_id] += 1
                 nursery.start_soon(self._deliver, delivery)
             if not claimed:
-                WEBHOOK_QUEUE.labels("waiting").set(await self._queue.waiting())
+                await self._count()
                 due = await self._queue.next_due(self._full())
                 return LOOK_SECONDS if due is None else min(LOOK_SECONDS, max(0.0, due - self._clock()))
         return LOOK_SECONDS
 
     def _full(self) -> list[str]:
         return [webhook_id for webhook_id, count in self._running.items() if count >= PER_WEBHOOK]
+
+    async def _count(self) -> None:
+        """Count what waits, now and then: of a long queue that costs milliseconds."""
+        if trio.current_time() >= self._counted_at + COUNT_SECONDS:
+            self._counted_at = trio.current_time()
+            WEBHOOK_QUEUE.labels("waiting").set(await self._queue.waiting())
 
     async def _sweep(self) -> None:
         if trio.current_time() >= self._swept_at + SWEEP_SECONDS:

@@ -10,6 +10,8 @@ from collections import deque
 from math import inf
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from linguad import metrics
 from linguad.core.job import MissingReason
 from linguad.core.sound import OPUS, SAMPLE_RATE
@@ -21,7 +23,7 @@ from linguad.gateway.pending import Answer, Asked, Pending
 from linguad.gateway.rules import StreamRules
 from linguad.octets import from_base64
 from linguad.wire import opus
-from linguad.wire.public import Audio, AudioAck, Empty, Ended, Error, Event, Final, Partial, Usage
+from linguad.wire.public import Audio, AudioAck, Empty, Ended, Error, Event, Final, Partial, Spent, Usage
 from linguad.wire.session import (
     AsrPartial,
     Backpressure,
@@ -36,8 +38,8 @@ from linguad.wire.session import AudioAck as CoreAck
 INPUT_STARTED, INPUT_ENDED, ERROR = "INPUT_STARTED", "INPUT_ENDED", "ERROR"
 """Names of `ui_event` (session-protocol 2.4.8)."""
 
-SAYS_NOTHING = EMPTY | {MissingReason.GAP_TIMEOUT, MissingReason.OVERFLOW}
-"""Reasons that are `empty` to the client: the last two tell that later utterances were not kept waiting."""
+SKIPPED = frozenset({MissingReason.GAP_TIMEOUT, MissingReason.OVERFLOW})
+"""Reasons that tell that later utterances were not kept waiting; a result may still come, as late."""
 
 
 class _Piece(NamedTuple):
@@ -78,6 +80,8 @@ class Dialogue:
         """The core's indexes of what it has not answered."""
         self._odd = b""
         """Half a sample, which the next piece completes."""
+        self._skipped: dict[int, int] = {}
+        """Public indexes that later ones did not wait for, and their audio in ms: a result may still come."""
         self._begun: int | None = None
         """The streamed utterance that is being spoken."""
         self._seq: int | None = None
@@ -85,6 +89,9 @@ class Dialogue:
         self._unacked: deque[tuple[int, int]] = deque()
         """Number of what was sent to the core, and the client's `seq` of it."""
         self._paused_until = -inf
+        self._told_ms = 0
+        """Charged audio that the client knows of."""
+        self._warned = False
         self._pending = Pending()
 
     @property
@@ -179,6 +186,16 @@ class Dialogue:
                 actions += self._answer(index, Empty(utterance_index=index, reason=MissingReason.CANCELLED))
         return actions + self._advance(now)
 
+    def metered(self, spent: Spent) -> list[Action]:
+        """What was charged until now: told if it is wanted and new, or if it is the first warning."""
+        is_news = self.terms.usage and spent.audio_ms != self._told_ms
+        warns = spent.left_seconds is not None and not self._warned
+        self._warned = spent.left_seconds is not None
+        if not (is_news or warns):
+            return []
+        self._told_ms = spent.audio_ms
+        return [Say(spent, optional=not warns)]
+
     def finish(self, reason: str) -> list[Action]:
         """The session is over: what has no answer gets none."""
         actions: list[Action] = []
@@ -195,8 +212,7 @@ class Dialogue:
         """A message of the core; those that a caller has no use for lead to nothing."""
         match message:
             case TranslationResult():
-                index = self._core_done(message.utterance_index)
-                answers = [] if index is None else self._answer(index, self._final(message, index, now))
+                answers = self._result(message, now)
             case MissingResult():
                 answers = self._missing(message)
             case AsrPartial():
@@ -311,6 +327,18 @@ class Dialogue:
         acks = [] if self.terms.streams else self._acknowledge(self._pending.floor - 1)
         return [*(Say(message) for message in leaving), *acks]
 
+    def _result(self, result: TranslationResult, now: float) -> list[Action]:
+        """A translation; one that later utterances did not wait for comes behind them, as late."""
+        index = self._core_done(result.utterance_index)
+        if index is None:
+            return []
+        final = self._final(result, index, now)
+        if (audio_ms := self._skipped.pop(index, None)) is None:
+            return self._answer(index, final)
+        self._answered_ms += audio_ms
+        usage = Usage(audio_ms=audio_ms) if audio_ms else None
+        return [Say(replace(final, late=True, usage=usage))]
+
     def _final(self, result: TranslationResult, index: int, now: float) -> Final:
         asked = self._pending.asked(index)
         if result.time_breakdown is not None:
@@ -334,12 +362,23 @@ class Dialogue:
         )
 
     def _missing(self, missing: MissingResult) -> list[Action]:
+        if missing.reason in SKIPPED:
+            return self._skip(missing)
         index = self._core_done(missing.utterance_index)
         if index is None or self._pending.is_answered(index):
             return []
-        if missing.reason in SAYS_NOTHING:
+        if missing.reason in EMPTY:
             return self._answer(index, Empty(utterance_index=index, reason=missing.reason))
         return self._answer(index, self._complaints.failure(failure_of(None, missing.reason), index))
+
+    def _skip(self, missing: MissingResult) -> list[Action]:
+        """Later utterances wait for this one no longer; the core still works on it."""
+        index = self._public(missing.utterance_index)
+        if index is None or self._pending.is_answered(index):
+            return []
+        asked = self._pending.asked(index)
+        self._skipped[index] = asked.audio_ms if asked else 0
+        return self._answer(index, Empty(utterance_index=index, reason=missing.reason))
 
     def _partial(self, partial: AsrPartial) -> list[Action]:
         index = self._public(partial.utterance_index)

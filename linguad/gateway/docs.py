@@ -12,8 +12,7 @@ from quart_trio import QuartTrio
 
 from linguad.gateway.openapi import Document, Operation, document
 
-PATHS = ("/openapi.json", "/docs")
-"""Paths of the documents themselves, which are not in them."""
+DOCUMENT_PATH, PAGE_PATH = "/openapi.json", "/docs"
 
 _SECURITY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'"
 
@@ -36,13 +35,13 @@ def add_docs(app: QuartTrio, operations: Sequence[Operation], *, page: bool) -> 
     as_json = msgspec.json.encode(described)
     as_page = render(described)
 
-    @app.get(PATHS[0])
+    @app.get(DOCUMENT_PATH)
     async def openapi() -> Response:
         return Response(as_json, content_type="application/json")
 
     if page:
 
-        @app.get(PATHS[1])
+        @app.get(PAGE_PATH)
         async def docs() -> Response:
             response = Response(as_page, content_type="text/html; charset=utf-8")
             response.headers["Content-Security-Policy"] = _SECURITY

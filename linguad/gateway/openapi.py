@@ -61,6 +61,8 @@ class Operation(Struct, frozen=True, kw_only=True):
     status: int = 200
     response: Any = None
     response_media: str = JSON
+    others: Mapping[int, Any] = {}
+    """Type of the body of answers with another status that are no errors; None for no body."""
     problems: tuple[tuple[int, str], ...] = ()
     """Status and code of its own errors, beside those that all share."""
     headers: Mapping[str, str] = {}
@@ -140,7 +142,8 @@ _ID = {"X-Request-Id": "Names the request in logs; yours, if you sent one."}
 
 def _types(operation: Operation) -> list[Any]:
     parameters = [parameter.type for parameter in operation.parameters]
-    return [*parameters, *(each for each in (operation.request, operation.response) if each is not None)]
+    bodies = (operation.request, operation.response, *operation.others.values())
+    return [*parameters, *(each for each in bodies if each is not None)]
 
 
 def _operation(operation: Operation, schemas: Mapping[str, Document]) -> Document:
@@ -188,13 +191,14 @@ def _body(operation: Operation, media: str, schemas: Mapping[str, Document]) -> 
 
 def _responses(operation: Operation, schemas: Mapping[str, Document]) -> Document:
     names = {**_ID, **({} if operation.open else _RATE)}
-    good: Document = {
-        "description": "Done.",
-        "headers": {**_references(names), **_headers(operation.headers)},
-    }
-    if operation.response is not None:
-        good["content"] = {operation.response_media: {"schema": schemas[repr(operation.response)]}}
-    responses: Document = {str(operation.status): good}
+    responses: Document = {}
+    for status, kind in {operation.status: operation.response, **operation.others}.items():
+        responses[str(status)] = {
+            "description": "Done." if status < 400 else "Not now.",
+            "headers": {**_references(names), **_headers(operation.headers)},
+        }
+        if kind is not None:
+            responses[str(status)]["content"] = {operation.response_media: {"schema": schemas[repr(kind)]}}
     codes: dict[int, list[str]] = {}
     shared = COMMON if operation.open else CREDENTIAL + COMMON
     for status, code in sorted({*shared, *operation.problems}):

@@ -28,6 +28,7 @@ class Terms(Struct, frozen=True, kw_only=True):
     output_format: str = PCM16
     binary_audio: bool = False
     acks: bool = False
+    usage: bool = False
     client_ref: str | None = None
 
     @property
@@ -63,6 +64,7 @@ def opening_of(start: Start, tenant: Tenant, trace_id: str | None = None) -> Ope
         output_format=request.output_format,
         binary_audio=bool(start.binary_audio),
         acks=bool(start.acks),
+        usage=bool(start.usage),
         client_ref=start.client_ref,
     )
     spec = TalkSpec(

@@ -19,7 +19,17 @@ from linguad.gateway.credentials import ASK_FOR_KEY, Headers
 from linguad.gateway.protect import Doorkeeper
 from linguad.gateway.rules import StreamRules
 from linguad.gateway.sound import Sounds
-from linguad.gateway.stream_socket import Desk, Dialect, Emit, JsonDialect, StreamSocket, Visitor
+from linguad.gateway.stream_socket import (
+    Desk,
+    Dialect,
+    Emit,
+    Hint,
+    JsonDialect,
+    Meter,
+    StreamSocket,
+    Unmetered,
+    Visitor,
+)
 from linguad.gateway.talk import Talks
 from linguad.gateway.voices import Voices
 from linguad.net.upgrade import Refusal, UpgradeRequest, Welcome
@@ -43,12 +53,16 @@ class Streams:
         sounds: Sounds,
         settings: Gateway,
         emit: Emit = lambda tenant_id, kind, data: None,
+        meter: Meter | None = None,
+        hint: Hint = lambda src_lang, tgt_lang: {},
     ) -> None:
-        """`emit` gets `session.started` and `session.ended`, for webhooks."""
+        """`emit` gets `session.started` and `session.ended`, for webhooks; `hint` is of `Capacity`."""
         self._settings = settings
         self._doorkeeper = doorkeeper
         self._admission = admission
-        self._desk = Desk(doorkeeper, admission, talks, Voices(sounds), rules_of(settings), emit)
+        self._desk = Desk(
+            doorkeeper, admission, talks, Voices(sounds), rules_of(settings), meter or Unmetered(), hint, emit
+        )
         self._sockets: set[StreamSocket] = set()
         self._stopping = False
         for phase in Phase:
@@ -99,12 +113,12 @@ class Streams:
             socket.end()
 
     async def run(self) -> None:
-        """Watch who may stay and make speech, for ever."""
+        """Watch who may stay, tell what it costs, and make speech, for ever."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._desk.voices.run)
             while True:
                 await trio.sleep(WATCH_SECONDS)
-                self._expel()
+                self._look()
 
     def stop(self) -> None:
         """The server is about to stop: what was said is still answered, then sockets close with 1001."""
@@ -118,15 +132,18 @@ class Streams:
         for socket in tuple(self._sockets):
             socket.abandon()
 
-    def _expel(self) -> None:
-        """Close the sockets whose tenant or key is not valid any more."""
+    def _look(self) -> None:
+        """Close the sockets whose tenant or key is not valid any more, or has used up its quota."""
         for socket in tuple(self._sockets):
-            if socket.caller is not None and not self._admission.holds(socket.caller):
-                try:
-                    self._admission.take_up(socket.caller)
-                except Problem as problem:
-                    forbidden = problem.status == 403
-                    socket.expel(problem, CloseReason.FORBIDDEN if forbidden else CloseReason.UNAUTHENTICATED)
+            if socket.caller is None:
+                continue
+            try:
+                now = self._admission.take_up(socket.caller)
+            except Problem as problem:
+                forbidden = problem.status == 403
+                socket.expel(problem, CloseReason.FORBIDDEN if forbidden else CloseReason.UNAUTHENTICATED)
+            else:
+                socket.meter(now.tenant)
 
     def _check_strangers(self, dialect: Dialect) -> None:
         """Raise Problem 401 or 429 if another socket may not open before it says who it is."""

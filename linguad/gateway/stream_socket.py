@@ -6,7 +6,7 @@ while there is a session. None of them awaits between a decision and its effects
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Protocol
 
@@ -15,14 +15,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from linguad import log
-from linguad.audio import Resampler
-from linguad.core.sound import OPUS
-from linguad.core.tenant import Caller
+from linguad.core.tenant import Caller, Tenant
 from linguad.errors import CloseReason
 from linguad.gateway.actions import Action, Authenticate, Close, HangUp, Open, Release, Say, Stream, Utter
 from linguad.gateway.admission import Admission
+from linguad.gateway.budget import Tick, Verdict
 from linguad.gateway.conversation import Conversation, Phase
 from linguad.gateway.mapping import NO_CAPACITY
+from linguad.gateway.mouth import Mouth
 from linguad.gateway.opening import Opening
 from linguad.gateway.protect import Doorkeeper, Entry
 from linguad.gateway.rules import StreamRules
@@ -33,10 +33,13 @@ from linguad.net.supervise import Alarm
 from linguad.net.websocket import Link
 from linguad.web.problems import Problem
 from linguad.wire import codec
-from linguad.wire.public import Ended, Final, Start, Started, StreamAnswer, StreamMessage
+from linguad.wire.public import Ended, Error, Final, Spent, Start, Started, StreamAnswer, StreamMessage
 
 STRANGER_MESSAGE_BYTES = 8 * 1024
 """Longest message of a socket that has not said who it is (gateway 11.4)."""
+
+Hint = Callable[[str, str], Mapping[str, object]]
+"""Tells what there is for a pair of languages, for those who are refused."""
 
 Emit = Callable[[str, str, dict[str, object]], object]
 """Takes a tenant's id, the type of an event and its data."""
@@ -84,6 +87,30 @@ class JsonDialect:
         return codec.encode(message)
 
 
+class Meter(Protocol):
+    """What was charged, and what may be."""
+
+    def tick(self, tenant: Tenant, session_id: str) -> Tick:
+        """What a session has used until now."""
+        ...
+
+    def verdict(self, tenant: Tenant) -> Verdict:
+        """Whether a stream of a tenant may go on."""
+        ...
+
+
+class Unmetered:
+    """The meter of a server that does not count."""
+
+    def tick(self, tenant: Tenant, session_id: str) -> Tick:
+        """Nothing was used."""
+        return Tick(audio_ms=0, billed_seconds=0)
+
+    def verdict(self, tenant: Tenant) -> Verdict:
+        """It may."""
+        return Verdict()
+
+
 class Visitor(Struct, frozen=True):
     """Who is at the other end of a socket, as far as the doorman found out."""
 
@@ -101,6 +128,8 @@ class Desk(Struct, frozen=True):
     talks: Talks
     voices: Voices
     rules: StreamRules
+    meter: Meter
+    hint: Hint
     emit: Emit
 
 
@@ -133,8 +162,8 @@ class StreamSocket:
         self._nursery: trio.Nursery | None = None
         self._session = ExitStack()
         """Ends the session, and gives its slot back."""
-        self._talk: Talk | None = None
-        self._resampler: Resampler | None = None
+        self._mouth: Mouth | None = None
+        """There is one while there is a session."""
 
     @property
     def phase(self) -> Phase:
@@ -166,6 +195,24 @@ class StreamSocket:
     def expel(self, problem: Problem, reason: CloseReason) -> None:
         """The caller may not go on."""
         self._perform(self._conversation.expel(problem.code, problem.message, reason))
+
+    def meter(self, tenant: Tenant) -> None:
+        """Tell what the session is charged, and end it when its tenant may use no more for now."""
+        dialogue = self._conversation.dialogue
+        if self._mouth is None or dialogue is None:
+            return
+        verdict = self._desk.meter.verdict(tenant)
+        if verdict.stop is not None:
+            self.expel(verdict.stop, CloseReason.LIMIT_REACHED)
+            return
+        tick = self._desk.meter.tick(tenant, dialogue.session_id)
+        spent = Spent(
+            audio_ms=tick.audio_ms,
+            billed_seconds=tick.billed_seconds,
+            balance_seconds=tick.balance_seconds,
+            left_seconds=verdict.left_seconds,
+        )
+        self._perform(self._conversation.metered(spent))
 
     def end(self) -> None:
         """The socket is over, however that came: whatever it holds is given back."""
@@ -208,16 +255,22 @@ class StreamSocket:
             nursery.cancel_scope.cancel()
         return not gone
 
-    async def _listen(self, talk: Talk, listening: trio.CancelScope) -> None:
-        """Take the news of one session."""
-        with listening:
-            while True:
-                try:
-                    message = await talk.receive()
-                except TalkEnded as ended:
-                    self._perform(self._conversation.over(ended.reason, trio.current_time()))
-                    return
-                self._perform(self._conversation.news(message, trio.current_time()))
+    async def _attend(self, talk: Talk, mouth: Mouth, scope: trio.CancelScope) -> None:
+        """Speak and listen in one session, until it is released."""
+        with scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(mouth.run)
+                await self._listen(talk)
+                nursery.cancel_scope.cancel()
+
+    async def _listen(self, talk: Talk) -> None:
+        while True:
+            try:
+                message = await talk.receive()
+            except TalkEnded as ended:
+                self._perform(self._conversation.over(ended.reason, trio.current_time()))
+                return
+            self._perform(self._conversation.news(message, trio.current_time()))
 
     def _tick(self, now: float) -> None:
         self._perform(self._conversation.tick(now))
@@ -236,14 +289,12 @@ class StreamSocket:
                 self._authenticate(action.token)
             case Open():
                 self._open(action.opening)
-            case Utter() if self._talk is not None:
-                self._talk.utterance(self._at_wire_rate(action.audio, final=True))
-            case Stream() if self._talk is not None:
-                self._talk.chunk(self._at_wire_rate(action.audio, final=action.final), final=action.final)
-            case HangUp() if self._talk is not None:
-                if rest := self._at_wire_rate(b"", final=True):
-                    self._talk.chunk(rest)
-                self._talk.hang_up()
+            case Utter() if self._mouth is not None:
+                self._mouth.utter(action.audio)
+            case Stream() if self._mouth is not None:
+                self._mouth.stream(action.audio, final=action.final)
+            case HangUp() if self._mouth is not None:
+                self._mouth.hang_up()
             case Release():
                 self._release()
             case Close():
@@ -261,6 +312,9 @@ class StreamSocket:
             if text:
                 self._link.send(text, said.optional)
             return
+        if isinstance(message, Error) and message.code == NO_CAPACITY.code and dialogue is not None:
+            spec = dialogue.opening.spec
+            message = replace(message, details=self._desk.hint(spec.src_lang, spec.tgt_lang))
         frame = write(message)
         if frame is not None:
             self._link.send(frame, said.optional)
@@ -293,7 +347,8 @@ class StreamSocket:
         now = trio.current_time()
         with ExitStack() as session:
             try:
-                session.enter_context(self._desk.admission.session(self.caller))
+                hint = self._desk.hint(opening.spec.src_lang, opening.spec.tgt_lang)
+                session.enter_context(self._desk.admission.session(self.caller, hint))
                 talk = session.enter_context(
                     self._desk.talks.open(self.caller, opening.spec, self._link.peer.address)
                 )
@@ -303,29 +358,16 @@ class StreamSocket:
             except TalkEnded:
                 self._perform(self._conversation.not_opened(_not_created(), now))
                 return
-            listening = trio.CancelScope()
-            session.callback(listening.cancel)
-            self._session, self._talk = session.pop_all(), talk
-        self._nursery.start_soon(self._listen, talk, listening)
+            scope = trio.CancelScope()
+            session.callback(scope.cancel)
+            self._session = session.pop_all()
+        self._mouth = Mouth(talk, opening.terms)
+        self._nursery.start_soon(self._attend, talk, self._mouth, scope)
         self._perform(self._conversation.opened(opening, talk.session_id, talk.trace_id, now))
 
     def _release(self) -> None:
-        self._talk = self._resampler = None
+        self._mouth = None
         self._session.close()
-
-    def _at_wire_rate(self, audio: bytes, *, final: bool) -> bytes:
-        """PCM16 at the one rate that the core takes; with `final` its utterance ends."""
-        dialogue = self._conversation.dialogue
-        assert dialogue is not None, "there is a session"
-        if dialogue.terms.audio_format == OPUS:
-            return audio
-        if self._resampler is None:
-            self._resampler = Resampler(dialogue.terms.sample_rate)
-        audio = self._resampler.feed(audio)
-        if final:
-            audio += self._resampler.finish()
-            self._resampler = None
-        return audio
 
 
 def _not_created() -> Problem:

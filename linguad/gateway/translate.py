@@ -65,9 +65,19 @@ class Translator:
         )
 
     async def translate(
-        self, who: Caller, asked: TranslateRequest, clip: Clip, *, address: str, trace_id: str | None = None
+        self,
+        who: Caller,
+        asked: TranslateRequest,
+        clip: Clip,
+        *,
+        address: str,
+        trace_id: str | None = None,
+        timeout_s: float | None = None,
     ) -> dict[str, Any]:
-        """The answer of gateway 5.3 but for `request_id`, as plain data. Raises Problem."""
+        """The answer of gateway 5.3 but for `request_id`, as plain data. Raises Problem.
+
+        It takes at most `timeout_s`, if left out what the settings say.
+        """
         began = trio.current_time()
         try:
             translation = await translate(
@@ -76,7 +86,7 @@ class Translator:
                 _spec(asked, trace_id),
                 clip,
                 address=address,
-                timeout_s=self._settings.translate_timeout_seconds,
+                timeout_s=timeout_s or self._settings.translate_timeout_seconds,
                 longest_utterance_ms=round(self._settings.max_utterance_seconds * 1000),
             )
         except Problem as problem:

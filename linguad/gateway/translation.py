@@ -24,10 +24,20 @@ from linguad.gateway.sound import Clip
 from linguad.gateway.talk import WIRE_RATE, Talk, TalkEnded, Talks, TalkSpec
 from linguad.web.problems import Problem
 from linguad.wire import opus
-from linguad.wire.session import ErrorMessage, MissingResult, ServerMessage, TranslationResult, UiEvent
+from linguad.wire.session import (
+    AsrPartial,
+    ErrorMessage,
+    MissingResult,
+    ServerMessage,
+    TranslationResult,
+    UiEvent,
+)
 
 PIECE_MS = 1000
 """Long recordings are streamed in pieces of so much audio, so that others have their turn between."""
+
+AHEAD = 4
+"""Parts of a recording that nodes have at once; more would wait too long for the node that has the first."""
 
 
 class Translation(Struct, frozen=True, kw_only=True):
@@ -47,6 +57,10 @@ class _Heard:
         self.results: dict[int, TranslationResult] = {}
         self.errors: dict[int, str] = {}
         self.missing: dict[int, str] = {}
+        self.cut = 0
+        """Parts that streamed audio was cut into so far."""
+        self.partial: set[int] = set()
+        """Parts whose text came, and whose translation comes with the end."""
         self.refused: str | None = None
         """The code of an error that concerns the whole session."""
         self.details: dict[str, Any] | None = None
@@ -62,8 +76,17 @@ class _Heard:
             case UiEvent(status="error", error_code=str(code)):
                 self.errors[message.utterance_index] = code
                 self.details = self.details or message.details
+            case UiEvent(event="INPUT_ENDED"):
+                self.cut += 1
+            case AsrPartial(is_final=True):
+                self.partial.add(message.utterance_index)
             case ErrorMessage():
                 self.refused = self.refused or message.code
+
+    @property
+    def ahead(self) -> int:
+        """Parts that nodes are still listening to."""
+        return self.cut - len({*self.results, *self.missing, *self.partial})
 
     def failure(self) -> Failure | None:
         """The first failure, when all is over; a late result has mended its index."""
@@ -97,7 +120,7 @@ async def translate(
                 if clip.duration_ms <= longest_utterance_ms:
                     talk.utterance(clip.data)
                 else:
-                    await _stream(talk, clip)
+                    await _stream(talk, clip, heard)
                 talk.hang_up()
                 await _listen(talk, heard)
                 if failure := heard.failure():
@@ -127,8 +150,15 @@ def problem(failure: Failure, details: Mapping[str, Any] | None = None) -> Probl
     )
 
 
-async def _stream(talk: Talk, clip: Clip) -> None:
+async def _stream(talk: Talk, clip: Clip, heard: _Heard) -> None:
+    """Say a recording as fast as nodes keep up, but never slower than it was spoken.
+
+    A node may keep a part back until the next one comes, so that no answer is worth waiting for longer.
+    """
     for piece in _pieces(clip):
+        with trio.move_on_after(PIECE_MS / 1000):
+            while talk.has_news or heard.ahead >= AHEAD:
+                heard.take(await talk.receive())
         talk.chunk(piece)
         await trio.lowlevel.checkpoint()
 

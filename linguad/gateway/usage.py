@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NamedTuple, Protocol, TypeVar
 
-import msgspec
 from msgspec import Meta, Struct
 from quart import Response, g, jsonify, request
 from quart_trio import QuartTrio
 
-from linguad.core.accounts import Actor, ConflictError, NotFoundError
+from linguad.core.accounts import Actor
 from linguad.core.ledger import Counts, Line, NodeAccount, Step
 from linguad.core.tenant import BillingMode, Caller, Scope, Tenant
-from linguad.errors import StoreError
+from linguad.gateway.refusals import answer_refusals
 from linguad.web.app import request_id
+from linguad.web.body import json_body
 from linguad.web.problems import Problem
 
 MAX_RANGE_DAYS = 92
@@ -43,8 +42,7 @@ COUNTERS = {
 """Names of the counters in answers, and in the store."""
 
 View = TypeVar("View", bound=Callable[..., Awaitable[Any]])
-
-_PATH = re.compile(r" - at `\$\.?([a-z_]*).*`$")
+_Plain = Callable[..., Awaitable[Response]]
 
 
 class Protect(Protocol):
@@ -122,7 +120,7 @@ def add_usage_routes(
     app: QuartTrio, protect: Protect, books: Books, clock: Callable[[], float] = time.time
 ) -> None:
     """Let tenants see what they used; `clock` gives Unix s."""
-    _answer_errors(app)
+    answer_refusals(app)
 
     @app.get("/v1/usage")
     @protect(Scope.USAGE)
@@ -157,9 +155,13 @@ def add_admin_usage_routes(
     books: Books,
     tenant_of: Callable[[str], Tenant | None],
     clock: Callable[[], float] = time.time,
+    once: Callable[[_Plain], _Plain] = lambda view: view,
 ) -> None:
-    """Let operators see usage and ledger of every tenant, change balances, and pay owners of nodes."""
-    _answer_errors(app)
+    """Let operators see usage and ledger of every tenant, change balances, and pay owners of nodes.
+
+    `once` honours Idempotency-Key.
+    """
+    answer_refusals(app)
 
     def found(tenant_id: str) -> Tenant:
         tenant = tenant_of(tenant_id)
@@ -190,9 +192,10 @@ def add_admin_usage_routes(
 
     @app.post("/admin/v1/tenants/<tenant_id>/credits")
     @protect(Scope.ADMIN_BILLING)
+    @once
     async def credits(tenant_id: str) -> Response:
         """Change a tenant's balance; the same `request_id` again changes nothing."""
-        tenant, body = found(tenant_id), await _body(CreditBody)
+        tenant, body = found(tenant_id), await json_body(CreditBody)
         if not body.seconds or (body.seconds < 0 and body.reason != "adjustment"):
             problem = "credit and refund take more than 0, adjustment anything but 0"
             raise Problem.wrong_field("seconds", problem)
@@ -220,7 +223,7 @@ def add_admin_usage_routes(
     @protect(Scope.ADMIN_BILLING)
     async def transfer(owner: str) -> Response:
         """Give what an owner of nodes earned to a tenant; the same `request_id` again changes nothing."""
-        body = await _body(TransferBody)
+        body = await json_body(TransferBody)
         tenant = found(body.tenant_id)
         account, line = await books.transfer(owner, tenant.id, body.seconds, _actor(), body.request_id)
         return jsonify(account=_shown_account(account), line=_shown(line))
@@ -303,22 +306,6 @@ def _limit(query: Mapping[str, str]) -> int:
     return int(text)
 
 
-S = TypeVar("S", bound=Struct)
-
-
-async def _body(kind: type[S]) -> S:
-    """The JSON body of a request; raises Problem 400 or 422."""
-    try:
-        return msgspec.json.decode(await request.get_data(as_text=False), type=kind)
-    except msgspec.ValidationError as error:
-        place = _PATH.search(str(error))
-        named = re.search(r"`([a-z_]+)`", str(error)) if place is None or not place[1] else place
-        field, reason = named[1] if named else "body", _PATH.sub("", str(error))
-        raise Problem.wrong_field(field, reason) from None
-    except msgspec.DecodeError:
-        raise Problem(400, "invalid_json", "The body is not JSON; send an object.") from None
-
-
 def _actor() -> Actor:
     caller: Caller = g.caller
     return Actor(type="key", id=caller.key_id, request_id=request_id())
@@ -340,33 +327,3 @@ def _shown_account(account: NodeAccount) -> dict[str, Any]:
 
 def _time(at: float) -> str:
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}"
-
-
-def _answer_errors(app: QuartTrio) -> None:
-    """What the books may raise, as the answers of the public API."""
-
-    @app.errorhandler(StoreError)
-    async def on_store(_error: StoreError) -> Response:
-        return _answer(
-            Problem(
-                503,
-                "store_unavailable",
-                "The books cannot be read now; try again.",
-                headers={"Retry-After": "5"},
-            )
-        )
-
-    @app.errorhandler(ConflictError)
-    async def on_conflict(error: ConflictError) -> Response:
-        return _answer(Problem(409, "conflict", str(error), retryable=False))
-
-    @app.errorhandler(NotFoundError)
-    async def on_missing(error: NotFoundError) -> Response:
-        return _answer(Problem(404, "not_found", str(error)))
-
-
-def _answer(problem: Problem) -> Response:
-    response = jsonify(problem.body(request_id()))
-    response.status_code = problem.status
-    response.headers.extend(problem.headers)
-    return response

@@ -6,7 +6,7 @@ import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 from msgspec.structs import replace
 from quart import Response, g, jsonify
@@ -25,6 +25,7 @@ from linguad.core.webhooks import (
     switched_on,
 )
 from linguad.errors import LinguadError
+from linguad.gateway.refusals import answer_refusals
 from linguad.web.app import request_id
 from linguad.web.body import json_object
 from linguad.web.problems import Problem
@@ -241,11 +242,8 @@ def add_webhook_routes(
     `protect` lets only keys with a scope through and sets `g.caller`; `once` honours Idempotency-Key.
     """
     guard = protect(Scope.WEBHOOKS)
-
-    @app.errorhandler(NotFoundError)
-    async def on_missing(error: NotFoundError) -> NoReturn:
-        # deleted between the look and the change
-        raise Problem(404, "not_found", str(error))
+    # a webhook may be deleted between the look and the change
+    answer_refusals(app)
 
     @app.post("/v1/webhooks")
     @guard

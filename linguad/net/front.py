@@ -11,13 +11,13 @@ import errno
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 import trio
 
 from linguad import log
 from linguad.metrics import FRONT_CONNECTIONS
 from linguad.net.head import BadHead, parse_head
+from linguad.net.peek import Gone, peek
 from linguad.net.peer import Peer, TrustedProxies, parse_proxy_header
 from linguad.net.stream import TimedStream
 from linguad.net.supervise import guarded
@@ -38,7 +38,6 @@ KEEPALIVE_PROBES = 3
 
 _OVERLOADED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 
-T = TypeVar("T")
 logger = log.get(__name__)
 
 
@@ -51,10 +50,6 @@ class FrontSettings:
     head_seconds: float = 10.0
     max_heads: int = 2048
     """Connections without a complete head; the oldest is cut for a new one: idlers keep nobody out."""
-
-
-class _Gone(Exception):
-    """The peer closed before it asked for anything."""
 
 
 class Front:
@@ -133,7 +128,7 @@ class Front:
             except BadHead as error:
                 route = error.route
                 await _refuse(stream, error)
-            except (_Gone, OSError):
+            except (Gone, OSError):
                 route = "gone"
         if scope.cancelled_caught and trio.current_time() < scope.deadline:
             route = "cut"
@@ -148,7 +143,7 @@ class Front:
         peer = self._settings.proxies.peer(address, port)
         if peer.trusted:
             peer = await self._take_proxy_header(stream, peer)
-        head = await self._peek(sock, parse_head)
+        head = await peek(sock, parse_head, self._settings.head_bytes)
         handler = self._sockets.get(head.path) if head.wants_websocket else None
         if handler is None:
             return "http", (self._http, peer)
@@ -156,7 +151,7 @@ class Front:
 
     async def _take_proxy_header(self, stream: trio.SocketStream, peer: Peer) -> Peer:
         try:
-            header = await self._peek(stream.socket, parse_proxy_header)
+            header = await peek(stream.socket, parse_proxy_header, self._settings.head_bytes)
         except BadHead:
             raise
         except ValueError as error:
@@ -165,29 +160,6 @@ class Front:
         while left:
             left -= len(await stream.socket.recv(left)) or left
         return header.apply(peer, self._settings.proxies)
-
-    async def _peek(self, sock: trio.socket.SocketType, parse: Callable[[bytes], T | None]) -> T:
-        """What `parse` makes of the bytes that have come, as soon as there are enough; none is consumed."""
-        limit = self._settings.head_bytes
-        seen = 0
-        try:
-            while True:
-                data = await sock.recv(limit, socket.MSG_PEEK)
-                if len(data) <= seen:
-                    raise _Gone
-                parsed = parse(data)
-                if parsed is not None:
-                    return parsed
-                if len(data) >= limit:
-                    raise BadHead("too_big", "431 Request Header Fields Too Large", "The head is too big.")
-                seen = len(data)
-                # Peeked bytes stay readable: without this a client that sends two bytes and waits would make
-                # the loop spin.
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, seen + 1)
-                await trio.lowlevel.wait_readable(sock)
-        finally:
-            if seen:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
 
 
 def _keep_alive(sock: trio.socket.SocketType) -> None:

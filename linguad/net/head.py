@@ -28,6 +28,8 @@ class Head:
     """Without the query string, as sent."""
     headers: list[tuple[bytes, bytes]]
     """Names in lower case, in order."""
+    length: int = 0
+    """Bytes of the head, with the blank line that ends it."""
 
     @property
     def wants_websocket(self) -> bool:
@@ -62,4 +64,4 @@ def parse_head(data: bytes) -> Head | None:
         if colon:
             headers.append((name.strip().lower(), value.strip()))
     path = match[2].partition(b"?")[0]
-    return Head(match[1].decode("ascii"), path.decode("ascii"), headers)
+    return Head(match[1].decode("ascii"), path.decode("ascii"), headers, end.end())

@@ -275,7 +275,7 @@ def _head(
         fields["transfer-encoding"] = "chunked"
     try:
         return h11.Request(method=method, target=target.resource, headers=list(fields.items()))
-    except h11.LocalProtocolError as error:
+    except (h11.LocalProtocolError, UnicodeError) as error:
         raise HttpError("protocol", f"the request to {target.site} cannot be sent: {error}") from error
 
 

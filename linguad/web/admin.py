@@ -47,14 +47,17 @@ def admin_token(configured: str, state_dir: Path) -> str:
 
 
 def admin_only(token: str) -> Callable[[View[P]], View[P]]:
-    """Decorator of a view: 401 unless the request has `Authorization: Bearer TOKEN` or is local."""
+    """Decorator of a view: 401 unless the request has `Authorization: Bearer TOKEN` or is local.
+
+    A local browser sends `Origin` for pages from elsewhere, which must not act in its user's name.
+    """
 
     def decorate(view: View[P]) -> View[P]:
         @wraps(view)
         async def guarded(*args: P.args, **kwargs: P.kwargs) -> Response:
             scheme, _, given = request.headers.get("Authorization", "").partition(" ")
             right = scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), token.encode())
-            if right or (not given and client_of(request).local):
+            if right or (not given and client_of(request).local and "Origin" not in request.headers):
                 return await view(*args, **kwargs)
             answer = error_body("unauthorized", "Send Authorization: Bearer with the admin token.", 401)
             answer.headers["WWW-Authenticate"] = 'Bearer realm="linguad"'

@@ -51,6 +51,8 @@ class Start(Wire, frozen=True, tag="start"):
     binary_audio: bool | None = None
     acks: bool | None = None
     """Whether `audio_ack` is wanted, for apps that send what has no answer again on another connection."""
+    usage: bool | None = None
+    """Whether `usage` is wanted, every few seconds in which something was charged."""
     client_ref: Reference | None = None
 
 
@@ -98,6 +100,18 @@ class Usage(Wire, frozen=True):
 
     audio_ms: Count
     billed_seconds: Count | None = None
+
+
+class Spent(Wire, frozen=True, tag="usage"):
+    """What the session is charged until now, to apps that ask for it; and to all when little is left.
+
+    With `left_seconds` a quota will end the session after so much more speech.
+    """
+
+    audio_ms: Count
+    billed_seconds: Count
+    balance_seconds: Int | None = None
+    left_seconds: Count | None = None
 
 
 class StreamLimits(Wire, frozen=True):
@@ -155,6 +169,8 @@ class Final(Wire, frozen=True, tag="final"):
     group_id: Short | None = None
     part_index: Int | None = None
     usage: Usage | None = None
+    late: bool = False
+    """True for an utterance that was reported `empty`, `gap_timeout` before: it comes behind later ones."""
 
 
 class Empty(Wire, frozen=True, tag="empty"):
@@ -208,5 +224,5 @@ class Pong(Wire, frozen=True, tag="pong"):
     id: Short | None = None
 
 
-StreamAnswer = Started | Partial | Final | Empty | Event | Error | AudioAck | Ended | Pong
+StreamAnswer = Started | Spent | Partial | Final | Empty | Event | Error | AudioAck | Ended | Pong
 """Gateway to app."""

@@ -21,6 +21,7 @@ from trio_websocket import ConnectionClosed, WebSocketConnection
 
 from linguad import __version__, log
 from linguad.errors import ErrorCode, WireError
+from linguad.net.bell import Bell
 from linguad.net.dial import DialError, websocket
 from linguad.net.outbox import Later, Outbox
 from linguad.net.supervise import guarded
@@ -59,6 +60,9 @@ ACK_SECONDS = 30.0
 
 PONG_SECONDS = 10.0
 """Without an answer to a ping for so long the line is dead, whatever TCP still believes."""
+
+NEWS_SECONDS = 1.0
+"""So long changes are gathered before a heartbeat tells them (model-manager 8.1)."""
 
 CLOSE_SECONDS = 2.0
 """How long the scheduler may take to answer our close frame."""
@@ -113,6 +117,11 @@ class Agent:
         self._seen_utterances = _Memory()
         self._pause = settings.reconnect_seconds
         self._told = Told()
+        self._news = Bell()
+
+    def hurry(self) -> None:
+        """Send a heartbeat soon, because what this node can do has changed."""
+        self._news.ring()
 
     async def run(self, stop: trio.Event) -> None:
         """Stay connected until `stop` is set; then close the connection and drop the jobs."""
@@ -206,7 +215,7 @@ class Agent:
             capability_schema_version="2.0",
             platform=machine.platform(),
             hardware=self._hardware,
-            installed_models=[],
+            installed_models=offer.models,
             installed_services=offer.services,
             capability_by_type=offer.capabilities,
             features_supported=FeatureFlags(),
@@ -223,7 +232,9 @@ class Agent:
             with trio.move_on_after(self._settings.heartbeat_seconds):
                 with trio.fail_after(PONG_SECONDS):
                     await ws.ping()
-                await trio.sleep_forever()
+                await self._news.wait()
+                # What comes with it goes with it: a model that is ready changes several things.
+                await trio.sleep(NEWS_SECONDS)
 
     def _beat(self, outbox: Outbox) -> None:
         assert self.node_id is not None, "heartbeats follow the first acknowledgement"
@@ -236,6 +247,8 @@ class Agent:
                 mem_percent=self._load.memory_percent(),
                 running_jobs=len(self._jobs),
             ),
+            # Real nodes without models leave the member out.
+            installed_models=offer.models or None,
             installed_services=offer.services,
             capability_by_type=offer.capabilities,
             language_capabilities=offer.languages,

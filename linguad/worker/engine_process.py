@@ -1,4 +1,4 @@
-"""The process of one engine: `python -m linguad.worker.engine_process NAME PARENT_PID`.
+"""The process of one engine: `python -m linguad.worker.engine_process NAME PARENT_PID [MODEL_DIRECTORY]`.
 
 Standard input and output carry frames: a length of 4 bytes, little-endian, then a message in MessagePack. The
 first one out is Hello; then each request is answered by one reply. The process ends when its input does.
@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from contextlib import closing
+from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
@@ -82,12 +83,12 @@ def _end_with(parent: int) -> None:
 
 def main(arguments: list[str]) -> None:
     """Run the engine that the command line names."""
-    name, parent = arguments
+    name, parent, *model = arguments
     _end_with(int(parent))
     # Ctrl-C goes to the whole terminal group; the node decides when its engines end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     requests, replies = _take_pipes()
-    serve(engines.create(name), requests, replies)
+    serve(engines.create(name, Path(model[0]) if model else None), requests, replies)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import trio
@@ -14,7 +14,7 @@ from linguad import audio
 from linguad.errors import AudioError, EngineError, ErrorCode
 from linguad.wire.common import ExtraResult, ServiceTimings
 from linguad.wire.language import AUTO, normalize
-from linguad.wire.node import JobAssign
+from linguad.wire.node import InstalledModel, JobAssign
 from linguad.worker.engines.base import Kind, Recognise, Speak, Speech, Text, Translate
 from linguad.worker.process import EngineProcess
 from linguad.worker.runner import JobFailed, Offer, Outcome, Service, offer
@@ -28,16 +28,41 @@ MAX_PADDING_MS = 2_000
 """Silence a scheduler may ask to have appended, ms; it asks for 280 at most."""
 
 
-class Pipeline:
-    """A runner that uses the engines it is given, the first one that serves a language; all are started."""
+@dataclass(frozen=True, slots=True)
+class Lack:
+    """A model that is not here, and the languages that are not served because of it."""
 
-    def __init__(self, engines: Sequence[EngineProcess], speech_format: SpeechFormat) -> None:
+    kind: Kind
+    languages: list[str]
+    model_id: str
+    version: str
+    reason: str
+    """`not_installed`, `downloading`, `verifying` or `error` (model-manager 7)."""
+
+
+class Pipeline:
+    """A runner that uses the engines it is given, the first one that serves a language; all are started.
+
+    The list of engines may grow while it works. `lacks` tells which models are missing at the moment,
+    `models` which ones are on the disk.
+    """
+
+    def __init__(
+        self,
+        engines: Sequence[EngineProcess],
+        speech_format: SpeechFormat,
+        *,
+        lacks: Callable[[], Sequence[Lack]] = tuple,
+        models: Callable[[], list[InstalledModel]] = list,
+    ) -> None:
         self._engines = engines
         self._speech_format = speech_format
+        self._lacks = lacks
+        self._models = models
 
     def offer(self) -> Offer:
-        """The engines, with the state they are in."""
-        return offer(_service(engine) for engine in self._engines)
+        """The engines, with the state they are in, and the models."""
+        return replace(offer(_service(engine) for engine in self._engines), models=self._models())
 
     async def run(self, job: JobAssign) -> Outcome:
         """Do one job. Raises JobFailed: PROCESSING_ERROR or MODEL_NOT_AVAILABLE."""
@@ -82,6 +107,9 @@ class Pipeline:
             service = _service(engine)
             if service.kind == kind and language in service.languages:
                 return engine
+        for lack in self._lacks():
+            if lack.kind == kind and language in lack.languages:
+                raise _not_available(f"{kind}-{language}", lack)
         raise _not_installed(f"{kind}-{language}")
 
     def _for_pair(self, source: str, target: str) -> EngineProcess:
@@ -145,6 +173,7 @@ def _service(engine: EngineProcess) -> Service:
         languages=hello.languages,
         pairs=hello.pairs,
         running=engine.is_running,
+        model_id=engine.model_id,
     )
 
 
@@ -154,6 +183,20 @@ def _not_installed(service_id: str) -> JobFailed:
         ErrorCode.MODEL_NOT_AVAILABLE,
         f"{service_id} is not installed on this node",
         {"service_id": service_id, "reason": "not_installed"},
+    )
+
+
+def _not_available(service_id: str, lack: Lack) -> JobFailed:
+    """The documented envelope (model-manager 8)."""
+    return JobFailed(
+        ErrorCode.MODEL_NOT_AVAILABLE,
+        f"Model {lack.model_id}@{lack.version} unavailable: {lack.reason}",
+        {
+            "service_id": service_id,
+            "service_version": lack.version,
+            "model_id": lack.model_id,
+            "reason": lack.reason,
+        },
     )
 
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -46,9 +47,19 @@ class EngineProcess:
     """One engine in its own process. `serve` keeps it alive; `call` may be used by many tasks at once."""
 
     def __init__(
-        self, name: str, *, request_seconds: float = REQUEST_SECONDS, start_seconds: float = START_SECONDS
+        self,
+        name: str,
+        *,
+        request_seconds: float = REQUEST_SECONDS,
+        start_seconds: float = START_SECONDS,
+        model: Path | None = None,
+        model_id: str | None = None,
     ) -> None:
+        """`model` is the directory of the engine's model, where the engine does not bring its own."""
         self.name = name
+        self._model = model
+        self.model_id = model_id
+        """The model of the hub that it works with."""
         self.hello: Hello | None = None
         """What the engine says about itself, once it was started."""
         self._request_seconds = request_seconds
@@ -78,7 +89,7 @@ class EngineProcess:
         first = True
         while True:
             try:
-                async with _open_child(self.name) as child:
+                async with _open_child(self.name, self._model) as child:
                     self.hello = await _greet(child, self._start_seconds)
                     await _load(child, self.hello, self._start_seconds)
                     self._child = child
@@ -240,15 +251,15 @@ def _reap(name: str, process: subprocess.Popen[bytes]) -> None:
 
 
 @asynccontextmanager
-async def _open_child(name: str) -> AsyncIterator[_Child]:
-    child = _spawn(name)
+async def _open_child(name: str, model: Path | None = None) -> AsyncIterator[_Child]:
+    child = _spawn(name, model)
     try:
         yield child
     finally:
         await child.close()
 
 
-def _spawn(name: str) -> _Child:
+def _spawn(name: str, model: Path | None) -> _Child:
     """Start the process of an engine.
 
     This must happen in the main thread, as it does here: the kernel kills the child when the thread that
@@ -257,6 +268,8 @@ def _spawn(name: str) -> _Child:
     child_reads, to = os.pipe()
     out_of, child_writes = os.pipe()
     command = [sys.executable, "-P", "-m", "linguad.worker.engine_process", name, str(os.getpid())]
+    if model is not None:
+        command.append(str(model))
     # The child finds the modules that this process found, wherever both were started.
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:

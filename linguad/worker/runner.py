@@ -10,6 +10,7 @@ from linguad.errors import ErrorCode, LinguadError
 from linguad.wire.common import ExtraResult
 from linguad.wire.node import (
     CapabilityByType,
+    InstalledModel,
     InstalledService,
     JobAssign,
     LanguagePair,
@@ -32,6 +33,8 @@ class Service:
     pairs: list[Pair] = field(default_factory=list)
     """What a translation service serves."""
     running: bool = True
+    model_id: str | None = None
+    """The model it works with, if it is one of the hub."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,8 @@ class Offer:
     services: list[InstalledService]
     capabilities: list[CapabilityByType]
     languages: NodeLanguageCapabilities
+    models: list[InstalledModel] = field(default_factory=list)
+    """Models of the hub on the node's disk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +94,7 @@ def offer(services: Iterable[Service]) -> Offer:
                 device=service.device,
                 status="running" if service.running else "error",
                 version=service.version or None,
+                model_id=service.model_id,
             )
             for service in known
         ],

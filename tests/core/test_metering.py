@@ -63,9 +63,8 @@ class Shop:
 
 def test_one_row_of_an_answer() -> None:
     shop = Shop()
-    shop.metering.opened("s-1", "KEY1")
     shop.desk.node("a")
-    job = shop.submit(3, seconds=2.5, tenant="t-1")
+    job = shop.submit(3, seconds=2.5, tenant="t-1", key_id="KEY1")
     shop.desk.now += 1.0
     timings = ExtraResult(service_timings=ServiceTimings(asr_ms=7, nmt_ms=5, tts_ms=3))
     shop.answer(job, processing_time_ms=16.4, extra=timings, tts_audio="AAAA" * 800, tts_format="pcm16")
@@ -175,6 +174,15 @@ def test_slices_are_charged_with_the_answer_they_are_in() -> None:
     assert shop.rows[-1].utterances == 3
 
 
+def test_a_slice_without_a_word_is_part_of_its_turn() -> None:
+    """Its session is told that it is merged, for its node may have kept the sound."""
+    shop = Shop()
+    shop.desk.node("a")
+    shop.answer(shop.submit(0, seconds=10.0, reason=SLICE, turn_id="t"), "empty")
+    shop.answer(shop.submit(1, seconds=2.0, turn_id="t"))
+    assert shop.outcomes == [("empty", 0, 10_000), ("ok", 12_000, 2000)]
+
+
 def test_slices_of_a_turn_that_fails_are_free() -> None:
     shop = Shop(failover_max_attempts=0)
     shop.desk.node("a", cap=8)
@@ -208,6 +216,17 @@ def test_what_goes_on_alone_is_charged_alone() -> None:
     shop.desk.node("b")
     shop.answer(shop.submit(1, turn_id="t"))
     shop.answer(slice_)
+    assert shop.charged == 11_000
+
+
+def test_what_goes_on_alone_and_fails_is_free_alone() -> None:
+    shop = Shop(failover_max_attempts=0)
+    shop.desk.node("a")
+    shop.submit(0, seconds=10.0, reason=SLICE, turn_id="t")
+    shop.desk.beat("a", installed_services=[])
+    shop.desk.node("b")
+    shop.submit(1, seconds=10.0, reason=SLICE, turn_id="t")
+    shop.answer(shop.submit(2, turn_id="t"))
     assert shop.charged == 11_000
 
 

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import h11
+import secrecy
 import trio
 from harness import Client, Json, Node
 
 from linguad.config.writing import toml
+from linguad.core.tenant import Scope
 from linguad.net import dial
 
 PATIENCE_S = 20.0
@@ -120,6 +122,18 @@ class Process:
         """As `wait_for`, for trio."""
         return await trio.to_thread.run_sync(partial(self.wait_for, name, **members))
 
+    @property
+    def rss_bytes(self) -> int:
+        """Memory it holds now."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        (line,) = (line for line in status.splitlines() if line.startswith("VmRSS:"))
+        return int(line.split()[1]) * 1024
+
+    @property
+    def open_files(self) -> int:
+        """Descriptors it holds now."""
+        return len(os.listdir(f"/proc/{self._process.pid}/fd"))
+
     def signal(self, number: int) -> None:
         """Send a signal."""
         self._process.send_signal(number)
@@ -216,6 +230,10 @@ class Api:
     def __init__(self, port: int, key: str) -> None:
         self.port = port
         self.key = key
+        self.shown: set[str] = {key}
+        """Every key that was sent."""
+        self.errors: list[tuple[str, bytes]] = []
+        """What was asked for and answered with an error."""
 
     async def call(
         self, method: str, path: str, body: bytes | Json = b"", *, key: str | None = None, **headers: str
@@ -223,6 +241,7 @@ class Api:
         """One request on a connection of its own; "" for `key` sends none."""
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         key = self.key if key is None else key
+        self.shown.add(key)
         lines = [("Host", f"127.0.0.1:{self.port}"), ("Content-Length", str(len(content)))]
         lines += [("Authorization", f"Bearer {key}")] if key else []
         lines += [(name.replace("_", "-"), value) for name, value in headers.items()]
@@ -242,6 +261,8 @@ class Api:
                         case h11.Data(data=part):
                             answer += part
                         case h11.EndOfMessage():
+                            if status >= 400:
+                                self.errors.append((f"{method} {path}", answer))
                             return Reply(status, found, answer)
 
     async def translate(self, audio: bytes, *, key: str | None = None, **fields: str) -> Reply:
@@ -269,9 +290,11 @@ class DaemonProcess(Process):
         self, directory: Path, env: Mapping[str, str] | None = None, **tables: Mapping[str, Any]
     ) -> None:
         self.directory = directory
+        self._apis: list[Api] = []
         settings: dict[str, Mapping[str, Any]] = dict(tables)
         settings["server"] = BASE | {"state_dir": str(directory / "state")} | dict(tables.get("server", {}))
         settings["gateway"] = BASE | dict(tables.get("gateway", {}))
+        settings["hub"] = BASE | dict(tables.get("hub", {}))
         settings["log"] = {"format": "json"} | dict(tables.get("log", {}))
         config = write_config(directory / "linguad.toml", **settings)
         super().__init__(command("serve", "--config", config), clean_environment(**(env or {})), directory)
@@ -285,7 +308,39 @@ class DaemonProcess(Process):
         port = (await self.event("listening", door="gateway"))["port"]
         await self.event("started")
         key = await trio.Path(self.directory, "state", "dev_api_key").read_text()
-        return Api(port, key.strip())
+        return self._api(port, key.strip())
+
+    async def operator(self, tenant: str = "default") -> Api:
+        """Its public API, with a key that may do everything."""
+        api = await self.gateway()
+        words = [word for scope in Scope for word in ("--scope", scope.value)]
+        words += ["--config", str(self.directory / "linguad.toml"), "--json"]
+        done = await trio.to_thread.run_sync(lambda: linguad("key", "create", tenant, *words))
+        assert done.returncode == 0, done
+        operator = self._api(api.port, json.loads(done.stdout)["api_key"]["key"])
+        with trio.fail_after(PATIENCE_S):
+            # another process has made it; the daemon looks every second
+            while (await operator.call("GET", "/v1/me")).status != 200:  # noqa: ASYNC110
+                await trio.sleep(0.1)
+        return operator
+
+    def _api(self, port: int, key: str) -> Api:
+        self._apis.append(Api(port, key))
+        return self._apis[-1]
+
+    def leaks(self) -> list[str]:
+        """Keys, tickets, secrets, audio and text of speech in what it wrote and in the errors it answered."""
+        shown = {key for api in self._apis for key in api.shown}
+        said = [("its log", line.encode()) for line in self.lines + self.complaints]
+        said += [error for api in self._apis for error in api.errors]
+        logs = [(path.name, path.read_bytes()) for path in self.directory.glob("*.log*")]
+        state = self.directory / "state"
+        return secrecy.leaks(said + logs, shown) + secrecy.leaks_of_files(state, shown)
+
+    def clear_away(self) -> None:
+        """Kill it if it still runs; whatever it was used for, it must have kept its secrets."""
+        super().clear_away()
+        assert self.leaks() == []
 
     @asynccontextmanager
     async def stranger(self) -> AsyncIterator[Client]:

@@ -2,108 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from base64 import b64encode
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from typing import Any
 
-import pytest
 import trio
 from conftest import Start
-from harness import QUEUE, Json
-from processes import PATIENCE_S, Api, DaemonProcess, linguad
-from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection, wrap_client_stream
-
-SECOND = bytes(range(1, 251)) * 128
-"""A second of PCM16 at 16 kHz."""
-
-
-class App:
-    """An app on a stream."""
-
-    def __init__(self, socket: WebSocketConnection, stream: trio.SocketStream) -> None:
-        self.socket = socket
-        self.stream = stream
-
-    async def say(self, type: str, **members: Any) -> None:
-        """Send a message."""
-        await self.socket.send_message(json.dumps({"type": type, **members}))
-
-    async def speak(self, seconds: int = 1, **members: Any) -> None:
-        """Send audio."""
-        await self.say("audio", chunk=b64encode(SECOND * seconds).decode(), **members)
-
-    async def hear(self, type: str) -> Json:
-        """The next message of a type."""
-        with trio.fail_after(PATIENCE_S):
-            while True:
-                message: Json = json.loads(await self.socket.get_message())
-                if message["type"] == type:
-                    return message
-
-    async def closed(self) -> tuple[int, str | None]:
-        """Code and reason, when the server has closed the socket."""
-        with trio.fail_after(PATIENCE_S), suppress(ConnectionClosed):
-            while True:
-                await self.socket.get_message()
-        reason = self.socket.closed
-        assert reason is not None
-        return reason.code, reason.reason
-
-
-@asynccontextmanager
-async def stream_of(
-    api: Api, query: str = "", key: str | None = None, subprotocols: list[str] | None = None, **headers: str
-) -> AsyncIterator[App]:
-    """A socket; "" for `key` shows none."""
-    key = api.key if key is None else key
-    lines = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-    lines += [(b"Authorization", f"Bearer {key}".encode())] if key else []
-    stream = await trio.open_tcp_stream("127.0.0.1", api.port)
-    try:
-        async with trio.open_nursery() as nursery:
-            socket = await wrap_client_stream(
-                nursery,
-                stream,
-                f"127.0.0.1:{api.port}",
-                f"/v1/stream{query}",
-                extra_headers=lines,
-                subprotocols=subprotocols,
-                message_queue_size=QUEUE,
-            )
-            yield App(socket, stream)
-            nursery.cancel_scope.cancel()
-    finally:
-        await trio.aclose_forcefully(stream)
-
-
-async def refused(api: Api, query: str = "", key: str | None = None, **headers: str) -> tuple[int, Json]:
-    """Status and error of an upgrade that is refused."""
-    with pytest.raises((ConnectionRejected, BaseExceptionGroup)) as caught:
-        async with stream_of(api, query, key, **headers):
-            pass
-    error: Any = caught.value
-    while isinstance(error, BaseExceptionGroup):
-        (error,) = error.exceptions
-    assert isinstance(error, ConnectionRejected)
-    problem: Json = json.loads(error.body or b"{}")["error"]
-    assert dict(error.headers or ())[b"x-request-id"].decode() == problem["request_id"]
-    return error.status_code, problem
-
-
-async def ticket_of(api: Api, **body: Any) -> str:
-    reply = await api.call("POST", "/v1/stream/tickets", body)
-    assert reply.status == 201, reply
-    ticket: str = reply.json["ticket"]
-    return ticket
-
-
-async def until_free(api: Api) -> None:
-    """Wait until the tenant has no session; it must not take longer than a second."""
-    with trio.fail_after(1.0):
-        while (await api.call("GET", "/v1/me")).json["sessions_in_use"]:  # noqa: ASYNC110
-            await trio.sleep(0.02)
+from processes import PATIENCE_S, DaemonProcess, linguad
+from stream_app import SECOND, refused, stream_of, ticket_of, until_free
 
 
 async def test_whole_utterances(daemon: DaemonProcess) -> None:
@@ -232,3 +136,41 @@ async def test_shutdown_answers_what_was_said(start: Start) -> None:
         assert (await app.hear("ended"))["reason"]
         assert (await app.closed())[0] == 1001
     assert await daemon.ended() == 0
+
+
+async def test_a_quota_warns_and_then_ends_a_stream(start: Start) -> None:
+    daemon = start()
+    api = await daemon.gateway()
+    config = daemon.directory / "linguad.toml"
+    words = ("tenant", "set", "default", "max_audio_seconds_per_day=3", "--config", config)
+    done = await trio.to_thread.run_sync(lambda: linguad(*words))
+    assert done.returncode == 0, done
+    async with daemon.working_node(), stream_of(api) as app:
+        with trio.fail_after(PATIENCE_S):
+            # the daemon reads what the command wrote within a second
+            while not (await api.call("GET", "/v1/me")).json["limits"]["max_audio_seconds_per_day"]:  # noqa: ASYNC110
+                await trio.sleep(0.1)
+        await app.say("start", src_lang="en", tgt_lang="es", usage=True)
+        await app.hear("started")
+        await app.speak()
+        spent = await app.hear("usage")
+        assert (spent["audio_ms"], spent["billed_seconds"], spent["left_seconds"]) == (1000, 1, 2)
+        await app.speak(2)
+        assert (await app.hear("error"))["code"] == "quota_exceeded"
+        assert (await app.hear("ended"))["reason"] == "quota_exceeded"
+        assert (await app.closed())[0] == 4429
+        reply = await api.translate(SECOND, src_lang="en", tgt_lang="es")
+        assert reply.problem(429)["code"] == "quota_exceeded"
+        assert int(reply.headers["retry-after"]) >= 1
+
+
+async def test_who_is_refused_is_told_what_there_is(daemon: DaemonProcess) -> None:
+    api = await daemon.gateway()
+    async with daemon.working_node(), stream_of(api) as app:
+        await app.say("start", src_lang="en", tgt_lang="fi")
+        await app.hear("started")
+        await app.speak()
+        error = await app.hear("error")
+        assert (error["code"], error["utterance_index"]) == ("no_capacity", 0)
+        assert error["details"]["free_slots"] == error["details"]["ready_nodes"] == 0
+        assert error["details"]["retry_after_s"] >= 1

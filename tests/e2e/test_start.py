@@ -23,7 +23,8 @@ from processes import clean_environment, command, linguad, write_config
 def serve(directory: Path, **tables: dict[str, Any]) -> tuple[int, list[str]]:
     """Exit code and complaints of a daemon that cannot start with these settings."""
     tables["server"] = {"port": 0, "state_dir": str(directory / "state")} | tables.get("server", {})
-    tables["gateway"] = {"port": 0} | tables.get("gateway", {})
+    for part in ("gateway", "hub"):
+        tables[part] = {"port": 0} | tables.get(part, {})
     done = linguad("serve", "--config", write_config(directory / "linguad.toml", **tables), cwd=directory)
     return done.returncode, done.stderr.splitlines()
 
@@ -152,6 +153,7 @@ def test_a_person_who_starts_it_is_told_how_to_call(tmp_path: Path) -> None:
         tmp_path / "linguad.toml",
         server=settings | {"state_dir": str(tmp_path / "state")},
         gateway=settings,
+        hub=settings,
         log={"file": str(tmp_path / "log")},
     )
     mine, its = os.openpty()

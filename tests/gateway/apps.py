@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import trio
 from harness import Json, Peer, World, base64, daemon_in_memory
-from keyring import AWAY, EPOCH, KeyRing
+from house import AWAY, EPOCH, KeyRing
 from trio.testing import memory_stream_pair
 from trio_websocket import WebSocketConnection, wrap_client_stream
 
@@ -56,8 +56,8 @@ class Stage:
         self.key = self.keys.add(max_concurrent_sessions=2)
         self.emitted = emitted
         self.admission = Admission(self.keys, settings, wall=lambda: EPOCH + 1)
-        self.tickets = Tickets(100)
-        doorkeeper = Doorkeeper(self.admission, self.tickets)
+        self.tickets = Tickets(settings)
+        doorkeeper = Doorkeeper(self.admission, self.tickets, settings)
         talks = Talks(Inside(world.daemon.sessions, trio.current_time))
         self.streams = Streams(
             doorkeeper,

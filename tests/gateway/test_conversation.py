@@ -250,6 +250,20 @@ def test_finals_leave_in_order_whatever_the_core_does() -> None:
     assert stage.news(result(7)) == []
 
 
+def test_a_result_that_was_waited_for_no_longer_comes_behind_the_others() -> None:
+    """Its speech is charged, so it is told; once."""
+    stage = Stage()
+    stage.start()
+    stage.audio(pcm(250))
+    stage.audio(pcm(500))
+    assert kinds(stage.news(missing(0, "gap_timeout"))) == ["empty"]
+    assert kinds(stage.news(result(1))) == ["final"]
+    (late,) = stage.news(result(0, late=True))
+    assert (late["type"], late["utterance_index"], late["late"]) == ("final", 0, True)
+    assert late["usage"] == {"audio_ms": 250}
+    assert stage.news(result(0, late=True)) == []
+
+
 @pytest.mark.parametrize("reason", ["silence_detected", "merged", "gap_timeout", "pending_overflow_evict"])
 def test_nothing_to_say_is_empty(reason: str) -> None:
     stage = Stage()

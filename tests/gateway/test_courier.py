@@ -304,6 +304,15 @@ async def test_what_is_unwritten_at_the_end_still_goes_to_the_store(autojump_clo
     assert receiver.got == []
 
 
+async def test_a_daemon_ends_in_order_although_its_store_is_away(autojump_clock: MockClock) -> None:
+    memory, receiver = Memory(webhook()), Receiver(lambda n: Sent("delivered", 200))
+    memory.away = True
+    async with running(memory, receiver) as courier:
+        courier.emit("t", "job.completed", {})
+        await trio.sleep(5)
+    assert memory.deliveries == {}
+
+
 async def test_ping_and_redelivery(autojump_clock: MockClock) -> None:
     memory, receiver = Memory(webhook()), Receiver(lambda n: Sent("delivered", 200))
     async with running(memory, receiver) as courier:

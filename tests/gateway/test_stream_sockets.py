@@ -18,7 +18,7 @@ import soundfile
 import trio
 from apps import SECOND, App, Stage, stage
 from harness import base64
-from keyring import AWAY
+from house import AWAY
 from trio_websocket import wrap_client_stream
 
 from linguad import audio

@@ -12,7 +12,7 @@ import pytest
 import trio
 from apps import SECOND, App, Stage, stage
 from harness import base64
-from keyring import AWAY
+from house import AWAY
 from trio.testing import (
     MockClock,
     lockstep_stream_one_way_pair,

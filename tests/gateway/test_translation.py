@@ -52,6 +52,22 @@ async def test_long_recordings_come_in_parts_that_are_in_order(
     assert [result.text_translated for result in translation.results] == ["oído 0", "oído 1", "oído 2"]
 
 
+async def test_nodes_are_not_given_more_than_they_can_take(autojump_clock: MockClock) -> None:
+    """A recording of minutes on one slow node: its parts come as it answers, and none waits in vain."""
+    async with daemon_in_memory() as world:
+        node = await world.node(max_concurrent_jobs=1)
+
+        async def work() -> None:
+            while True:
+                job = await node.job()
+                await trio.sleep(4.0)
+                await node.answer(job)
+
+        world.nursery.start_soon(work)
+        translation = await translated(world, recording(120), timeout_s=150.0)
+    assert len(translation.results) == 12
+
+
 async def test_silence_is_no_failure(autojump_clock: MockClock) -> None:
     async with daemon_in_memory() as world:
         node = await world.node()

@@ -315,6 +315,17 @@ async def test_pairing_code_for_the_owner(app: QuartTrio, desk: Desk) -> None:
     assert (status, body["error"]["code"]) == (409, "node_offline")
 
 
+async def test_a_page_from_elsewhere_does_not_act_in_the_operators_name(app: QuartTrio, desk: Desk) -> None:
+    """A browser on the server's machine sends where its page is from."""
+    desk.node("a")
+    page = {"Origin": "https://evil.example"}
+    answer = await app.test_client().open(
+        "/api/v1/nodes/a", method="PATCH", scope_base=LOCAL, headers=page, data=b'{"drain": true}'
+    )
+    assert answer.status_code == 401
+    assert not desk.dispatch.fleet.nodes["a"].override.drain
+
+
 @pytest.mark.parametrize(
     ("method", "path"), [("GET", ""), ("GET", "/a"), ("PATCH", "/a"), ("POST", "/a/pairing-code")]
 )

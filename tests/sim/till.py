@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from linguad.core.job import MissingReason
 from linguad.core.metering import Usage
 
 from . import speech
@@ -44,10 +45,14 @@ class Till:
             yield f"{session_id} has {written} rows of {ended} attempts that ended"
         if not honest:
             return
-        texts = (
-            outcome.result.text_asr for account in accounts for outcome in account.outcomes if outcome.result
-        )
-        read = {number for text in texts for number in speech.read(text or "")}
-        delivered_ms = sum(len(packets) for packets in utterances if not read.isdisjoint(packets)) * PACKET_MS
+        outcomes = [(account, outcome) for account in accounts for outcome in account.outcomes]
+        texts = [outcome.result.text_asr or "" for _, outcome in outcomes if outcome.result]
+        read = {number for text in texts for number in speech.read(text)}
+        told = {
+            tuple(speech.numbers(account.packets))
+            for account, outcome in outcomes
+            if outcome.result or outcome.missing is MissingReason.MERGED
+        }
+        delivered_ms = sum(len(packets) for packets in told if not read.isdisjoint(packets)) * PACKET_MS
         if charged_ms != delivered_ms:
             yield f"{session_id} is charged {charged_ms} ms, {delivered_ms} ms were delivered"

@@ -1,9 +1,10 @@
-"""English speech recognition by PocketSphinx, with the model that its package brings."""
+"""English speech recognition by PocketSphinx, with the model that its package brings or one of the hub."""
 
 from __future__ import annotations
 
 from importlib import metadata
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from linguad.errors import EngineError
@@ -30,12 +31,15 @@ class PocketSphinx(Engine):
 
     kind = Kind.ASR
 
-    def __init__(self) -> None:
+    def __init__(self, model: Path | None = None) -> None:
+        self._model = model
         self._decoder: pocketsphinx.Decoder | None = None
 
     def probe(self) -> str | None:
         if find_spec("pocketsphinx") is None:
             return "the package pocketsphinx is not installed; pip install 'linguad[engines]'"
+        if self._model is not None and len(_parts(self._model)) < len(_PARTS):
+            return f"{self._model} is no model of pocketsphinx: it lacks one of {', '.join(_PARTS.values())}"
         return None
 
     def version(self) -> str:
@@ -47,7 +51,11 @@ class PocketSphinx(Engine):
     def load(self) -> None:
         import pocketsphinx
 
-        self._decoder = pocketsphinx.Decoder(samprate=RATE, loglevel="FATAL")
+        files = {} if self._model is None else _parts(self._model)
+        try:
+            self._decoder = pocketsphinx.Decoder(samprate=RATE, loglevel="FATAL", **files)
+        except RuntimeError as error:
+            raise EngineError(f"pocketsphinx cannot use its model: {error}") from error
 
     def run(self, request: Work) -> Text:
         if not isinstance(request, Recognise) or self._decoder is None:
@@ -59,6 +67,18 @@ class PocketSphinx(Engine):
         self._decoder.end_utt()
         guess = self._decoder.hyp()
         return Text(guess.hypstr if guess else "")
+
+
+_PARTS = {"hmm": "mdef", "lm": "*[!e].lm.bin", "dict": "*.dict"}
+"""What a model consists of, and by which file it is found; the phone model, `*-phone.lm.bin`, is not it."""
+
+
+def _parts(model: Path) -> dict[str, str]:
+    """The files of a model, by the decoder's name for them; as far as they are there."""
+    found = {part: next(iter(sorted(model.rglob(pattern))), None) for part, pattern in _PARTS.items()}
+    return {
+        part: str(path.parent if part == "hmm" else path) for part, path in found.items() if path is not None
+    }
 
 
 def _holds_speech(pcm16: bytes) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import trio
 from apps import SECOND, App, Stage, stage
-from keyring import AWAY
+from house import AWAY
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from linguad.config.gateway import Gateway

@@ -1,0 +1,245 @@
+"""How fast the hub sends a large file, beside nginx sending the same, and what a list of 10 000 models costs.
+
+Both servers have one process and send with sendfile out of the page cache; clients are threads that throw
+away what comes. `way` is `direct` (sendfile) or `asgi` (the second request of a connection of Hypercorn's).
+All are measured in turns, in several rounds.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench import report
+
+FILE_BYTES = 2 * 1024**3
+CLIENTS = (1, 16)
+MODELS = 10_000
+ROUNDS = 5
+PATH = "/storage/models/big/1.0.0/model.bin"
+BUFFER_BYTES = 1024 * 1024
+BUDGET_RATIO = 0.9
+
+NGINX = """
+daemon off; worker_processes 1; pid {root}/nginx.pid; error_log {root}/nginx.log;
+events {{ worker_connections 256; }}
+http {{ access_log off; sendfile on; tcp_nopush on; keepalive_timeout 75;
+  client_body_temp_path {root}/t1; proxy_temp_path {root}/t2; fastcgi_temp_path {root}/t3;
+  uwsgi_temp_path {root}/t4; scgi_temp_path {root}/t5;
+  server {{ listen 127.0.0.1:{port}; location /storage/models/ {{ alias {models}/storage/; }} }} }}
+"""
+
+
+def main() -> None:
+    """Measure and print."""
+    arguments = report.parser(__doc__, smallest=True).parse_args()
+    size = FILE_BYTES // (256 if arguments.smallest else 8 if arguments.quick else 1)
+    rounds = 1 if arguments.smallest else 2 if arguments.quick else ROUNDS
+    models = 100 if arguments.smallest else MODELS
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        rows = [*_downloads(root, size, rounds), *_lists(root, models, rounds)]
+    report.show("hub", rows, as_json=arguments.json, verdicts=list(_verdicts(rows)))
+
+
+def _downloads(root: Path, size: int, rounds: int) -> Iterator[report.Row]:
+    models = root / "models"
+    path = models / "storage/big/1.0.0/model.bin"
+    path.parent.mkdir(parents=True)
+    with open(path, "wb") as file:
+        for _ in range(max(1, size // BUFFER_BYTES)):
+            file.write(os.urandom(64 * 1024) * 16)
+    with _hub(models) as (port, hub_pid), _nginx(root, models) as nginx_port:
+        servers: dict[tuple[str, str], tuple[int, bool]] = {
+            ("linguad", "direct"): (port, False),
+            ("linguad", "asgi"): (port, True),
+        }
+        if nginx_port:
+            servers["nginx", "direct"] = (nginx_port, False)
+        for clients in CLIENTS:
+            rates: dict[tuple[str, str], list[float]] = {which: [] for which in servers}
+            memory = dict.fromkeys(servers, 0)
+            for _ in range(rounds):
+                for which, (to, warm) in servers.items():
+                    taken = _fetch_all(to, clients, max(1, size // clients), warm=warm)
+                    rates[which].append(taken / 1024**2)
+                    memory[which] = _resident(hub_pid) if which[0] == "linguad" else 0
+            for which, measured in rates.items():
+                yield {
+                    "kind": "downloads",
+                    "impl": which[0],
+                    "way": which[1],
+                    "clients": clients,
+                    "file_bytes": size,
+                    **report.middle("rate", "mibps", measured, 0),
+                    "server_mib": round(memory[which] / 1024**2, 1) if memory[which] else None,
+                }
+
+
+def _lists(root: Path, models: int, rounds: int) -> Iterator[report.Row]:
+    many = root / "many"
+    for number in range(models):
+        path = many / f"storage/model-{number:05}/1.0.0/model.bin"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"x")
+    begun = time.perf_counter()
+    with _hub(many) as (port, pid):
+        started_s = time.perf_counter() - begun
+        for kind, headers in (("whole", ""), ("304", f"If-None-Match: {_etag(port)}\r\n")):
+            times = []
+            for _ in range(max(rounds * 20, 1)):
+                start = time.perf_counter()
+                with _connection(port) as sock:
+                    _ask(sock, "/api/models", headers)
+                    received = _take(sock)
+                times.append((time.perf_counter() - start) * 1000)
+            yield {
+                "kind": "lists",
+                "impl": "linguad",
+                "models": models,
+                "answer": kind,
+                "answer_bytes": received,
+                **report.percentiles("list", times),
+                "start_s": round(started_s, 2),
+                "server_mib": round(_resident(pid) / 1024**2, 1),
+            }
+
+
+def _verdicts(rows: list[report.Row]) -> Iterator[str]:
+    for clients in CLIENTS:
+        ours = report.pick(rows, impl="linguad", way="direct", clients=clients)
+        theirs = report.pick(rows, impl="nginx", clients=clients)
+        ratio = None
+        if ours and theirs:
+            one, other = report.number(ours, "rate_mibps"), report.number(theirs, "rate_mibps")
+            ratio = one / other if one and other else None
+        what = f"throughput with {clients} clients as a part of nginx's"
+        yield report.verdict(what, BUDGET_RATIO, "", ratio, least=True)
+
+
+@contextmanager
+def _hub(models: Path) -> Iterator[tuple[int, int]]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bench.parts.hub_server", str(models)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        yield int(process.stdout.readline()), process.pid
+    finally:
+        process.stdin.close()
+        process.wait(20)
+
+
+@contextmanager
+def _nginx(root: Path, models: Path) -> Iterator[int | None]:
+    program = shutil.which("nginx")
+    if program is None:
+        yield None
+        return
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = int(probe.getsockname()[1])
+    # its worker runs as nobody, who must be able to read the files
+    root.chmod(0o755)
+    config = root / "nginx.conf"
+    config.write_text(NGINX.format(root=root, models=models, port=port))
+    process = subprocess.Popen([program, "-c", str(config), "-p", str(root)], stderr=subprocess.DEVNULL)
+    try:
+        _wait_for(port)
+        yield port
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _wait_for(port: int) -> None:
+    until = time.monotonic() + 20
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            return
+        except OSError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.05)
+
+
+def _fetch_all(port: int, clients: int, length: int, *, warm: bool) -> float:
+    """Bytes per second of all clients together; each takes another part of the file."""
+    sockets = [_connection(port) for _ in range(clients)]
+    if warm:
+        for sock in sockets:
+            _ask(sock, "/health", "")
+            _take(sock)
+    taken = [0] * clients
+
+    def fetch(number: int) -> None:
+        start = number * length
+        _ask(sockets[number], PATH, f"Range: bytes={start}-{start + length - 1}\r\n")
+        taken[number] = _take(sockets[number])
+
+    threads = [threading.Thread(target=fetch, args=(number,)) for number in range(clients)]
+    begun = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    seconds = time.perf_counter() - begun
+    for sock in sockets:
+        sock.close()
+    if min(taken) < length:
+        raise SystemExit(f"a server on port {port} sent too little")
+    return sum(taken) / seconds
+
+
+def _connection(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=60)
+
+
+def _ask(sock: socket.socket, path: str, headers: str) -> None:
+    sock.sendall(f"GET {path} HTTP/1.1\r\nHost: bench\r\n{headers}\r\n".encode())
+
+
+def _take(sock: socket.socket) -> int:
+    """Read one answer; bytes of its body."""
+    got = b""
+    while b"\r\n\r\n" not in got:
+        got += sock.recv(65536)
+    head, _, rest = got.partition(b"\r\n\r\n")
+    names = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
+    length = int(names.get(b"content-length", b"0"))
+    left = length - len(rest)
+    buffer = bytearray(BUFFER_BYTES)
+    while left > 0:
+        count = sock.recv_into(buffer, min(left, BUFFER_BYTES))
+        if not count:
+            raise SystemExit("a server closed a connection too early")
+        left -= count
+    return length
+
+
+def _etag(port: int) -> str:
+    with _connection(port) as sock:
+        sock.sendall(b"HEAD /api/models HTTP/1.1\r\nHost: bench\r\n\r\n")
+        head = sock.recv(65536).decode()
+    return next(line.split(": ", 1)[1] for line in head.split("\r\n") if line.lower().startswith("etag"))
+
+
+def _resident(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The model hub: publishes model files and packages of node services (model-hub)."""

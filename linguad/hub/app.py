@@ -1,0 +1,427 @@
+"""What everybody may read from the hub, and what nodes tell it (model-hub 4, 7, 11.2, 11.6)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import msgspec
+import trio
+from quart import Response, request
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+
+from linguad.core.hub_usage import (
+    MAX_COUNT,
+    MAX_EVENTS,
+    METRICS,
+    WINDOWS,
+    Kind,
+    Metric,
+    UsageEvent,
+    wrong_time,
+)
+from linguad.core.tenant import Scope
+from linguad.errors import StoreError
+from linguad.hub import listing
+from linguad.hub.access import Access, Rates, Who
+from linguad.hub.answers import HubProblem, OldProblem, Request
+from linguad.hub.catalog import Catalog
+from linguad.hub.entries import canonical, manifest
+from linguad.hub.names import is_id
+from linguad.hub.usage import Records
+from linguad.web.address import client_of
+from linguad.web.app import MAX_BODY_BYTES, create_app, request_id
+from linguad.web.problems import Problem
+
+VERSION = "3.0.0"
+MAX_USAGE_BYTES = 256 * 1024
+MAX_WAIT_SECONDS = 60
+JSON_TYPE = "application/json"
+
+T = TypeVar("T")
+
+
+class _Event(msgspec.Struct):
+    event_id: str
+    type: Metric
+    at: str | float
+    version: str = ""
+    model_id: str | None = None
+    service_id: str | None = None
+    node_id: str | None = None
+    platform: str | None = None
+    count: int = 1
+
+
+class _Events(msgspec.Struct):
+    events: list[Any]
+
+
+class HubApp:
+    """The routes; `access` and `rates` decide about each request."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        access: Access,
+        rates: Rates,
+        records: Records,
+        *,
+        anonymous_usage: bool,
+        ready: Callable[[], list[str]],
+    ) -> None:
+        self.catalog = catalog
+        self.access = access
+        self.records = records
+        self._rates = rates
+        self._anonymous_usage = anonymous_usage
+        self._ready = ready
+        self.app = _bare_app()
+        self._add_reads(self.app)
+        self._add_usage(self.app)
+
+    def who(self, scope: Scope) -> Who:
+        """Who asks, if he may. Raises Problem."""
+        who = self.access.require(headers(), client_of(request), scope)
+        self._rates.take(who, trio.current_time())
+        return who
+
+    def reader(self) -> Who:
+        """Who wants to read, if he may. Raises Problem."""
+        who = self.access.reader(headers(), client_of(request))
+        self._rates.take(who, trio.current_time())
+        return who
+
+    def fresh(self, value: object) -> Response:
+        """An answer about the catalogue as it is now; 304 for who has it already."""
+        snapshot = self.catalog.current
+        text = value if isinstance(value, bytes) else msgspec.json.encode(value)
+        response = Response(text, content_type=JSON_TYPE)
+        response.headers["ETag"] = snapshot.etag
+        response.headers["Cache-Control"] = "public, max-age=10"
+        response.headers["X-Catalog-Revision"] = str(snapshot.revision)
+        if snapshot.etag in request.headers.get("If-None-Match", ""):
+            response = Response(b"", 304, response.headers)
+        return response
+
+    def _add_reads(self, app: QuartTrio) -> None:
+        @app.get("/")
+        async def root() -> Response:
+            only_get()
+            return plain({"message": "Lingua Model Hub Service v3", "version": VERSION})
+
+        @app.get("/health")
+        async def health() -> Response:
+            only_get()
+            return plain({"status": "OK"})
+
+        @app.get("/health/ready")
+        async def ready() -> Response:
+            reasons = self._ready()
+            return plain({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
+
+        @app.get("/api/models")
+        async def models() -> Response:
+            self.reader()
+            found, cursor = listing.list_models(self.catalog.current, args())
+            response = self.fresh(found)
+            if cursor:
+                response.headers["X-Next-Cursor"] = cursor
+            return response
+
+        @app.get("/api/models/<model_id>")
+        async def model(model_id: str) -> Response:
+            self.reader()
+            return self.fresh(listing.model(self.catalog.current, model_id).encoded)
+
+        @app.get("/api/models/<model_id>/versions")
+        async def versions(model_id: str) -> Response:
+            self.reader()
+            entry = listing.model(self.catalog.current, model_id)
+            info = entry.info
+            return self.fresh(
+                {
+                    "model_id": model_id,
+                    "default_version": info.default_version,
+                    "latest_version": info.latest_version,
+                    "channels": info.channels,
+                    "versions": listing.versions(entry, args().get("status")),
+                }
+            )
+
+        @app.get("/api/models/<model_id>/versions/<version>")
+        async def version(model_id: str, version: str) -> Response:
+            self.reader()
+            entry = listing.version(self.catalog.current, model_id, version)
+            response = self.fresh(entry.info)
+            response.headers["Content-Location"] = f"/api/models/{model_id}/versions/{entry.info.version}"
+            return response
+
+        @app.get("/api/models/<model_id>/versions/<version>/manifest")
+        async def version_manifest(model_id: str, version: str) -> Response:
+            self.reader()
+            entry = listing.version(self.catalog.current, model_id, version)
+            if not entry.hashed:
+                raise HubProblem(
+                    503,
+                    "not_hashed",
+                    "Not all digests are known yet; ask again.",
+                    headers={"Retry-After": "10"},
+                )
+            return self.fresh(canonical(manifest(model_id, entry)))
+
+        @app.get("/api/models/<model_id>/versions/<version>/delta")
+        async def delta(model_id: str, version: str) -> Response:
+            self.reader()
+            snapshot = self.catalog.current
+            old = listing.version(snapshot, model_id, args().get("from", ""))
+            return self.fresh(listing.delta(old, listing.version(snapshot, model_id, version)))
+
+        @app.get("/api/services")
+        async def services() -> Response:
+            self.reader()
+            return self.fresh({"services": listing.list_services(self.catalog.current, args())})
+
+        @app.get("/api/services/<service_id>")
+        async def service(service_id: str) -> Response:
+            self.reader()
+            return self.fresh(listing.service(self.catalog.current, service_id).info)
+
+        @app.get("/api/services/<service_id>/<version>/<platform>")
+        async def variant(service_id: str, version: str, platform: str) -> Response:
+            self.reader()
+            info = listing.service(self.catalog.current, service_id).info
+            here = [one for one in info.variants if one.platform == platform]
+            if not here:
+                raise OldProblem(404, "service_not_found", "Service not found")
+            wanted = info.latest_version if version == "latest" else version
+            found = next((one for one in here if one.version == wanted), None)
+            if found is None:
+                raise OldProblem(404, "variant_not_found", "Service variant not found")
+            return self.fresh(found)
+
+        @app.get("/api/services/<service_id>/<version>/checksum")
+        async def package_checksum(service_id: str, version: str) -> Response:
+            self.reader()
+            entry = listing.service(self.catalog.current, service_id)
+            platform = args().get("platform", "")
+            found = entry.variants.get((version, platform))
+            if found is None:
+                raise OldProblem(404, "variant_not_found", "Service variant not found")
+            return self.fresh(
+                {
+                    "service_id": service_id,
+                    "version": version,
+                    "platform": platform,
+                    "sha256": found.file.sha256,
+                    "size_bytes": found.file.stamp.size,
+                }
+            )
+
+        @app.get("/api/keys")
+        async def keys() -> Response:
+            self.reader()
+            return plain(self.catalog.keys.listed())
+
+        @app.get("/api/sync/manifest")
+        async def sync() -> Response:
+            self.reader()
+            asked = args()
+            since = number("since", -1, 0, 2**63)
+            wait = number("wait", 0, 0, MAX_WAIT_SECONDS)
+            with trio.move_on_after(wait):
+                await self.catalog.wait_change(since)
+            if wait and since == self.catalog.current.revision:
+                return Response(b"", 304, {"X-Catalog-Revision": str(since)})
+            return self.fresh(listing.sync(self.catalog.current, self.catalog.since(since), asked))
+
+    def _add_usage(self, app: QuartTrio) -> None:
+        @app.get("/api/model-usage/ranking")
+        async def model_ranking() -> Response:
+            return await self._ranking("model", "model_id")
+
+        @app.get("/api/service-usage/ranking")
+        async def service_ranking() -> Response:
+            return await self._ranking("service", "service_id")
+
+        @app.get("/api/model-usage/<model_id>")
+        async def series(model_id: str) -> Response:
+            self.reader()
+            asked = args()
+            step = {"day": 86400, "hour": 3600}.get(asked.get("granularity", "day"))
+            if step is None:
+                raise HubProblem.wrong_field("granularity", "must be day or hour")
+            until = moment("to", asked.get("to"), time.time())
+            since = moment("from", asked.get("from"), until - WINDOWS["30d"])
+            points: dict[int, dict[str, int]] = {}
+            for one in await self.records.series("model", model_id, since, until):
+                point = points.setdefault(one.hour // step * step, {})
+                point[one.type] = point.get(one.type, 0) + one.count
+            told = [
+                {"at": datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), **counts}
+                for at, counts in sorted(points.items())
+            ]
+            return plain({"model_id": model_id, "points": told})
+
+        @app.post("/api/model-usage/events")
+        async def events() -> Response:
+            if self._anonymous_usage:
+                self.reader()
+            else:
+                self.who(Scope.HUB_USAGE)
+            given = (await body(_Events, most=MAX_USAGE_BYTES)).events
+            if len(given) > MAX_EVENTS:
+                raise HubProblem.wrong_field("events", f"must be at most {MAX_EVENTS}")
+            accepted: list[UsageEvent] = []
+            rejected = []
+            for index, one in enumerate(given):
+                try:
+                    accepted.append(_event(one, time.time()))
+                except (ValueError, msgspec.ValidationError) as error:
+                    rejected.append({"index": index, "reason": str(error)})
+            new = await self.records.count(accepted)
+            told = {"accepted": new, "duplicates": len(accepted) - new, "rejected": rejected}
+            return plain(told, 202)
+
+    async def _ranking(self, kind: Kind, member: str) -> Response:
+        self.reader()
+        asked = args()
+        window, metric = asked.get("window", "30d"), asked.get("metric", "request")
+        if window not in (*WINDOWS, "all"):
+            raise HubProblem.wrong_field("window", "must be 1d, 7d, 30d or all")
+        if metric not in METRICS:
+            raise HubProblem.wrong_field("metric", f"must be one of {', '.join(METRICS)}")
+        since = time.time() - WINDOWS[window] if window in WINDOWS else 0.0
+        counts = await self.records.ranking(kind, metric, since)
+        task = asked.get("task")
+        if task and kind == "model":
+            models = self.catalog.current.models
+            counts = [one for one in counts if one[0] in models and models[one[0]].info.task == task]
+        most = number("limit", 50, 1, 200)
+        return plain(
+            [
+                {member: name, "request_count": count, "rank": rank}
+                for rank, (name, count) in enumerate(counts[:most], 1)
+            ]
+        )
+
+
+def _event(given: Any, now: float) -> UsageEvent:
+    """An event as it is counted. Raises ValueError that says what is wrong."""
+    event = msgspec.convert(given, _Event)
+    name = event.model_id or event.service_id or ""
+    if not is_id(name):
+        raise ValueError("model_id or service_id: must be an id")
+    if not 1 <= len(event.event_id) <= 64:
+        raise ValueError("event_id: must be a UUID")
+    if not 1 <= event.count <= MAX_COUNT:
+        raise ValueError(f"count: must be 1 to {MAX_COUNT}")
+    at = event.at if isinstance(event.at, float) else moment("at", event.at, now)
+    if wrong := wrong_time(at, now):
+        raise ValueError(wrong)
+    return UsageEvent(
+        event_id=event.event_id,
+        type=event.type,
+        kind="model" if event.model_id else "service",
+        name=name,
+        version=event.version[:64],
+        at=at,
+        node_id=(event.node_id or "")[:128],
+        platform=(event.platform or "")[:32],
+        count=event.count,
+    )
+
+
+def args() -> Mapping[str, str]:
+    """The query, the first value of each name."""
+    return request.args.to_dict()
+
+
+def headers() -> dict[str, str]:
+    """The headers, names in lower case."""
+    return {name.lower(): value for name, value in request.headers.items()}
+
+
+def plain(value: object, status: int = 200) -> Response:
+    """A JSON answer that nobody keeps."""
+    return Response(msgspec.json.encode(value), status, content_type=JSON_TYPE)
+
+
+async def body(kind: type[T], *, empty: bytes = b"", most: int = MAX_BODY_BYTES) -> T:
+    """A request's body; `empty` is what none means. Raises HubProblem that names the field."""
+    data = await request.get_data(as_text=False) or empty
+    if len(data) > most:
+        raise HubProblem(413, "too_large", f"At most {most} bytes at once.")
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.ValidationError as error:
+        raise HubProblem(422, "invalid_field", f"The body cannot be used: {error}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise HubProblem(422, "invalid_json", f"The body is no JSON: {error}") from None
+
+
+def number(name: str, default: int, low: int, high: int) -> int:
+    """A whole number of the query. Raises HubProblem."""
+    given = args().get(name)
+    if given is None:
+        return default
+    if not (given.isascii() and given.isdecimal() and len(given) <= 19 and low <= int(given) <= high):
+        raise HubProblem.wrong_field(name, f"must be a whole number from {low} to {high}")
+    return int(given)
+
+
+def moment(name: str, given: str | None, default: float) -> float:
+    """A time in RFC 3339, or as Unix seconds. Raises HubProblem."""
+    if given is None:
+        return default
+    try:
+        parsed = datetime.fromisoformat(given)
+        return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        raise HubProblem.wrong_field(name, "must be a time like 2026-01-31T12:00:00Z") from None
+
+
+def only_get() -> None:
+    """Refuse HEAD where it never was answered. Raises MethodNotAllowed."""
+    if request.method != "GET":
+        raise MethodNotAllowed(["GET"])
+
+
+def _bare_app() -> QuartTrio:
+    app = create_app("linguad.hub")
+
+    @app.errorhandler(Problem)
+    async def on_problem(problem: Problem) -> Response:
+        # not by jsonify, which ends with a line end that the old answers do not have
+        response = plain(problem.body(request_id()), problem.status)
+        response.headers.extend(problem.headers)
+        return response
+
+    @app.errorhandler(HTTPException)
+    async def on_http_error(error: HTTPException) -> Response:
+        status = error.code or 500
+        code = error.name.lower().replace(" ", "_")
+        if status in (404, 405):
+            response = plain(OldProblem(status, code, error.name.title()).body(request_id()), status)
+            if isinstance(error, MethodNotAllowed):
+                allowed = sorted(error.valid_methods or ["GET"])
+                bare = request.path in ("/", "/health")
+                response.headers["Allow"] = "GET" if bare else ", ".join(allowed)
+            return response
+        return plain(HubProblem(status, code, error.description or error.name).body(request_id()), status)
+
+    @app.errorhandler(StoreError)
+    async def on_store_error(error: StoreError) -> Response:
+        problem = HubProblem(503, "store_unavailable", "Statistics cannot be reached now; try again.")
+        return plain(problem.body(request_id()), 503)
+
+    return app
+
+
+def seen() -> Request:
+    """The request being answered, without its body."""
+    raw: bytes = request.query_string
+    return Request(request.method, request.path, raw.decode("latin-1"), headers(), client_of(request))
