@@ -324,6 +324,10 @@ class DaemonProcess(Process):
                 await trio.sleep(0.1)
         return operator
 
+    def resume(self, api: Api, port: int, key: str = "") -> Api:
+        """The same caller, or one with another key, at this daemon."""
+        return self._api(port, key or api.key)
+
     def _api(self, port: int, key: str) -> Api:
         self._apis.append(Api(port, key))
         return self._apis[-1]
