@@ -15,7 +15,18 @@ from importlib import import_module
 from bench import report
 from bench.parts import plots, readme
 
-BENCHES = ("hash", "select", "dispatch", "roundtrip", "sessions", "failover", "memory", "heartbeat")
+BENCHES = (
+    "hash",
+    "select",
+    "dispatch",
+    "roundtrip",
+    "sessions",
+    "failover",
+    "memory",
+    "heartbeat",
+    "gateway",
+    "fairness",
+)
 
 
 def run(name: str, *arguments: str) -> list[report.Row]:

@@ -61,6 +61,10 @@ def _session(impl: str) -> Wanted:
     return {"impl": impl, "kind": "session", "state": "silent"}
 
 
+def _asked(impl: str, kind: str) -> Wanted:
+    return {"impl": impl, "kind": kind, "clients": 8}
+
+
 def _beat(state: str) -> Wanted:
     return {"kind": "one", "state": state}
 
@@ -119,6 +123,29 @@ BOUNDS = (
         2.5,
         _session("linguad"),
         _session("relay"),
+    ),
+    *(
+        Bound(f"CPU of {what}", "gateway", "cpu_us", most, over, under)
+        for what, most, over, under in (
+            (
+                "a translation over HTTP, against a session",
+                8.0,
+                _asked("gateway", "translate"),
+                _asked("native", "translate"),
+            ),
+            (
+                "an utterance on a stream, against a session",
+                3.0,
+                _asked("gateway", "stream utterance"),
+                _asked("native", "stream utterance"),
+            ),
+            (
+                "a request with a key, against one without",
+                4.0,
+                _asked("/v1/me", "door"),
+                _asked("/health", "door"),
+            ),
+        )
     ),
     Bound("a heartbeat with a change", "heartbeat", "cpu_us", 3.0, _beat("languages"), _beat("unchanged")),
 )

@@ -81,11 +81,14 @@ class Socket:
 
     __slots__ = ("_buffer", "_socket", "arrived")
 
-    def __init__(self, url: str, *, stamped: bool = False) -> None:
-        """With `stamped`, `arrived` is when the kernel had the newest bytes, however late they are read."""
+    def __init__(self, url: str, *, stamped: bool = False, headers: str = "") -> None:
+        """With `stamped`, `arrived` is when the kernel had the newest bytes, however late they are read.
+
+        `headers` are lines of the upgrade request, each with its end.
+        """
         self.arrived = 0
         """When the newest bytes came, ns on the monotonic clock."""
-        self._buffer, self._socket = _connect(url)
+        self._buffer, self._socket = _connect(url, headers)
         if stamped:
             self._socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         self._socket.setblocking(False)
@@ -158,7 +161,7 @@ class Socket:
         return frames
 
 
-def _connect(url: str) -> tuple[bytearray, socket.socket]:
+def _connect(url: str, headers: str) -> tuple[bytearray, socket.socket]:
     """What came after the answer to the upgrade, and the socket."""
     target = dial.parse(url)
     sock = socket.create_connection((target.host, target.port), CONNECT_S)
@@ -166,7 +169,7 @@ def _connect(url: str) -> tuple[bytearray, socket.socket]:
     sock.send(
         f"GET {target.resource} HTTP/1.1\r\nHost: {target.authority}\r\nConnection: Upgrade\r\n"
         "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
+        f"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n{headers}\r\n".encode()
     )
     answer = bytearray()
     while b"\r\n\r\n" not in answer:

@@ -27,6 +27,7 @@ from linguad.audio.plan_a import (
     to_pcm16,
 )
 from linguad.audio.riff import is_wav
+from linguad.audio.riff import plain as plain_wav
 
 __all__ = [
     "MAX_RATE",
@@ -44,6 +45,7 @@ __all__ = [
     "encode_plan_a",
     "is_wav",
     "ogg_opus",
+    "plain_wav",
     "read_audio_file",
     "read_sound",
     "resample",

@@ -17,11 +17,14 @@ import numpy as np
 import soundfile
 
 from linguad.audio import riff
-from linguad.audio.pcm import EmptyError, Resampler, Samples, TooLongError, check_rate, resample
+from linguad.audio.pcm import WIRE_RATE, EmptyError, Resampler, Samples, TooLongError, check_rate, resample
 from linguad.errors import AudioError
 
 BLOCK_VALUES = 1 << 17
 """Values (frames × channels) decoded at once, half a MiB: a header may claim a thousand channels."""
+
+THE_AUDIO = "the audio"
+"""How texts of errors call a file without a name."""
 
 _OPUS_RATES = (8_000, 12_000, 16_000, 24_000, 48_000)
 """Sample rates that Opus files are made from, Hz."""
@@ -40,7 +43,7 @@ def read_audio_file(source: str | os.PathLike[str] | BinaryIO) -> tuple[bytes, f
 
     Raises AudioError, in one sentence for the user, if the file is missing, broken, empty or no sound file.
     """
-    name = Path(source).name if isinstance(source, str | os.PathLike) else "the audio"
+    name = Path(source).name if isinstance(source, str | os.PathLike) else THE_AUDIO
     try:
         if isinstance(source, str | os.PathLike):
             with open(source, "rb") as file:
@@ -56,7 +59,10 @@ def read_sound(data: bytes, *, max_seconds: float) -> Sound:
     Raises TooLongError as soon as more than `max_seconds` are decoded, EmptyError if there is no sound in it,
     AudioError if it is broken or no sound file.
     """
-    return _read(io.BytesIO(riff.repaired(data)), "the audio", max_seconds)
+    data = riff.repaired(data)
+    plain = riff.plain(data)
+    # Nearly every recording is one, and libsndfile takes it through floats for milliseconds.
+    return _read(io.BytesIO(data), THE_AUDIO, max_seconds) if plain is None else _of_plain(plain, max_seconds)
 
 
 def wav(pcm16: bytes, rate: int) -> bytes:
@@ -91,6 +97,17 @@ class _Forward(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no t
 
     def seekable(self) -> bool:
         return False
+
+
+def _of_plain(plain: riff.Plain, max_seconds: float) -> Sound:
+    rate, pcm16 = plain
+    check_rate(rate)
+    frames = len(pcm16) // 2
+    if not frames:
+        raise EmptyError(f"{THE_AUDIO} holds no sound")
+    if frames > max_seconds * rate:
+        raise TooLongError(f"{THE_AUDIO} is longer than {max_seconds:g} s")
+    return Sound(resample(pcm16, rate, WIRE_RATE) or b"\0\0", frames / rate, rate)
 
 
 def _read(file: BinaryIO, name: str, max_seconds: float) -> Sound:

@@ -6,9 +6,11 @@ Sizes are what programs get wrong: a program that writes to a pipe leaves 0, 0xF
 from __future__ import annotations
 
 import struct
+from typing import NamedTuple
 
 _CHUNK = struct.Struct("<4sI")
 _HEADER = struct.Struct("<4sI4s4sIHHIIHH4sI")
+_FORMAT = struct.Struct("<HHIIHH")
 _PCM = 1
 _MOST = 0xFFFFFFFF
 
@@ -22,6 +24,37 @@ MAX_CHUNKS = 1000
 def is_wav(data: bytes) -> bool:
     """Whether a file calls itself a WAV file (gateway 5.1)."""
     return data[:4] in _CONTAINERS and data[8:12] == b"WAVE"
+
+
+class Plain(NamedTuple):
+    """The content of the plainest WAV file: mono PCM16 and its rate in Hz."""
+
+    rate: int
+    pcm16: bytes
+
+
+def plain(data: bytes) -> Plain | None:
+    """What is in a WAV file of mono PCM16 with true sizes, as most are; None for any other."""
+    if data[:4] != b"RIFF" or not is_wav(data):
+        return None
+    position, rate = 12, 0
+    for _ in range(MAX_CHUNKS):
+        start = position + _CHUNK.size
+        if start > len(data):
+            return None
+        name, size = _CHUNK.unpack_from(data, position)
+        if size > len(data) - start:
+            return None
+        if name == b"fmt ":
+            if size < _FORMAT.size:
+                return None
+            tag, channels, rate, _, frame_bytes, bits = _FORMAT.unpack_from(data, start)
+            if (tag, channels, frame_bytes, bits) != (_PCM, 1, 2, 16):
+                return None
+        elif name == b"data":
+            return Plain(rate, data[start : start + (size & ~1)]) if rate else None
+        position = start + size + (size & 1)
+    return None
 
 
 def header(size: int, rate: int) -> bytes:

@@ -17,8 +17,12 @@ from msgspec import Struct, field
 from linguad.core.job import Job
 from linguad.core.key import Key
 
-QUANTUM_S = 10.0
-"""Audio seconds a tenant may send in its turn: the longest utterance that streamed speech is cut into."""
+QUANTUM_S = 1.0
+"""Audio seconds a tenant may send in its turn, about a short sentence; longer ones save for several turns.
+
+So long a new tenant may wait for each other one. With 10, as long as a job may be, ten short jobs of a tenant
+with many went before the only one of another, and tripled its time.
+"""
 
 
 class WaitingRoom:

@@ -41,6 +41,10 @@ BLOCK_BYTES = 64 * 1024
 """Of a body, parsed at once; as much as the socket is read for."""
 
 
+SMALL_BYTES = 256 * 1024
+"""A form up to this is taken apart at once, which takes less than the way to a thread and back."""
+
+
 class Form(Struct, frozen=True):
     """A form that was read: texts by name, and the audio, empty if there is none."""
 
@@ -106,6 +110,8 @@ async def read_form(
     if limit.cancelled_caught:
         message = f"The body did not come within {seconds:g} s; send less, or over a faster line."
         raise Problem(408, "request_timeout", message)
+    if size <= SMALL_BYTES:
+        return reader.finish()
     # Base64 of megabytes takes milliseconds, in which nobody else would be served.
     return await trio.to_thread.run_sync(reader.finish)
 

@@ -1,12 +1,11 @@
 """Speech of customers made fit for the core, and speech of nodes made fit for customers (gateway 5.1).
 
-What comes in is a whole utterance; what goes out is in the format that was asked for. The work is done in
-worker threads, a few at a time.
+What comes in is a whole utterance; what goes out is in the format that was asked for. Whatever takes long is
+done in worker threads, a few at a time.
 """
 
 from __future__ import annotations
 
-from binascii import a2b_base64
 from collections.abc import Sequence
 from enum import StrEnum
 from functools import partial
@@ -16,6 +15,7 @@ from msgspec import Struct
 
 from linguad import audio
 from linguad.errors import AudioError
+from linguad.octets import from_base64
 from linguad.web.problems import Problem
 from linguad.wire import opus
 
@@ -31,6 +31,10 @@ MAX_SPEECH_SECONDS = 600
 THREADS = 2
 """Conversions at once. More are slower, for each holds the interpreter most of its time; two, so that one
 long file does not keep every other request waiting."""
+
+SMALL_BYTES = 256 * 1024
+"""Audio up to this, 8 s of PCM16, is not given to a thread if it is only copied: that takes less than half a
+millisecond, and the way to a thread and back, which needs the interpreter twice, longer on a busy machine."""
 
 WRONG_RATE = f"must be a whole number from {MIN_RATE} to {MAX_RATE} (Hz)"
 """Why a sample rate is refused."""
@@ -89,7 +93,7 @@ class Speech(Struct, frozen=True):
 
 
 class Sounds:
-    """Does the work of this module in worker threads, `THREADS` at a time in all."""
+    """Does the work of this module, what takes long in worker threads, `THREADS` at a time in all."""
 
     def __init__(self) -> None:
         self._limiter = trio.CapacityLimiter(THREADS)
@@ -99,11 +103,35 @@ class Sounds:
     ) -> Clip:
         """As `clip_of`."""
         work = partial(clip_of, data, audio_format, sample_rate, max_seconds=max_seconds)
+        if _is_clip_quick(data, audio_format, sample_rate):
+            return work()
         return await trio.to_thread.run_sync(work, limiter=self._limiter)
 
     async def speech(self, parts: Sequence[tuple[str, str]], output_format: str) -> Speech:
         """As `joined_speech`."""
+        if _is_speech_quick(parts, output_format):
+            return joined_speech(parts, output_format)
         return await trio.to_thread.run_sync(joined_speech, parts, output_format, limiter=self._limiter)
+
+
+def _is_clip_quick(data: bytes, audio_format: str | None, sample_rate: int | None) -> bool:
+    """Whether the bytes of a clip become its sound as they are."""
+    if len(data) > SMALL_BYTES or data.startswith(b"OggS"):
+        return False
+    if audio.is_wav(data):
+        plain = audio.plain_wav(data)
+        return plain is not None and plain.rate == audio.WIRE_RATE
+    return audio_format == AudioFormat.OPUS or (sample_rate or DEFAULT_RATE) == audio.WIRE_RATE
+
+
+def _is_speech_quick(parts: Sequence[tuple[str, str]], output_format: str) -> bool:
+    """Whether speech goes out as it came, at most with a header before it."""
+    formats = {name for text, name in parts if text}
+    if sum(len(text) for text, _ in parts) > SMALL_BYTES:
+        return False
+    if output_format == OutputFormat.PACKETS:
+        return len(formats) < 2
+    return formats <= {AudioFormat.PCM16} and output_format != OutputFormat.OGG_OPUS
 
 
 def clip_of(data: bytes, audio_format: str | None, sample_rate: int | None, *, max_seconds: float) -> Clip:
@@ -221,7 +249,7 @@ def _foreign(data: bytes) -> str | None:
 
 def _bytes_of(text: str) -> bytes:
     try:
-        return a2b_base64(text, strict_mode=True)
+        return from_base64(text)
     except ValueError as error:
         raise AudioError("the speech is not base64") from error
 

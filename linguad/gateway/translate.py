@@ -21,7 +21,7 @@ from linguad.errors import AudioError
 from linguad.gateway.admission import Admission
 from linguad.gateway.capacity import Capacity
 from linguad.gateway.form import Form, UploadLimits, read_form, upload_limits
-from linguad.gateway.idempotency import Idempotency
+from linguad.gateway.idempotency import HEADER, Idempotency
 from linguad.gateway.protect import caller, protected
 from linguad.gateway.request import FIELDS, TranslateRequest, parse_request
 from linguad.gateway.sound import Clip, Sounds
@@ -154,8 +154,8 @@ def add_translate_route(
             async def work() -> Response:
                 return await _translated(translator, events, who, asked, clip, client_of(request).address)
 
-            digest = await trio.to_thread.run_sync(lambda: sha256(form.audio).hexdigest())
-            return await idempotency.once([form.fields, digest], work)
+            given = [form.fields, await _digest(form.audio)] if HEADER in request.headers else None
+            return await idempotency.once(given, work)
 
 
 async def _translated(
@@ -173,6 +173,11 @@ async def _translated(
     told = ("request_id", "session_id", "trace_id", "duration_ms", "usage")
     events.emit(who.tenant.id, "translation.completed", {name: answer[name] for name in told})
     return jsonify(answer)
+
+
+async def _digest(data: bytes) -> str:
+    """What stands for a recording."""
+    return await trio.to_thread.run_sync(lambda: sha256(data).hexdigest())
 
 
 async def read_upload(settings: Gateway, tenant: Tenant) -> tuple[Form, UploadLimits]:

@@ -150,8 +150,7 @@ class Bookkeeper:
 
         def settle_left(connection: Connection) -> int:
             left = usage.open_sessions(connection, now - ABANDONED_SECONDS, self._instance)
-            for session_id in left:
-                ledger.settle(connection, session_id, now)
+            ledger.settle(connection, left, now)
             return len(left)
 
         if settled := await self._database.write(settle_left):
@@ -203,8 +202,7 @@ class Bookkeeper:
                 return
             usage.write(connection, batch.rows, billed, self._instance)
             usage.count_requests(connection, batch.requests)
-            for session_id in batch.ended:
-                ledger.settle(connection, session_id, now)
+            ledger.settle(connection, batch.ended, now)
 
         try:
             await self._database.write(write)
@@ -233,8 +231,7 @@ class Bookkeeper:
 
         def settle_idle(connection: Connection) -> int:
             idle = usage.open_sessions(connection, now - ABANDONED_SECONDS)
-            for session_id in idle:
-                ledger.settle(connection, session_id, now)
+            ledger.settle(connection, idle, now)
             return len(idle)
 
         if settled := await self._database.write(settle_idle):

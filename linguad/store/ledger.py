@@ -7,6 +7,7 @@ account, and its row is locked by whoever appends.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import (
@@ -28,7 +29,7 @@ from linguad.core.accounts import SYSTEM, Actor, ConflictError, NotFoundError
 from linguad.core.ledger import SETTLEMENT, TRANSFER, Line, NodeAccount
 from linguad.store.database import locked
 from linguad.store.schema import Count, Moment, Serial, metadata
-from linguad.store.usage import add_up, metered_sessions, node_credits
+from linguad.store.usage import add_up, in_pieces, metered_sessions, node_credits, that_part
 
 ADMIN = "admin"
 """Origin of lines that somebody asked for."""
@@ -61,29 +62,32 @@ balances = Table(
 )
 
 
-def settle(connection: Connection, session_id: str, now: float) -> Line | None:
-    """Write what a session cost, once, rounded up to seconds; None if there is nothing to be settled."""
-    row = connection.execute(
-        locked(
-            select(metered_sessions).where(
-                metered_sessions.c.session_id == session_id, metered_sessions.c.settled_at.is_(None)
-            )
+def settle(connection: Connection, session_ids: Iterable[str], now: float) -> None:
+    """Write what sessions cost, each once and rounded up to seconds; those that are settled stay so."""
+    columns = metered_sessions.c
+    for ids in in_pieces(session_ids):
+        query = select(metered_sessions).where(columns.session_id.in_(ids), columns.settled_at.is_(None))
+        found = connection.execute(locked(query.order_by(columns.session_id, columns.part))).all()
+        if not found:
+            continue
+        connection.execute(
+            that_part(update(metered_sessions)).values(settled_at=now),
+            [{"the_session": row.session_id, "the_part": row.part} for row in found],
         )
-    ).first()
-    if row is None:
-        return None
-    connection.execute(
-        update(metered_sessions)
-        .where(metered_sessions.c.session_id == session_id, metered_sessions.c.part == row.part)
-        .values(settled_at=now)
-    )
-    seconds = -(-row.charged_ms // 1000)
-    if not row.billed or not seconds:
-        return None
-    request_id = session_id if row.part == 1 else f"{session_id}/{row.part}"
-    return append(
-        connection, row.tenant_id, -seconds, SETTLEMENT, SYSTEM, request_id, now, session_id=session_id
-    )
+        for row in found:
+            seconds = -(-row.charged_ms // 1000)
+            if row.billed and seconds:
+                request_id = row.session_id if row.part == 1 else f"{row.session_id}/{row.part}"
+                append(
+                    connection,
+                    row.tenant_id,
+                    -seconds,
+                    SETTLEMENT,
+                    SYSTEM,
+                    request_id,
+                    now,
+                    session_id=row.session_id,
+                )
 
 
 def append(

@@ -6,7 +6,8 @@ of a batch of rows goes into one transaction, so that a crash loses the same fro
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
@@ -18,6 +19,8 @@ from sqlalchemy import (
     Integer,
     Table,
     Text,
+    Update,
+    bindparam,
     cast,
     delete,
     func,
@@ -29,7 +32,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from linguad.core.ledger import Counts, Step
 from linguad.core.metering import Usage
+from linguad.store.database import locked
 from linguad.store.schema import Count, Moment, meta, metadata
+
+MAX_IDS = 500
+"""Ids in one statement; SQLite takes some thousand parameters."""
 
 HOUR_S = 3600
 DAY_HOURS = 24
@@ -132,23 +139,30 @@ def add_up(connection: Connection, table: Table, rows: Sequence[dict[str, Any]])
     """Add each row's numbers to the row with the same primary key, or make it."""
     if not rows:
         return
-    statement = _insert(connection, table)
+    keys = [column.name for column in table.primary_key]
+    # always in the same order, or two processes could wait for each other
+    rows = sorted(rows, key=lambda row: [row[key] for key in keys])
+    connection.execute(_adding(table, connection.dialect.name), rows)
+
+
+@cache
+def _adding(table: Table, dialect: str) -> Any:
+    """The statement of `add_up`, which takes longer to make than to execute."""
+    statement = _insert(dialect, table)
     keys = [column.name for column in table.primary_key]
     sums = {
         column.name: table.c[column.name] + statement.excluded[column.name]
         for column in table.columns
         if column.name not in keys
     }
-    # always in the same order, or two processes could wait for each other
-    rows = sorted(rows, key=lambda row: [row[key] for key in keys])
-    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=sums), rows)
+    return statement.on_conflict_do_update(index_elements=keys, set_=sums)
 
 
 def is_new_batch(connection: Connection, instance: str, name: str) -> bool:
     """Whether the last batch of an instance was another one; from now on it is this."""
     place = f"usage_batch:{instance}"
     last = connection.execute(select(meta.c.value).where(meta.c.name == place)).scalar()
-    statement = _insert(connection, meta).values(name=place, value=name)
+    statement = _insert(connection.dialect.name, meta).values(name=place, value=name)
     set_ = {"value": statement.excluded.value}
     connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=set_))
     return last != name
@@ -183,36 +197,70 @@ def _hold(connection: Connection, rows: Iterable[Usage], billed: frozenset[str],
     sessions: dict[str, list[Usage]] = {}
     for row in rows:
         sessions.setdefault(row.session, []).append(row)
+    before = _parts(connection, sessions)
     begun: list[Slot] = []
+    grown: list[dict[str, Any]] = []
+    new: list[dict[str, Any]] = []
     for session_id, parts in sorted(sessions.items()):
-        charged_ms = sum(row.charged_ms for row in parts)
-        at = max(row.finished_at for row in parts)
-        found = connection.execute(
-            update(metered_sessions)
-            .where(metered_sessions.c.session_id == session_id, metered_sessions.c.settled_at.is_(None))
-            .values(charged_ms=metered_sessions.c.charged_ms + charged_ms, changed_at=at, instance=instance)
-        )
-        if found.rowcount:
+        first, (last, is_open) = parts[0], before.get(session_id, (0, False))
+        sums = {
+            "charged_ms": sum(row.charged_ms for row in parts),
+            "changed_at": max(row.finished_at for row in parts),
+        }
+        if is_open:
+            grown.append({"the_session": session_id, "the_part": last, **sums})
             continue
-        count = select(func.count()).where(metered_sessions.c.session_id == session_id)
-        part = connection.execute(count).scalar_one() + 1
-        first = parts[0]
-        connection.execute(
-            insert(metered_sessions).values(
-                session_id=session_id,
-                part=part,
-                tenant_id=first.tenant,
-                key_id=first.key,
-                instance=instance,
-                billed=first.tenant in billed,
-                charged_ms=charged_ms,
-                began_at=first.finished_at,
-                changed_at=at,
-            )
+        new.append(
+            {
+                "session_id": session_id,
+                "part": last + 1,
+                "tenant_id": first.tenant,
+                "key_id": first.key,
+                "instance": instance,
+                "billed": first.tenant in billed,
+                "began_at": first.finished_at,
+                **sums,
+            }
         )
-        if part == 1:
+        if not last:
             begun.append((first.tenant, first.key, int(first.finished_at // HOUR_S)))
+    if grown:
+        statement = that_part(update(metered_sessions)).values(
+            charged_ms=metered_sessions.c.charged_ms + bindparam("charged_ms"),
+            changed_at=bindparam("changed_at"),
+            instance=instance,
+        )
+        connection.execute(statement, grown)
+    if new:
+        connection.execute(insert(metered_sessions), new)
     return begun
+
+
+def that_part(change: Update) -> Update:
+    """Only of the part `the_part` of the session `the_session`, which are parameters."""
+    columns = metered_sessions.c
+    return change.where(columns.session_id == bindparam("the_session"), columns.part == bindparam("the_part"))
+
+
+def in_pieces(session_ids: Iterable[str]) -> Iterator[list[str]]:
+    """Ids of sessions in order, so many at a time as one statement takes."""
+    ordered = sorted(session_ids)
+    return (ordered[start : start + MAX_IDS] for start in range(0, len(ordered), MAX_IDS))
+
+
+def _parts(connection: Connection, session_ids: Iterable[str]) -> dict[str, tuple[int, bool]]:
+    """The last part of each session that is known, and whether it is open; nobody changes them meanwhile."""
+    columns = metered_sessions.c
+    found: dict[str, tuple[int, bool]] = {}
+    for ids in in_pieces(session_ids):
+        query = (
+            select(columns.session_id, columns.part, columns.settled_at.is_(None))
+            .where(columns.session_id.in_(ids))
+            .order_by(columns.session_id, columns.part)
+        )
+        for session_id, part, is_open in connection.execute(locked(query)):
+            found[session_id] = part, bool(is_open)
+    return found
 
 
 def count_requests(connection: Connection, counts: dict[Slot, tuple[int, int]]) -> None:
@@ -318,9 +366,9 @@ def rebuild(connection: Connection) -> None:
     )
 
 
-def _insert(connection: Connection, table: Table) -> Any:
+def _insert(dialect: str, table: Table) -> Any:
     """An INSERT that can say what is to be done if there is such a row."""
-    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
 
 
 def _slotted(slot: Slot, numbers: dict[str, int]) -> dict[str, Any]:

@@ -189,6 +189,38 @@ class TestWav:
             tracemalloc.stop()
 
 
+class TestPlainFiles:
+    """Mono PCM16 with true sizes does not need libsndfile, and sounds the same without it."""
+
+    @few
+    @given(
+        sound=st.binary(max_size=2000),
+        rate=st.sampled_from([8000, 16000, 44100]),
+        before=st.sampled_from([b"", chunk(b"LIST", b"INFOab"), chunk(b"fact", b"\0\0\0\0")]),
+        after=st.sampled_from([b"", chunk(b"LIST", b"INFO")]),
+    )
+    def test_as_libsndfile_reads_them(self, sound: bytes, rate: int, before: bytes, after: bytes) -> None:
+        sound += b"\0" * (len(sound) % 2)
+        file = wav(sound, rate=rate, before=before, after=after)
+        samples, known_rate = soundfile.read(io.BytesIO(file), dtype="<i2")
+        assert riff.plain(file) == (known_rate, samples.tobytes())
+
+    @pytest.mark.parametrize(
+        "file",
+        [
+            wav(b"ab", kind=3, bits=32),
+            wav(b"abcd", channels=2),
+            wav(b"ab", bits=8),
+            wav(b"ab", data_size=3),
+            wav(b"ab", rate=0),
+            wav(b"ab")[:30],
+            b"RIFX" + wav(b"ab")[4:],
+        ],
+    )
+    def test_all_others_are_left_to_it(self, file: bytes) -> None:
+        assert riff.plain(file) is None
+
+
 class TestBombs:
     def test_a_flac_of_hours_is_stopped_at_the_limit(self) -> None:
         file = io.BytesIO()

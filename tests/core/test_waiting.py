@@ -51,6 +51,20 @@ def test_a_lane_is_in_order_across_keys() -> None:
     assert list(room.offers(KEYS[0])) == [second]
 
 
+def test_few_short_jobs_of_a_busy_tenant_go_before_a_new_one() -> None:
+    room = WaitingRoom()
+    for number in range(50):
+        room.add(job(f"busy-{number}", f"s-{number}", 0, tenant="busy"))
+    for _ in range(7):
+        room.send(next(room.offers(KEYS[0])))
+    room.add(job("new", "s-new", 0, tenant="new"))
+    ahead = 0
+    while (sent := next(room.offers(KEYS[0]))).id != "new":
+        room.send(sent)
+        ahead += 1
+    assert ahead <= 1
+
+
 def test_jobs_may_be_removed_while_offers_are_read() -> None:
     room = WaitingRoom()
     jobs = [job(str(number), f"s-{number % 2}", number) for number in range(6)]

@@ -41,6 +41,15 @@ SHAPES: dict[str, dict[str | None, set[str]]] = {
         "fleet": {"nodes", "cpu_percent", "resident_mib", "lost_beats"},
         "one": {"state", "cpu_us"},
     },
+    "gateway": {
+        **{kind: {"impl", "clients"} for kind in ("translate", "stream utterance", "stream pieces", "door")},
+        "admission": {"impl", "step", "tenants", "us"},
+        "idle": {"impl", "count", "each_kib", "cpu_percent"},
+    },
+    "fairness": {
+        kind: {"slots", "work_ms", "modest_per_s", "answered", "failed", "p99_ms", "ratio", "cpu_wait_cores"}
+        for kind in ("calm", "flood, default limits", "flood, no limits")
+    },
 }
 """By bench and kind, names that each row has."""
 
@@ -74,6 +83,15 @@ def test_a_bench_measures_what_it_says(bench: str) -> None:
         assert all(value is None or isinstance(value, str | int | float) for value in row.values()), "flat"
     if bench == "select":
         assert {row["impl"] for row in rows} == {"cython", "python", "scan"}
+    if bench == "gateway":
+        measured = [row for row in rows if "clients" in row]
+        names = {"p50_ms", "p99_ms", "per_s", "cpu_us"}
+        assert all(
+            ({"cpu_ratio"} if row["impl"].startswith("ratio") else names) <= set(row) for row in measured
+        )
+        assert {row["step"] for row in rows if row["kind"] == "admission"} >= {"lookup", "admit"}
+    if bench == "fairness":
+        assert all(row["answered"] and not row["failed"] for row in rows)
     if bench == "dispatch":
         measured = [row for row in rows if row["kind"] != "knee"]
         assert all(0 < row["closed_p50_ms"] < row["frame_p50_ms"] for row in measured), (

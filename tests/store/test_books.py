@@ -370,7 +370,7 @@ def forgetful(url: str) -> Any:
     trio.run(database.close)
 
 
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 def test_whatever_happens_the_ledger_is_the_sum_of_the_records(
     forgetful: Forgetful, steps: list[tuple[str, int, int]]
@@ -389,7 +389,7 @@ async def play(database: Forgetful, steps: list[tuple[str, int, int]]) -> None:
         elif what == "end":
             books.session_ended(name)
         elif what == "settle":
-            await database.write(lambda connection, name=name: ledger.settle(connection, name, NOON))
+            await database.write(lambda connection, name=name: ledger.settle(connection, [name], NOON))
         elif what == "rebuild":
             await database.write(usage.rebuild)
         elif what == "crash":
