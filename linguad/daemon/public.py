@@ -248,7 +248,7 @@ class PublicApi:
         try:
             yield
         finally:
-            await self._books.flush()
+            await self._books.close()
 
 
 def _courier_rules(settings: Gateway) -> CourierRules:
