@@ -17,7 +17,7 @@ from quart_trio import QuartTrio
 
 from linguad.core.coverage import Served
 from linguad.core.tenant import Tenant
-from linguad.gateway.admission import Admission, retry_after
+from linguad.gateway.admission import Admission
 from linguad.gateway.protect import caller, protected
 from linguad.web.problems import Problem
 from linguad.wire.language import AUTO, normalize
@@ -79,16 +79,6 @@ class Capacity:
             "free_slots": room.free_slots,
             "retry_after_s": wait_s,
         }
-
-    def refusal(self, src: str, tgt: str) -> Problem:
-        """The answer where no node could be had for a pair: 503 with what there is, and when to try again."""
-        hint = self.hint(src, tgt)
-        message = (
-            "All nodes for these languages are busy; try again as Retry-After says."
-            if hint["ready_nodes"]
-            else "No node serves these languages now; GET /v1/languages lists those that are served."
-        )
-        return Problem(503, "no_capacity", message, details=hint, headers=retry_after(hint["retry_after_s"]))
 
     def _served(self, src: str, tgt: str) -> Iterable[Served]:
         pairs = self._fleet.languages()
