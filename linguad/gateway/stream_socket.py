@@ -188,6 +188,10 @@ class StreamSocket:
         """The server stops now."""
         self._perform(self._conversation.abandon())
 
+    def crashed(self) -> None:
+        """A bug of ours ends it."""
+        self._link.close(CloseReason.INTERNAL_ERROR)
+
     def expel(self, problem: Problem, reason: CloseReason) -> None:
         """The caller may not go on."""
         self._perform(self._conversation.expel(problem.code, problem.message, reason))
