@@ -199,7 +199,7 @@ def rules_of(settings: Gateway) -> StreamRules:
         backlog_bytes=settings.stream_backlog_bytes,
         messages_per_s=settings.stream_max_messages_per_second,
         burst=settings.stream_burst_messages,
-        max_utterance_s=settings.stream_max_utterance_seconds,
+        max_utterance_s=settings.max_utterance_seconds,
         max_message_bytes=settings.stream_max_message_bytes,
     )
 

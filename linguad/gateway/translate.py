@@ -105,7 +105,7 @@ class Translator:
                     clip,
                     address=address,
                     timeout_s=timeout_s or self._settings.translate_timeout_seconds,
-                    longest_utterance_ms=round(self._settings.max_utterance_seconds * 1000),
+                    longest_utterance_ms=1000 * self._settings.max_utterance_seconds,
                     charged_ms=lambda session_id: self._purse.tick(who.tenant, session_id).audio_ms,
                 )
         except Problem as problem:
