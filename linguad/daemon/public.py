@@ -109,7 +109,7 @@ class PublicApi:
         add_capacity_routes(app, self._admission, capacity)
         add_usage_routes(app, self._protect, self._books)
         count_requests(app, self._books)
-        self._once = Idempotency(IdempotencyRecords(kept.database))
+        self._once = Idempotency(IdempotencyRecords(kept.database), settings.translate_timeout_seconds)
         self._hooks = WebhookRegistry(kept.database)
         queue = DeliveryQueue(kept.database, self._hooks)
         post = GuardedPost(settings.webhook_allowed_networks, settings.webhook_timeout_seconds)
