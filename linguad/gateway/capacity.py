@@ -12,7 +12,7 @@ from typing import Protocol
 
 import msgspec
 from msgspec import Struct
-from quart import Response, request
+from quart import Response
 from quart_trio import QuartTrio
 
 from linguad.core.coverage import Served
@@ -20,6 +20,7 @@ from linguad.core.tenant import Tenant
 from linguad.gateway.admission import Admission
 from linguad.gateway.protect import caller, protected
 from linguad.web.problems import Problem
+from linguad.web.query import query
 from linguad.wire.language import AUTO, normalize
 
 NO_NODE_WAIT_S = 30
@@ -94,7 +95,8 @@ def add_capacity_routes(app: QuartTrio, admission: Admission, capacity: Capacity
     @app.get("/v1/languages")
     @protected(admission)
     async def languages() -> Response:
-        src, tgt = _language("from", request.args), _language("to", request.args)
+        given = query(("from", "to"))
+        src, tgt = _language("from", given), _language("to", given)
         pairs = [
             one
             for one in capacity.pairs(caller().tenant)
@@ -111,10 +113,10 @@ def add_capacity_routes(app: QuartTrio, admission: Admission, capacity: Capacity
     @app.get("/v1/capacity")
     @protected(admission)
     async def room() -> Response:
-        tenant = caller().tenant
-        src = _language("from", request.args) or tenant.default_src_lang
-        tgt = _language("to", request.args) or tenant.default_tgt_lang
-        sessions = _sessions(request.args)
+        tenant, given = caller().tenant, query(("from", "to", "sessions"))
+        src = _language("from", given) or tenant.default_src_lang
+        tgt = _language("to", given) or tenant.default_tgt_lang
+        sessions = _sessions(given)
         found = capacity.room(src, tgt)
         own = max(0, tenant.max_concurrent_sessions - admission.sessions_of(tenant.id))
         answer = {

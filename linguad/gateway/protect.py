@@ -11,12 +11,14 @@ from quart import Response, after_this_request, g, request
 from quart.typing import ResponseTypes
 
 from linguad.config.gateway import Gateway
+from linguad.core.accounts import Actor
 from linguad.core.tenant import Caller, Scope
 from linguad.gateway.admission import Admission
 from linguad.gateway.credentials import Credential, Headers, Kind, of_request, of_upgrade
 from linguad.gateway.tickets import Tickets
 from linguad.net.peer import Peer
 from linguad.web.address import client_of
+from linguad.web.app import request_id
 from linguad.web.problems import Problem
 
 P = ParamSpec("P")
@@ -59,6 +61,11 @@ def caller() -> Caller:
     """Who sent the request that a protected view answers."""
     who: Caller = g.caller
     return who
+
+
+def actor() -> Actor:
+    """The same for the audit trail."""
+    return Actor(type="key", id=caller().key_id, request_id=request_id())
 
 
 class Entry(Struct, frozen=True):

@@ -322,10 +322,10 @@ class TestTickets:
         assert set(body) == {"ticket", "expires_at"}
         assert headers["Cache-Control"] == "no-store"
         until = datetime.fromtimestamp(EPOCH + house.now + 60, UTC)
-        assert body["expires_at"] == until.strftime("%Y-%m-%dT%H:%M:%SZ")
+        assert body["expires_at"] == until.strftime("%Y-%m-%dT%H:%M:%S.000Z")
         _, body, _ = await self.make(house, key, ttl_seconds=120)
         until = datetime.fromtimestamp(EPOCH + house.now + 120, UTC)
-        assert body["expires_at"] == until.strftime("%Y-%m-%dT%H:%M:%SZ")
+        assert body["expires_at"] == until.strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
     @pytest.mark.parametrize(
         ("asked", "status", "names"),
