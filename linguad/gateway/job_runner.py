@@ -50,6 +50,8 @@ CLEAN_SECONDS = 5.0
 SPEECH = "audio_tts"
 """Member of a result that webhooks are not sent: it may have megabytes, and GET has it."""
 
+NO_LONGER_VALID = "The key it was sent with, or its account, is not valid any more; send it with another."
+
 logger = log.get(__name__)
 
 
@@ -212,7 +214,7 @@ class JobRunner:
             problem = None
             try:
                 if caller is None:
-                    problem = Problem(403, "tenant_disabled", "This account is disabled.")
+                    problem = Problem(403, "invalid_credentials", NO_LONGER_VALID)
                 else:
                     held.enter_context(self._session(caller))
             except Problem as refused:

@@ -77,6 +77,8 @@ class Entry(Struct, frozen=True):
     """What to answer as `Sec-WebSocket-Protocol`."""
     origin: str | None
     """The web page it comes from; browsers say so."""
+    host: str = ""
+    """Scheme and host of this server, as the client knows them: its own pages may call."""
 
 
 class Doorkeeper:
@@ -96,15 +98,14 @@ class Doorkeeper:
         self._admission.check_transport(peer)
         shown = of_upgrade(headers, query, allow_query_key=self._allow_query_key)
         origin = _one(headers, b"origin")
-        if shown.credential is None:
-            return Entry(None, shown.subprotocol, origin)
         host = f"{peer.scheme}://{_one(headers, b'host') or ''}"
-        return Entry(self._let_in(shown.credential, origin, host, peer), shown.subprotocol, origin)
+        who = None if shown.credential is None else self._let_in(shown.credential, origin, host, peer)
+        return Entry(who, shown.subprotocol, origin, host)
 
     def first_message(self, token: str, entry: Entry, peer: Peer) -> Caller:
         """Who sent this key or ticket as first message; raises Problem as `upgrade` does."""
         kind = Kind.TICKET if self._tickets.is_ticket(token) else Kind.KEY
-        return self._let_in(Credential(kind, token), entry.origin, "", peer)
+        return self._let_in(Credential(kind, token), entry.origin, entry.host, peer)
 
     def _let_in(self, shown: Credential, origin: str | None, host: str, peer: Peer) -> Caller:
         who = self._redeem(shown.value, origin, peer) if shown.kind is Kind.TICKET else None

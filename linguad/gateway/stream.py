@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import uuid
 from collections.abc import Callable
 
 import msgspec
@@ -30,17 +28,17 @@ from linguad.gateway.stream_socket import (
     Visitor,
 )
 from linguad.gateway.talk import Talks
+from linguad.gateway.translate import trace_of
 from linguad.gateway.voices import Voices
 from linguad.net.upgrade import Refusal, UpgradeRequest, Welcome
 from linguad.net.websocket import Link, LinkSettings
+from linguad.web import app
 from linguad.web.problems import Problem
 
 WATCH_SECONDS = 2.0
 """How often it is looked whether the callers of open sockets may still call; at most 5 are promised."""
 
 logger = log.get(__name__)
-
-_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
 
 class Streams:
@@ -176,16 +174,12 @@ def refusal(problem: Problem, request_id: str) -> Refusal:
 
 def request_id_of(request: UpgradeRequest) -> str:
     """The caller's id of a request, if it is sane, else a new one."""
-    given = next(iter(request.header("x-request-id")), "")
-    return given if _REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
+    return app.request_id_of(next(iter(request.header("x-request-id")), ""))
 
 
 def trace_id_of(request: UpgradeRequest) -> str | None:
     """The trace that the caller wants its sessions to belong to, a UUID; None if it does not say."""
-    try:
-        return str(uuid.UUID(next(iter(request.header("x-trace-id")), "")))
-    except ValueError:
-        return None
+    return trace_of(next(iter(request.header("x-trace-id")), ""))
 
 
 def rules_of(settings: Gateway) -> StreamRules:
