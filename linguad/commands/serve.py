@@ -7,6 +7,7 @@ import os
 import sys
 
 import trio
+from msgspec.structs import replace
 
 from linguad import config, log
 from linguad.commands.config import add_config_argument
@@ -14,7 +15,7 @@ from linguad.daemon import Daemon
 from linguad.errors import LinguadError
 
 PARTS = ("scheduler",)
-"""What `--only` may name; the gateway and the hub join it when they exist."""
+"""What `--only` may name: neither the gateway nor the hub can do without the scheduler beside it."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT. Returns 0, or 1 with one sentence when it cannot start."""
     settings = config.load(args.config, os.environ)
+    if args.only:
+        settings = replace(
+            settings,
+            gateway=replace(settings.gateway, enabled=False),
+            hub=replace(settings.hub, enabled=False),
+        )
     log.configure(settings.log, settings.notices)
     code = 0
     try:

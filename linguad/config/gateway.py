@@ -200,12 +200,13 @@ class Gateway(Table, frozen=True, kw_only=True):
         ),
     ] = 150
     max_utterance_seconds: Annotated[
-        float,
+        int,
         Meta(
             ge=1,
             le=600,
-            description="Longest recording that goes to a node in one piece; longer ones are cut as streamed "
-            "speech is. 30 is what speech recognition takes at once.",
+            description="Longest utterance that goes to a node in one piece. A longer recording is cut as "
+            "streamed speech is; a stream that sends whole utterances has to send shorter ones. 30 is what "
+            "speech recognition takes at once.",
         ),
     ] = 30
     billing_overdraft_seconds: Annotated[
@@ -286,15 +287,6 @@ class Gateway(Table, frozen=True, kw_only=True):
             "holds 30 s of PCM16 at 16 kHz as base64, and more.",
         ),
     ] = 2 * 1024 * 1024
-    stream_max_utterance_seconds: Annotated[
-        int,
-        Meta(
-            ge=1,
-            le=600,
-            description="Longest utterance sent whole; streamed audio is cut by the core. 30 is what speech "
-            "recognisers take at once.",
-        ),
-    ] = 30
     stream_max_inflight_utterances: Annotated[
         int,
         Meta(

@@ -109,13 +109,13 @@ class PublicApi:
         add_capacity_routes(app, self._admission, capacity)
         add_usage_routes(app, self._protect, self._books)
         count_requests(app, self._books)
-        self._once = Idempotency(IdempotencyRecords(kept.database))
+        self._once = Idempotency(IdempotencyRecords(kept.database), settings.translate_timeout_seconds)
         self._hooks = WebhookRegistry(kept.database)
         queue = DeliveryQueue(kept.database, self._hooks)
         post = GuardedPost(settings.webhook_allowed_networks, settings.webhook_timeout_seconds)
         key = kept.pepper.verifier(WEBHOOK_KEY)
         self._courier = Courier(self._hooks, queue, post, key, _courier_rules(settings))
-        translator = Translator(talks, sounds, settings, capacity)
+        translator = Translator(talks, sounds, settings, capacity, budgets)
         add_translate_route(app, self._admission, translator, capacity, settings, self._courier, self._once)
         add_admin_routes(app, registry, self._protect, self._once.of_json("api_key.key"))
         add_admin_usage_routes(app, self._protect, self._books, registry.tenant, once=self._once.of_json())
@@ -255,7 +255,7 @@ class PublicApi:
         try:
             yield
         finally:
-            await self._books.flush()
+            await self._books.close()
 
 
 def _courier_rules(settings: Gateway) -> CourierRules:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
@@ -20,6 +19,7 @@ from linguad.gateway.protect import caller, protected
 from linguad.gateway.tickets import Tickets
 from linguad.web.body import json_body
 from linguad.web.problems import Problem
+from linguad.wire.moment import told
 
 LONGEST_TTL_S = 120
 """Of a ticket (gateway 11.4)."""
@@ -88,8 +88,7 @@ def add_ticket_routes(
             admission.check_origin(who, asked.origin)
         ttl_s = asked.ttl_seconds or settings.ticket_ttl_seconds
         text = tickets.issue(who, asked.origin, ttl_s)
-        until = datetime.fromtimestamp(wall() + ttl_s, UTC).isoformat(timespec="seconds")
-        answer = jsonify({"ticket": text, "expires_at": until.replace("+00:00", "Z")})
+        answer = jsonify({"ticket": text, "expires_at": told(wall() + ttl_s)})
         answer.status_code = 201
         answer.headers["Cache-Control"] = "no-store"
         return answer

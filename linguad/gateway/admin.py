@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from quart import Response, g, jsonify, request
+from quart import Response, jsonify, request
 from quart_trio import QuartTrio
 
 from linguad.core.accounts import (
@@ -20,11 +19,12 @@ from linguad.core.accounts import (
     KeyWish,
 )
 from linguad.core.tenant import DEFAULT_SCOPES, Key, Scope, Status, Tenant
+from linguad.gateway.protect import actor
 from linguad.gateway.refusals import answer_refusals
-from linguad.web.app import request_id
 from linguad.web.body import json_object
 from linguad.web.problems import Problem
-from linguad.web.query import cursor, cursor_of, limit_of, query
+from linguad.web.query import cursor, cursor_of, limit_of, moment_of, number_of, query
+from linguad.wire.moment import told
 
 DAY_S = 86400
 ENVIRONMENTS = ("live", "test")
@@ -129,7 +129,7 @@ def add_admin_routes(
             raise Problem.wrong_field("create_key", "allowed is true or false")
         name = body.pop("name", None)
         tenant, issued = await _do(
-            accounts.create_tenant(_actor(), name, body, key=KeyWish() if wants_key else None)
+            accounts.create_tenant(actor(), name, body, key=KeyWish() if wants_key else None)
         )
         return _created(tenant_page(tenant), accounts.revision(tenant.id), issued)
 
@@ -171,7 +171,7 @@ def add_admin_routes(
         if expected is not None and expected != accounts.revision(tenant_id):
             raise _outdated()
         tenant = await _do(
-            accounts.change_tenant(_actor(), tenant_id, body, expected_revision=expected),
+            accounts.change_tenant(actor(), tenant_id, body, expected_revision=expected),
             conflict=_outdated() if expected is not None else None,
         )
         return _tagged(jsonify(tenant_page(tenant)), accounts.revision(tenant_id))
@@ -180,7 +180,7 @@ def add_admin_routes(
     @tenants
     async def delete_tenant(tenant_id: str) -> Response:
         _known(accounts, tenant_id)
-        await _do(accounts.delete_tenant(_actor(), tenant_id))
+        await _do(accounts.delete_tenant(actor(), tenant_id))
         return Response("", status=204)
 
     @app.post("/admin/v1/tenants/<tenant_id>/disable")
@@ -204,7 +204,7 @@ def add_admin_routes(
     async def create_key(tenant_id: str) -> Response:
         _known(accounts, tenant_id)
         wish = _wish(await json_object(("label", "scopes", "expires_at", "env")))
-        return _created({}, None, await _do(accounts.create_key(_actor(), tenant_id, wish)))
+        return _created({}, None, await _do(accounts.create_key(actor(), tenant_id, wish)))
 
     @app.post("/admin/v1/tenants/<tenant_id>/keys/<key_id>/rotate")
     @keys
@@ -213,33 +213,31 @@ def add_admin_routes(
         grace_s = (await json_object(("grace_seconds",))).get("grace_seconds", DAY_S)
         if not isinstance(grace_s, int | float) or isinstance(grace_s, bool):
             raise Problem.wrong_field("grace_seconds", "allowed is a number of seconds")
-        return _created({}, None, await _do(accounts.rotate_key(_actor(), key_id, grace_s)))
+        return _created({}, None, await _do(accounts.rotate_key(actor(), key_id, grace_s)))
 
     @app.delete("/admin/v1/tenants/<tenant_id>/keys/<key_id>")
     @keys
     async def revoke_key(tenant_id: str, key_id: str) -> Response:
         _known_key(accounts, tenant_id, key_id)
-        await _do(accounts.revoke_key(_actor(), key_id))
+        await _do(accounts.revoke_key(actor(), key_id))
         return Response("", status=204)
 
     @app.get("/admin/v1/audit")
     @tenants
     async def audit() -> Response:
         asked = query(("tenant_id", "since", "limit", "cursor"))
-        limit, before = limit_of(asked), cursor_of(asked)
-        if not (before.isascii() and before.isdecimal() and len(before) < 16) and before:
-            raise Problem.wrong_field("cursor", "take next_cursor of the page before as it is")
+        limit = limit_of(asked)
         records = await accounts.audit_trail(
             tenant_id=asked.get("tenant_id"),
             since=moment_of("since", asked["since"]) if "since" in asked else None,
-            before_id=int(before) if before else None,
+            before_id=number_of(asked),
             limit=limit + 1,
         )
         page = records[:limit]
         return jsonify(
             {
                 "items": [_audit_page(record) for record in page],
-                "next_cursor": cursor(str(page[-1].audit_id)) if len(records) > limit else None,
+                "next_cursor": cursor(page[-1].audit_id) if len(records) > limit else None,
             }
         )
 
@@ -268,23 +266,6 @@ def key_page(key: Key) -> dict[str, Any]:
         "revoked_at": told(key.revoked_at),
         "last_used_at": told(key.last_used_at),
     }
-
-
-def told(moment: float | None) -> str | None:
-    """A moment (Unix s) as RFC 3339 in UTC, with milliseconds."""
-    if moment is None:
-        return None
-    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def moment_of(field: str, value: object) -> float:
-    """Unix seconds of RFC 3339 text. Raises Problem 422."""
-    try:
-        moment = datetime.fromisoformat(str(value))
-        # a + in a query is a space
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
-        raise Problem.wrong_field(field, "allowed is a time like 2026-01-31T12:00:00Z") from None
 
 
 def _audit_page(record: AuditRecord) -> dict[str, Any]:
@@ -322,10 +303,6 @@ def _wish(body: Mapping[str, Any]) -> KeyWish:
     )
 
 
-def _actor() -> Actor:
-    return Actor(type="key", id=g.caller.key_id, request_id=request_id())
-
-
 def _known(accounts: Accounts, tenant_id: str) -> Tenant:
     tenant = accounts.tenant(tenant_id)
     if tenant is None:
@@ -342,7 +319,7 @@ def _known_key(accounts: Accounts, tenant_id: str, key_id: str) -> None:
 
 async def _set_status(accounts: Accounts, tenant_id: str, status: Status) -> Response:
     _known(accounts, tenant_id)
-    tenant = await _do(accounts.change_tenant(_actor(), tenant_id, {"status": status.value}))
+    tenant = await _do(accounts.change_tenant(actor(), tenant_id, {"status": status.value}))
     return _tagged(jsonify(tenant_page(tenant)), accounts.revision(tenant_id))
 
 

@@ -12,14 +12,15 @@ from typing import Protocol
 
 import msgspec
 from msgspec import Struct
-from quart import Response, request
+from quart import Response
 from quart_trio import QuartTrio
 
 from linguad.core.coverage import Served
 from linguad.core.tenant import Tenant
-from linguad.gateway.admission import Admission, retry_after
+from linguad.gateway.admission import Admission
 from linguad.gateway.protect import caller, protected
 from linguad.web.problems import Problem
+from linguad.web.query import query
 from linguad.wire.language import AUTO, normalize
 
 NO_NODE_WAIT_S = 30
@@ -80,16 +81,6 @@ class Capacity:
             "retry_after_s": wait_s,
         }
 
-    def refusal(self, src: str, tgt: str) -> Problem:
-        """The answer where no node could be had for a pair: 503 with what there is, and when to try again."""
-        hint = self.hint(src, tgt)
-        message = (
-            "All nodes for these languages are busy; try again as Retry-After says."
-            if hint["ready_nodes"]
-            else "No node serves these languages now; GET /v1/languages lists those that are served."
-        )
-        return Problem(503, "no_capacity", message, details=hint, headers=retry_after(hint["retry_after_s"]))
-
     def _served(self, src: str, tgt: str) -> Iterable[Served]:
         pairs = self._fleet.languages()
         if src == AUTO:
@@ -104,7 +95,8 @@ def add_capacity_routes(app: QuartTrio, admission: Admission, capacity: Capacity
     @app.get("/v1/languages")
     @protected(admission)
     async def languages() -> Response:
-        src, tgt = _language("from", request.args), _language("to", request.args)
+        given = query(("from", "to"))
+        src, tgt = _language("from", given), _language("to", given)
         pairs = [
             one
             for one in capacity.pairs(caller().tenant)
@@ -121,10 +113,10 @@ def add_capacity_routes(app: QuartTrio, admission: Admission, capacity: Capacity
     @app.get("/v1/capacity")
     @protected(admission)
     async def room() -> Response:
-        tenant = caller().tenant
-        src = _language("from", request.args) or tenant.default_src_lang
-        tgt = _language("to", request.args) or tenant.default_tgt_lang
-        sessions = _sessions(request.args)
+        tenant, given = caller().tenant, query(("from", "to", "sessions"))
+        src = _language("from", given) or tenant.default_src_lang
+        tgt = _language("to", given) or tenant.default_tgt_lang
+        sessions = _sessions(given)
         found = capacity.room(src, tgt)
         own = max(0, tenant.max_concurrent_sessions - admission.sessions_of(tenant.id))
         answer = {

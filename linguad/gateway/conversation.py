@@ -242,9 +242,14 @@ class Conversation:
                 return self._ended(now) if now >= self._end_by else self.dialogue.tick(now)
         return []
 
-    def reads(self, now: float) -> bool:
-        """Whether the socket is to be read; what gathers while it is not is no flood."""
-        reads = self.dialogue is None or self.phase is not Phase.LIVE or self.dialogue.reads(now)
+    def reads(self, now: float, unsaid_bytes: int = 0) -> bool:
+        """Whether the socket is to be read; what gathers while it is not is no flood.
+
+        `unsaid_bytes` of audio are on their way to the core.
+        """
+        reads = (
+            self.dialogue is None or self.phase is not Phase.LIVE or self.dialogue.reads(now, unsaid_bytes)
+        )
         if not reads and self._not_reading_since is None:
             self._not_reading_since = now
         elif reads and self._not_reading_since is not None:

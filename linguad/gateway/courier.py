@@ -34,7 +34,7 @@ from linguad.errors import LinguadError, StoreError
 from linguad.metrics import WEBHOOK_ATTEMPTS, WEBHOOK_EVENTS_LOST, WEBHOOK_QUEUE, WEBHOOKS_DISABLED
 from linguad.net.bell import Bell
 from linguad.net.supervise import guarded
-from linguad.wire.moment import rfc3339
+from linguad.wire.moment import told
 
 PER_WEBHOOK = 4
 """Tries of one webhook at once (gateway 11.5)."""
@@ -228,7 +228,7 @@ class Courier:
             {
                 "id": event_id,
                 "type": type.value,
-                "created_at": rfc3339(int(now * 1000)),
+                "created_at": told(now),
                 "tenant_id": tenant_id,
                 "api_version": API_VERSION,
                 "data": data,

@@ -99,9 +99,9 @@ class Dialogue:
         """Audio that waits for its turn."""
         return self._waiting_bytes
 
-    def reads(self, now: float) -> bool:
+    def reads(self, now: float, unsaid_bytes: int = 0) -> bool:
         """Whether the client may send more."""
-        return self._waiting_bytes < self._rules.backlog_bytes and now >= self._paused_until
+        return self._waiting_bytes + unsaid_bytes < self._rules.backlog_bytes and now >= self._paused_until
 
     def due(self) -> float:
         """When `tick` has something to do."""

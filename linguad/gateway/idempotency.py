@@ -30,8 +30,8 @@ from linguad.web.problems import Problem, answer
 HEADER = "Idempotency-Key"
 REPLAYED = "Idempotency-Replayed"
 
-RUNNING_S = 600.0
-"""After so long a request that never came to its end counts as lost: longer than the longest answer takes."""
+LOST_S = 450.0
+"""A request that never came to its end counts as lost so long after its answer was due."""
 
 FORGET_EVERY_S = 600.0
 """How often old answers are deleted."""
@@ -71,9 +71,12 @@ class Records(Protocol):
 class Idempotency:
     """Mutable state: when old answers were deleted last; all else is in the records."""
 
-    def __init__(self, records: Records, wall: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, records: Records, longest_answer_s: float = 150.0, wall: Callable[[], float] = time.time
+    ) -> None:
         """`wall` gives Unix s."""
         self._records = records
+        self._running_s = longest_answer_s + LOST_S
         self._wall = wall
         self._forgot_at = wall()
 
@@ -140,7 +143,7 @@ class Idempotency:
         if now >= self._forgot_at + FORGET_EVERY_S:
             self._forgot_at = now
             await self._records.forget(now)
-        return await self._records.begin(asked, attempt, now, now + RUNNING_S, now + KEPT_S)
+        return await self._records.begin(asked, attempt, now, now + self._running_s, now + KEPT_S)
 
     async def _run(
         self,

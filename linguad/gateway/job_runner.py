@@ -33,7 +33,7 @@ from linguad.errors import StoreError
 from linguad.gateway.job_port import Files, Store, Work
 from linguad.metrics import SPEECH_JOBS, SPEECH_JOBS_ENDED
 from linguad.web.problems import Problem
-from linguad.wire.moment import rfc3339
+from linguad.wire.moment import told
 
 SLOT_PAUSE_SECONDS = 1.0
 """How long a tenant without a free session waits until its next job is tried; others go on."""
@@ -49,6 +49,8 @@ CLEAN_SECONDS = 5.0
 
 SPEECH = "audio_tts"
 """Member of a result that webhooks are not sent: it may have megabytes, and GET has it."""
+
+NO_LONGER_VALID = "The key it was sent with, or its account, is not valid any more; send it with another."
 
 logger = log.get(__name__)
 
@@ -212,7 +214,7 @@ class JobRunner:
             problem = None
             try:
                 if caller is None:
-                    problem = Problem(403, "tenant_disabled", "This account is disabled.")
+                    problem = Problem(403, "invalid_credentials", NO_LONGER_VALID)
                 else:
                     held.enter_context(self._session(caller))
             except Problem as refused:
@@ -365,8 +367,8 @@ def _event(job: SpeechJob) -> dict[str, Any]:
     data: dict[str, Any] = {
         "job_id": job.id,
         "status": job.status,
-        "created_at": rfc3339(int(job.created_at * 1000)),
-        "finished_at": rfc3339(int((job.finished_at or 0) * 1000)),
+        "created_at": told(job.created_at),
+        "finished_at": told(job.finished_at),
     }
     if job.result is not None:
         result = msgspec.json.decode(job.result)

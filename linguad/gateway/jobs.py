@@ -21,7 +21,7 @@ from linguad.gateway.job_port import Store, Work
 from linguad.gateway.job_runner import JobRunner
 from linguad.web.address import client_of
 from linguad.web.problems import Problem
-from linguad.wire.moment import rfc3339
+from linguad.wire.moment import told
 
 PATH = "/v1/speech/jobs"
 
@@ -170,16 +170,12 @@ def job_page(job: SpeechJob) -> dict[str, Any]:
     page: dict[str, Any] = {
         "job_id": job.id,
         "status": job.status,
-        "created_at": _told(job.created_at),
-        "started_at": _told(job.started_at),
-        "finished_at": _told(job.finished_at),
+        "created_at": told(job.created_at),
+        "started_at": told(job.started_at),
+        "finished_at": told(job.finished_at),
     }
     return page if job.error is None else page | {"error": job.error}
 
 
 def _json(page: dict[str, Any], status: int = 200) -> Response:
     return Response(msgspec.json.encode(page), status=status, content_type="application/json")
-
-
-def _told(moment: float | None) -> str | None:
-    return None if moment is None else rfc3339(int(moment * 1000))

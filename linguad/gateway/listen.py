@@ -7,7 +7,6 @@ as text. Parameters that linguad has no use for (`model`, `punctuate`, ...) are 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -20,6 +19,7 @@ from linguad.gateway.stream import Streams, refusal, request_id_of
 from linguad.net.upgrade import Refusal, UpgradeRequest, Welcome
 from linguad.web.problems import Problem
 from linguad.wire.language import AUTO
+from linguad.wire.moment import rfc3339
 from linguad.wire.public import (
     Empty,
     End,
@@ -76,14 +76,15 @@ class Listen:
             start, endpointing_ms = start_of(request)
         except Problem as problem:
             return refusal(problem, request_id)
-        created = datetime.fromtimestamp(self._wall(), UTC).isoformat(timespec="milliseconds")
-        dialect = ListenDialect(start, request_id, created.replace("+00:00", "Z"), endpointing_ms)
+        created = rfc3339(int(self._wall() * 1000))
+        dialect = ListenDialect(start, request_id, created, endpointing_ms)
         headers, offered = _with_bearer(request)
         answer = self._streams.let_in(
             request, request_id, dialect, headers, lambda tenant: opening_of(start, tenant)
         )
-        if isinstance(answer, Welcome) and offered:
-            return Welcome(answer.visitor, TOKEN_PROTOCOL, (*answer.headers, ("dg-request-id", request_id)))
+        if isinstance(answer, Welcome):
+            told = (*answer.headers, ("dg-request-id", request_id))
+            return Welcome(answer.visitor, TOKEN_PROTOCOL if offered else answer.subprotocol, told)
         return answer
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import NamedTuple
 
 import trio
@@ -29,8 +30,12 @@ class _Word(NamedTuple):
 class Mouth:
     """Mutable: what waits to be said, because it has another rate, and the filter between the rates."""
 
-    def __init__(self, talk: Talk, terms: Terms) -> None:
+    def __init__(self, talk: Talk, terms: Terms, spoke: Callable[[], object] = lambda: None) -> None:
+        """`spoke` is called whenever less waits."""
         self._talk = talk
+        self._spoke = spoke
+        self.waiting_bytes = 0
+        """Audio that waits to be said."""
         self._rate = terms.sample_rate if terms.audio_format == PCM16 else SAMPLE_RATE
         self._slice = self._rate * 2 * SLICE_MS // 1000
         self._waiting: deque[_Word] = deque()
@@ -55,6 +60,8 @@ class Mouth:
             while self._waiting:
                 word = self._waiting.popleft()
                 self._say(word._replace(audio=await self._resampled(word)))
+                self.waiting_bytes -= len(word.audio)
+                self._spoke()
             await self._more.wait()
 
     def _put(self, word: _Word) -> None:
@@ -62,6 +69,7 @@ class Mouth:
             self._say(word)
         else:
             self._waiting.append(word)
+            self.waiting_bytes += len(word.audio)
             self._more.ring()
 
     def _say(self, word: _Word) -> None:

@@ -11,12 +11,14 @@ from quart import Response, after_this_request, g, request
 from quart.typing import ResponseTypes
 
 from linguad.config.gateway import Gateway
+from linguad.core.accounts import Actor
 from linguad.core.tenant import Caller, Scope
 from linguad.gateway.admission import Admission
 from linguad.gateway.credentials import Credential, Headers, Kind, of_request, of_upgrade
 from linguad.gateway.tickets import Tickets
 from linguad.net.peer import Peer
 from linguad.web.address import client_of
+from linguad.web.app import request_id
 from linguad.web.problems import Problem
 
 P = ParamSpec("P")
@@ -61,6 +63,11 @@ def caller() -> Caller:
     return who
 
 
+def actor() -> Actor:
+    """The same for the audit trail."""
+    return Actor(type="key", id=caller().key_id, request_id=request_id())
+
+
 class Entry(Struct, frozen=True):
     """An upgrade that may go on."""
 
@@ -70,6 +77,8 @@ class Entry(Struct, frozen=True):
     """What to answer as `Sec-WebSocket-Protocol`."""
     origin: str | None
     """The web page it comes from; browsers say so."""
+    host: str = ""
+    """Scheme and host of this server, as the client knows them: its own pages may call."""
 
 
 class Doorkeeper:
@@ -89,15 +98,14 @@ class Doorkeeper:
         self._admission.check_transport(peer)
         shown = of_upgrade(headers, query, allow_query_key=self._allow_query_key)
         origin = _one(headers, b"origin")
-        if shown.credential is None:
-            return Entry(None, shown.subprotocol, origin)
         host = f"{peer.scheme}://{_one(headers, b'host') or ''}"
-        return Entry(self._let_in(shown.credential, origin, host, peer), shown.subprotocol, origin)
+        who = None if shown.credential is None else self._let_in(shown.credential, origin, host, peer)
+        return Entry(who, shown.subprotocol, origin, host)
 
     def first_message(self, token: str, entry: Entry, peer: Peer) -> Caller:
         """Who sent this key or ticket as first message; raises Problem as `upgrade` does."""
         kind = Kind.TICKET if self._tickets.is_ticket(token) else Kind.KEY
-        return self._let_in(Credential(kind, token), entry.origin, "", peer)
+        return self._let_in(Credential(kind, token), entry.origin, entry.host, peer)
 
     def _let_in(self, shown: Credential, origin: str | None, host: str, peer: Peer) -> Caller:
         who = self._redeem(shown.value, origin, peer) if shown.kind is Kind.TICKET else None

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
-import uuid
 from collections.abc import Callable
 
 import msgspec
 import trio
 
-from linguad import metrics
+from linguad import log, metrics
 from linguad.config.gateway import Gateway
 from linguad.core.tenant import Tenant
 from linguad.errors import CloseReason
@@ -31,15 +29,17 @@ from linguad.gateway.stream_socket import (
     Visitor,
 )
 from linguad.gateway.talk import Talks
+from linguad.gateway.translate import trace_of
 from linguad.gateway.voices import Voices
 from linguad.net.upgrade import Refusal, UpgradeRequest, Welcome
 from linguad.net.websocket import Link, LinkSettings
+from linguad.web import app
 from linguad.web.problems import Problem
 
 WATCH_SECONDS = 2.0
 """How often it is looked whether the callers of open sockets may still call; at most 5 are promised."""
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
+logger = log.get(__name__)
 
 
 class Streams:
@@ -118,32 +118,39 @@ class Streams:
             nursery.start_soon(self._desk.voices.run)
             while True:
                 await trio.sleep(WATCH_SECONDS)
-                self._look()
+                self._each(self._look)
 
     def stop(self) -> None:
         """The server is about to stop: what was said is still answered, then sockets close with 1001."""
         self._stopping = True
-        for socket in tuple(self._sockets):
-            socket.stop()
+        self._each(StreamSocket.stop)
 
     def abandon(self) -> None:
         """The server stops now: say so, session by session, and close."""
         self._stopping = True
-        for socket in tuple(self._sockets):
-            socket.abandon()
+        self._each(StreamSocket.abandon)
 
-    def _look(self) -> None:
-        """Close the sockets whose tenant or key is not valid any more, or has used up its quota."""
+    def _each(self, do: Callable[[StreamSocket], object]) -> None:
+        """Do something to all sockets; a bug in one ends that one, neither the others nor the server."""
         for socket in tuple(self._sockets):
-            if socket.caller is None:
-                continue
             try:
-                now = self._admission.take_up(socket.caller)
-            except Problem as problem:
-                forbidden = problem.status == 403
-                socket.expel(problem, CloseReason.FORBIDDEN if forbidden else CloseReason.UNAUTHENTICATED)
-            else:
-                socket.meter(now.tenant)
+                do(socket)
+            except Exception as error:
+                metrics.LINK_CRASHES.labels("stream").inc()
+                logger.error("connection_crashed", kind="stream", exc_info=error)
+                socket.crashed()
+
+    def _look(self, socket: StreamSocket) -> None:
+        """Close a socket whose tenant or key is not valid any more, or has used up its quota."""
+        if socket.caller is None:
+            return
+        try:
+            now = self._admission.take_up(socket.caller)
+        except Problem as problem:
+            forbidden = problem.status == 403
+            socket.expel(problem, CloseReason.FORBIDDEN if forbidden else CloseReason.UNAUTHENTICATED)
+        else:
+            socket.meter(now.tenant)
 
     def _check_strangers(self, dialect: Dialect) -> None:
         """Raise Problem 401 or 429 if another socket may not open before it says who it is."""
@@ -169,16 +176,12 @@ def refusal(problem: Problem, request_id: str) -> Refusal:
 
 def request_id_of(request: UpgradeRequest) -> str:
     """The caller's id of a request, if it is sane, else a new one."""
-    given = next(iter(request.header("x-request-id")), "")
-    return given if _REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
+    return app.request_id_of(next(iter(request.header("x-request-id")), ""))
 
 
 def trace_id_of(request: UpgradeRequest) -> str | None:
     """The trace that the caller wants its sessions to belong to, a UUID; None if it does not say."""
-    try:
-        return str(uuid.UUID(next(iter(request.header("x-trace-id")), "")))
-    except ValueError:
-        return None
+    return trace_of(next(iter(request.header("x-trace-id")), ""))
 
 
 def rules_of(settings: Gateway) -> StreamRules:
@@ -192,7 +195,7 @@ def rules_of(settings: Gateway) -> StreamRules:
         backlog_bytes=settings.stream_backlog_bytes,
         messages_per_s=settings.stream_max_messages_per_second,
         burst=settings.stream_burst_messages,
-        max_utterance_s=settings.stream_max_utterance_seconds,
+        max_utterance_s=settings.max_utterance_seconds,
         max_message_bytes=settings.stream_max_message_bytes,
     )
 

@@ -192,6 +192,10 @@ class StreamSocket:
         """The server stops now."""
         self._perform(self._conversation.abandon())
 
+    def crashed(self) -> None:
+        """A bug of ours ends it."""
+        self._link.close(CloseReason.INTERNAL_ERROR)
+
     def expel(self, problem: Problem, reason: CloseReason) -> None:
         """The caller may not go on."""
         self._perform(self._conversation.expel(problem.code, problem.message, reason))
@@ -236,7 +240,8 @@ class StreamSocket:
 
     @property
     def _reads(self) -> bool:
-        return self._conversation.reads(trio.current_time())
+        unsaid_bytes = self._mouth.waiting_bytes if self._mouth else 0
+        return self._conversation.reads(trio.current_time(), unsaid_bytes)
 
     async def _has_room(self) -> bool:
         """Wait until more may be read; False if the client has gone meanwhile."""
@@ -361,7 +366,7 @@ class StreamSocket:
             scope = trio.CancelScope()
             session.callback(scope.cancel)
             self._session = session.pop_all()
-        self._mouth = Mouth(talk, opening.terms)
+        self._mouth = Mouth(talk, opening.terms, self._changed.ring)
         self._nursery.start_soon(self._attend, talk, self._mouth, scope)
         self._perform(self._conversation.opened(opening, talk.session_id, talk.trace_id, now))
 

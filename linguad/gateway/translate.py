@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from hashlib import sha256
 from math import ceil
 from typing import Any, Protocol
@@ -18,7 +19,8 @@ from linguad.config.gateway import Gateway
 from linguad.core.room_jobs import language_heard
 from linguad.core.tenant import Caller, Scope, Tenant
 from linguad.errors import AudioError
-from linguad.gateway.admission import Admission
+from linguad.gateway.admission import Admission, retry_after
+from linguad.gateway.budget import Tick
 from linguad.gateway.capacity import Capacity
 from linguad.gateway.form import Form, UploadLimits, read_form, upload_limits
 from linguad.gateway.idempotency import HEADER, Idempotency
@@ -49,10 +51,25 @@ class Events(Protocol):
         ...
 
 
+class Purse(Protocol):
+    """What tenants may use, and what they used."""
+
+    def reserve(self, tenant: Tenant, wanted_ms: int) -> AbstractContextManager[None]:
+        """Hold so much speech while a request runs; raises Problem if it is not there."""
+        ...
+
+    def tick(self, tenant: Tenant, session_id: str) -> Tick:
+        """What a session has used until now."""
+        ...
+
+
 class Translator:
     """Turns recordings into answers; for requests and for asynchronous jobs."""
 
-    def __init__(self, talks: Talks, sounds: Sounds, settings: Gateway, capacity: Capacity) -> None:
+    def __init__(
+        self, talks: Talks, sounds: Sounds, settings: Gateway, capacity: Capacity, purse: Purse
+    ) -> None:
+        self._purse = purse
         self._talks = talks
         self._sounds = sounds
         self._settings = settings
@@ -80,19 +97,22 @@ class Translator:
         """
         began = trio.current_time()
         try:
-            translation = await translate(
-                self._talks,
-                who,
-                _spec(asked, trace_id),
-                clip,
-                address=address,
-                timeout_s=timeout_s or self._settings.translate_timeout_seconds,
-                longest_utterance_ms=round(self._settings.max_utterance_seconds * 1000),
-            )
+            with self._purse.reserve(who.tenant, clip.duration_ms):
+                translation = await translate(
+                    self._talks,
+                    who,
+                    _spec(asked, trace_id),
+                    clip,
+                    address=address,
+                    timeout_s=timeout_s or self._settings.translate_timeout_seconds,
+                    longest_utterance_ms=1000 * self._settings.max_utterance_seconds,
+                    charged_ms=lambda session_id: self._purse.tick(who.tenant, session_id).audio_ms,
+                )
         except Problem as problem:
             if problem.code == "no_capacity":
                 hint = self._capacity.hint(asked.src_lang, asked.tgt_lang)
                 problem.details = {**hint, **(problem.details if isinstance(problem.details, dict) else {})}
+                problem.headers |= retry_after(hint["retry_after_s"])
             raise
         answer = await self._answer(translation, asked)
         return answer | {"duration_ms": round((trio.current_time() - began) * 1000)}
@@ -107,8 +127,8 @@ class Translator:
             "session_id": translation.session_id,
             "trace_id": translation.trace_id,
             "usage": {
-                "audio_ms": translation.audio_ms,
-                "billed_seconds": ceil(translation.audio_ms / 1000) if results else 0,
+                "audio_ms": translation.charged_ms,
+                "billed_seconds": ceil(translation.charged_ms / 1000),
             },
         }
         if not results:

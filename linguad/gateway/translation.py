@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import trio
@@ -46,8 +46,8 @@ class Translation(Struct, frozen=True, kw_only=True):
     session_id: str
     trace_id: str
     results: tuple[TranslationResult, ...]
-    audio_ms: int
-    """Length of the recording."""
+    charged_ms: int
+    """What it costs."""
 
 
 class _Heard:
@@ -107,9 +107,11 @@ async def translate(
     address: str,
     timeout_s: float,
     longest_utterance_ms: int,
+    charged_ms: Callable[[str], int],
 ) -> Translation:
     """Translate a recording, one longer than `longest_utterance_ms` in pieces that the core cuts.
 
+    `charged_ms` tells what an open session was charged so far: silence costs nothing.
     Raises Problem as gateway 8.4 has it, 504 after `timeout_s`. Cancelled, it leaves nothing behind.
     """
     spec = replace(spec, audio_format=clip.audio_format, answer_by=trio.current_time() + timeout_s)
@@ -129,7 +131,7 @@ async def translate(
                     session_id=talk.session_id,
                     trace_id=talk.trace_id,
                     results=tuple(result for _, result in sorted(heard.results.items())),
-                    audio_ms=clip.duration_ms,
+                    charged_ms=charged_ms(talk.session_id),
                 )
         except TalkEnded as ended:
             crowded = ended.reason in (CloseReason.TOO_MANY_SESSIONS, CloseReason.SHUTDOWN)

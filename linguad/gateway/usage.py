@@ -8,21 +8,25 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NamedTuple, Protocol, TypeVar
 
 from msgspec import Meta, Struct
-from quart import Response, g, jsonify, request
+from quart import Response, g, jsonify
 from quart_trio import QuartTrio
 
 from linguad.core.accounts import Actor
 from linguad.core.ledger import Counts, Line, NodeAccount, Step
 from linguad.core.tenant import BillingMode, Caller, Scope, Tenant
+from linguad.gateway.protect import actor
 from linguad.gateway.refusals import answer_refusals
-from linguad.web.app import request_id
 from linguad.web.body import json_body
 from linguad.web.problems import Problem
+from linguad.web.query import cursor, cursor_of, limit_of, moment_of, number_of, query
+from linguad.wire.moment import told
 
 MAX_RANGE_DAYS = 92
 """Three months in one answer."""
 
-DEFAULT_PAGE, MAX_PAGE = 50, 200
+SHOWN_TRANSFERS = 50
+"""Transfers of an owner of nodes that are shown."""
+
 HOUR_S, DAY_HOURS = 3600, 24
 
 COUNTERS = {
@@ -179,14 +183,12 @@ def add_admin_usage_routes(
     @protect(Scope.ADMIN_USAGE)
     async def tenant_ledger(tenant_id: str) -> Response:
         """The ledger of a tenant, the latest line first."""
-        tenant, limit, cursor = found(tenant_id), _limit(request.args), request.args.get("cursor")
-        if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
-            raise Problem.wrong_field("cursor", "give the next_cursor of the page before")
-        lines = await books.lines(tenant.id, None if cursor is None else int(cursor), limit)
-        following = str(lines[-1].ledger_id) if len(lines) == limit else None
+        tenant, asked = found(tenant_id), query(("limit", "cursor"))
+        limit = limit_of(asked)
+        lines = await books.lines(tenant.id, number_of(asked), limit + 1)
         return jsonify(
-            items=[_shown(line) for line in lines],
-            next_cursor=following,
+            items=[_shown(line) for line in lines[:limit]],
+            next_cursor=cursor(lines[limit - 1].ledger_id) if len(lines) > limit else None,
             balance_seconds=books.balance_seconds(tenant.id),
         )
 
@@ -199,24 +201,27 @@ def add_admin_usage_routes(
         if not body.seconds or (body.seconds < 0 and body.reason != "adjustment"):
             problem = "credit and refund take more than 0, adjustment anything but 0"
             raise Problem.wrong_field("seconds", problem)
-        line = await books.credit(tenant.id, body.seconds, body.reason, _actor(), body.request_id)
+        line = await books.credit(tenant.id, body.seconds, body.reason, actor(), body.request_id)
         return jsonify(_shown(line))
 
     @app.get("/admin/v1/node-credits")
     @protect(Scope.ADMIN_USAGE)
     async def node_credits() -> Response:
         """What every owner of nodes has earned, in order of their names."""
-        limit = _limit(request.args)
-        accounts = await books.node_accounts(request.args.get("cursor", ""), limit)
-        following = accounts[-1].owner if len(accounts) == limit else None
-        return jsonify(items=[_shown_account(account) for account in accounts], next_cursor=following)
+        asked = query(("limit", "cursor"))
+        limit = limit_of(asked)
+        accounts = await books.node_accounts(cursor_of(asked), limit + 1)
+        return jsonify(
+            items=[_shown_account(account) for account in accounts[:limit]],
+            next_cursor=cursor(accounts[limit - 1].owner) if len(accounts) > limit else None,
+        )
 
     @app.get("/admin/v1/node-credits/<path:owner>")
     @protect(Scope.ADMIN_USAGE)
     async def node_credit(owner: str) -> Response:
         """What one owner of nodes has earned, and where it went."""
         account = await books.node_account(owner)
-        lines = await books.lines(f"node:{owner}", None, DEFAULT_PAGE)
+        lines = await books.lines(f"node:{owner}", None, SHOWN_TRANSFERS)
         return jsonify(**_shown_account(account), transfers=[_shown(line) for line in lines])
 
     @app.post("/admin/v1/node-credits/<path:owner>/transfer")
@@ -225,12 +230,12 @@ def add_admin_usage_routes(
         """Give what an owner of nodes earned to a tenant; the same `request_id` again changes nothing."""
         body = await json_body(TransferBody)
         tenant = found(body.tenant_id)
-        account, line = await books.transfer(owner, tenant.id, body.seconds, _actor(), body.request_id)
+        account, line = await books.transfer(owner, tenant.id, body.seconds, actor(), body.request_id)
         return jsonify(account=_shown_account(account), line=_shown(line))
 
 
 async def _usage(books: Books, tenant: Tenant, now: float) -> Response:
-    asked = asked_for(request.args, now)
+    asked = asked_for(query(("from", "to", "granularity", "group_by")), now)
     width = 1 if asked.granularity == "hour" else DAY_HOURS
     steps, billed_s = await books.report(tenant.id, asked.begin, asked.end, width)
     answer = {
@@ -245,21 +250,21 @@ async def _usage(books: Books, tenant: Tenant, now: float) -> Response:
     return jsonify(answer)
 
 
-def asked_for(query: Mapping[str, str], now: float) -> Asked:
+def asked_for(given: Mapping[str, str], now: float) -> Asked:
     """What a query asks for, this month by days if it says nothing; raises Problem 422."""
-    granularity = query.get("granularity", "day")
+    granularity = given.get("granularity", "day")
     if granularity not in ("hour", "day", "month"):
         raise Problem.wrong_field("granularity", "allowed is hour, day or month")
-    if query.get("group_by", "key") != "key":
+    if given.get("group_by", "key") != "key":
         raise Problem.wrong_field("group_by", "allowed is key; leave it out for all keys together")
-    end = _moment(query, "to", now)
+    end = moment_of("to", given["to"]) if "to" in given else now
     start = datetime.fromtimestamp(end, UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    begin = _moment(query, "from", start.timestamp())
+    begin = moment_of("from", given["from"]) if "from" in given else start.timestamp()
     if begin > end:
         raise Problem.wrong_field("from", "must not be later than to")
     if end - begin > MAX_RANGE_DAYS * DAY_HOURS * HOUR_S:
         raise Problem.wrong_field("from", f"at most {MAX_RANGE_DAYS} days before to; ask for less at once")
-    return Asked(int(begin // HOUR_S), int(-(-end // HOUR_S)), granularity, "group_by" in query)
+    return Asked(int(begin // HOUR_S), int(-(-end // HOUR_S)), granularity, "group_by" in given)
 
 
 def summed(steps: list[Step], granularity: str, *, by_key: bool) -> dict[str, Any]:
@@ -285,35 +290,9 @@ def _counters(counts: Counts) -> Counts:
     return shown | {"gpu_active_time_ms": sum(shown[f"{stage}_time_ms"] for stage in ("asr", "nmt", "tts"))}
 
 
-def _moment(query: Mapping[str, str], name: str, default: float) -> float:
-    """A time of a query, Unix s."""
-    if name not in query:
-        return default
-    try:
-        given = datetime.fromisoformat(query[name])
-        at = given.replace(tzinfo=given.tzinfo or UTC).timestamp()
-    except (ValueError, OverflowError):
-        at = -1.0
-    if not 0 <= at < 2**37:
-        raise Problem.wrong_field(name, "give a date like 2026-01-31, or a time like 2026-01-31T12:00:00Z")
-    return at
-
-
-def _limit(query: Mapping[str, str]) -> int:
-    text = query.get("limit", str(DEFAULT_PAGE))
-    if not (text.isascii() and text.isdigit() and len(text) < 4 and 1 <= int(text) <= MAX_PAGE):
-        raise Problem.wrong_field("limit", f"a whole number from 1 to {MAX_PAGE}")
-    return int(text)
-
-
-def _actor() -> Actor:
-    caller: Caller = g.caller
-    return Actor(type="key", id=caller.key_id, request_id=request_id())
-
-
 def _shown(line: Line) -> dict[str, Any]:
     shown = {name: getattr(line, name) for name in line.__struct_fields__ if name != "account"}
-    return {**shown, "tenant_id": line.account, "created_at": _time(line.created_at)}
+    return {**shown, "tenant_id": line.account, "created_at": told(line.created_at)}
 
 
 def _shown_account(account: NodeAccount) -> dict[str, Any]:

@@ -25,12 +25,12 @@ from linguad.core.webhooks import (
     switched_on,
 )
 from linguad.errors import LinguadError
+from linguad.gateway.protect import actor
 from linguad.gateway.refusals import answer_refusals
-from linguad.web.app import request_id
 from linguad.web.body import json_object
 from linguad.web.problems import Problem
-from linguad.web.query import cursor, cursor_of, limit_of, query
-from linguad.wire.moment import rfc3339
+from linguad.web.query import cursor, limit_of, number_of, query
+from linguad.wire.moment import told
 
 MAX_URL_CHARS = 2000
 """Longest URL: what every server takes."""
@@ -40,7 +40,6 @@ MAX_DESCRIPTION_CHARS = 200
 MEMBERS = ("url", "events", "description")
 """What a new webhook is made of."""
 
-_NUMBER = re.compile(r"[0-9]{1,18}")
 _DELIVERY = re.compile(r"dlv_[0-9a-f]{24}")
 
 View = Callable[..., Awaitable[Response]]
@@ -127,7 +126,7 @@ class Webhooks:
             created_at=self._clock(),
         )
         try:
-            await self._registry.create(webhook, _actor(caller))
+            await self._registry.create(webhook, actor())
         except ConflictError as error:
             raise Problem(409, "too_many_webhooks", str(error), retryable=False) from error
         return webhook
@@ -166,37 +165,33 @@ class Webhooks:
                 return switched_off(changed, "it was switched off by its owner")
             return changed
 
-        return await self._registry.change(
-            webhook_id, _actor(caller), "webhook.change", self._clock(), change
-        )
+        return await self._registry.change(webhook_id, actor(), "webhook.change", self._clock(), change)
 
     async def rotate(self, caller: Caller, webhook_id: str) -> Webhook:
         """Give a webhook a new secret; the old one signs too for a day."""
         self.find(caller, webhook_id)
         now = self._clock()
         return await self._registry.change(
-            webhook_id, _actor(caller), "webhook.rotate", now, lambda webhook: rotated(webhook, now)
+            webhook_id, actor(), "webhook.rotate", now, lambda webhook: rotated(webhook, now)
         )
 
     async def delete(self, caller: Caller, webhook_id: str) -> None:
         """Forget a webhook and its deliveries."""
         self.find(caller, webhook_id)
-        await self._registry.delete(webhook_id, _actor(caller), self._clock())
+        await self._registry.delete(webhook_id, actor(), self._clock())
 
     async def ping(self, caller: Caller, webhook_id: str) -> Delivery:
         """Send a `ping`."""
         return await self._sender.ping(self._enabled(caller, webhook_id))
 
     async def deliveries(
-        self, caller: Caller, webhook_id: str, limit: int, position: str
-    ) -> tuple[list[Delivery], str | None]:
+        self, caller: Caller, webhook_id: str, limit: int, before: int | None
+    ) -> tuple[list[Delivery], int | None]:
         """A page of deliveries, the latest first, and the position where the next one goes on."""
         self.find(caller, webhook_id)
-        if position and not _NUMBER.fullmatch(position):
-            raise Problem.wrong_field("cursor", "take next_cursor of the page before as it is")
-        found = await self._history.page(webhook_id, limit + 1, int(position) if position else None)
+        found = await self._history.page(webhook_id, limit + 1, before)
         page = found[:limit]
-        return [delivery for _, delivery in page], str(page[-1][0]) if len(found) > limit else None
+        return [delivery for _, delivery in page], page[-1][0] if len(found) > limit else None
 
     async def redeliver(self, caller: Caller, webhook_id: str, delivery_id: str) -> Delivery:
         """Send an event once more."""
@@ -292,9 +287,9 @@ def add_webhook_routes(
     @guard
     async def list_deliveries(webhook_id: str) -> Response:
         asked = query(("limit", "cursor"))
-        page, position = await webhooks.deliveries(g.caller, webhook_id, limit_of(asked), cursor_of(asked))
+        page, position = await webhooks.deliveries(g.caller, webhook_id, limit_of(asked), number_of(asked))
         items = [delivery_page(delivery) for delivery in page]
-        return jsonify({"items": items, "next_cursor": cursor(position) if position else None})
+        return jsonify({"items": items, "next_cursor": cursor(position) if position is not None else None})
 
     @app.post("/v1/webhooks/<webhook_id>/deliveries/<delivery_id>/redeliver")
     @guard
@@ -311,7 +306,7 @@ def webhook_page(webhook: Webhook) -> dict[str, Any]:
         "description": webhook.description,
         "enabled": webhook.enabled,
         "disabled_reason": webhook.disabled_reason,
-        "created_at": _told(webhook.created_at),
+        "created_at": told(webhook.created_at),
     }
 
 
@@ -324,9 +319,9 @@ def delivery_page(delivery: Delivery) -> dict[str, Any]:
         "type": delivery.type,
         "state": delivery.state,
         "attempts": delivery.attempts,
-        "created_at": _told(delivery.created_at),
-        "next_attempt_at": _told(delivery.due_at) if waits else None,
-        "finished_at": _told(delivery.finished_at),
+        "created_at": told(delivery.created_at),
+        "next_attempt_at": told(delivery.due_at) if waits else None,
+        "finished_at": told(delivery.finished_at),
         "last_status": delivery.last_status,
         "last_error": delivery.last_error or None,
     }
@@ -356,11 +351,3 @@ def _description(given: object) -> str:
     if isinstance(given, str) and len(given) <= MAX_DESCRIPTION_CHARS:
         return given
     raise Problem.wrong_field("description", f"allowed is text of at most {MAX_DESCRIPTION_CHARS} characters")
-
-
-def _actor(caller: Caller) -> Actor:
-    return Actor(type="key", id=caller.key_id, request_id=request_id())
-
-
-def _told(moment: float | None) -> str | None:
-    return None if moment is None else rfc3339(int(moment * 1000))

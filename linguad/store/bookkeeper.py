@@ -40,6 +40,9 @@ REFRESH_SECONDS = 30.0
 ABANDONED_SECONDS = 5 * 3600
 """Without speech for so long a session is settled: longer than any stream may last (4 h) with its grace."""
 
+CLOSE_SECONDS = 5.0
+"""How long the last usage may wait for its turn when the daemon ends."""
+
 MAX_BATCH = 2000
 """Rows of one transaction; it takes well under a second."""
 
@@ -57,7 +60,7 @@ class _Batch(Struct):
 
 
 class Bookkeeper:
-    """Usage, settlements and balances; `open` before anything else, `run` beside it, `flush` at the end."""
+    """Usage, settlements and balances; `open` before anything else, `run` beside it, `close` at the end."""
 
     def __init__(
         self,
@@ -182,6 +185,16 @@ class Bookkeeper:
                 if self._writing is None:
                     self._writing = self._cut()
                 await self._write(self._writing)
+
+    async def close(self) -> None:
+        """Write what waits, for the last time; what the store does not take is lost, and told."""
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_SECONDS):
+            try:
+                await self.flush()
+            except StoreError as error:
+                rows = sum(len(batch.rows) for batch in (self._next, self._writing) if batch is not None)
+                metrics.child(metrics.USAGE_ROWS, "lost").inc(rows)
+                logger.error("usage_lost", rows=rows, reason=str(error))
 
     def _cut(self) -> _Batch:
         """What is written next; the rest waits, and so do the ends of sessions until all rows are out."""

@@ -89,8 +89,13 @@ class Database:
         return await trio.to_thread.run_sync(self._run, self._writer, work, limiter=self._writing)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
-        """Do `work` in a thread on one snapshot; it cannot change anything. Raises as `write` does."""
-        return await trio.to_thread.run_sync(self._run, self._reader, work, limiter=self._reading)
+        """Do `work` in a thread on one snapshot; it cannot change anything. Raises as `write` does.
+
+        A cancelled caller does not wait for it: a database that hangs must not hold up who only asks.
+        """
+        return await trio.to_thread.run_sync(
+            self._run, self._reader, work, abandon_on_cancel=True, limiter=self._reading
+        )
 
     def _run(self, engine: Engine, work: Callable[[Connection], T]) -> T:
         try:

@@ -36,8 +36,7 @@ def create_app(name: str) -> QuartTrio:
     # Quart runs hooks that are not async in a thread each.
     @app.before_request
     async def take_request_id() -> None:
-        given = request.headers.get(REQUEST_ID, "")
-        g.request_id = given if _SANE_ID.fullmatch(given) else str(uuid.uuid4())
+        g.request_id = request_id_of(request.headers.get(REQUEST_ID, ""))
 
     @app.after_request
     async def give_request_id(response: Response) -> Response:
@@ -63,10 +62,15 @@ def create_app(name: str) -> QuartTrio:
     return app
 
 
+def request_id_of(given: str) -> str:
+    """The id that a caller gave to its request, if it is sane, else a new one."""
+    return given if _SANE_ID.fullmatch(given) else str(uuid.uuid4())
+
+
 def request_id() -> str:
     """The id of the request being answered."""
     if "request_id" not in g:
-        g.request_id = str(uuid.uuid4())
+        g.request_id = request_id_of("")
     return str(g.request_id)
 
 

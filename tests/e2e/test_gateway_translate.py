@@ -113,7 +113,7 @@ async def test_a_language_that_nobody_speaks(daemon: DaemonProcess) -> None:
     error = reply.problem(503)
     assert (error["code"], error["retryable"]) == ("no_capacity", True)
     assert error["details"]["free_slots"] == 0
-    assert int(reply.headers["retry-after"]) >= 1
+    assert int(reply.headers["retry-after"]) == error["details"]["retry_after_s"]
 
 
 async def test_a_caller_who_hangs_up_frees_slot_and_node(start: Start) -> None:
@@ -164,3 +164,26 @@ async def test_more_at_once_than_a_tenant_may(start: Start) -> None:
         for _ in range(6):
             await node.answer(await node.job())
     assert sorted(statuses) == [200] * 10 + [429]
+
+
+async def test_what_is_told_is_what_is_charged_and_a_quota_is_never_passed(start: Start) -> None:
+    """The last part is silence; what a request may need counts against a quota beforehand."""
+    daemon = start()
+    operator = await daemon.operator()
+    quota = {"max_audio_seconds_per_day": 40}
+    assert (await operator.call("PATCH", "/admin/v1/tenants/default", quota)).status == 200
+    async with daemon.node() as node, trio.open_nursery() as nursery:
+
+        async def hear_one_part() -> None:
+            await node.answer(await node.job())
+            while True:
+                silence = {"text_asr": "", "text_translated": "", "tts_audio": ""}
+                await node.answer(await node.job(), extra={"reason": "ASR_EMPTY"}, **silence)
+
+        nursery.start_soon(hear_one_part)
+        told = (await operator.translate(SECOND * 35, src_lang="en", tgt_lang="es")).json["usage"]
+        assert told == {"audio_ms": 30_000, "billed_seconds": 30}
+        reply = await operator.translate(SECOND * 31, src_lang="en", tgt_lang="es")
+        assert reply.problem(429)["code"] == "quota_exceeded"
+        assert (await operator.translate(SECOND * 5, src_lang="en", tgt_lang="es")).status == 200
+        nursery.cancel_scope.cancel()

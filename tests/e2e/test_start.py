@@ -176,3 +176,25 @@ def test_a_person_who_starts_it_is_told_how_to_call(tmp_path: Path) -> None:
     assert f'-H "Authorization: Bearer $(cat {key})"' in shown
     assert "-F audio=@demo/audio/weather.wav" in shown
     assert key.read_text().strip() not in shown
+
+
+def test_the_scheduler_alone(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        other = {"host": "127.0.0.1", "port": taken.getsockname()[1]}
+        config = write_config(
+            tmp_path / "linguad.toml",
+            server={"port": 0, "state_dir": str(tmp_path / "state")},
+            gateway=other,
+            hub=other,
+            log={"format": "json"},
+        )
+        words = command("serve", "--only", "scheduler", "--config", config)
+        with subprocess.Popen(words, env=clean_environment(), stdout=subprocess.PIPE, text=True) as daemon:
+            assert daemon.stdout is not None
+            try:
+                assert any('"event":"started"' in line for line in daemon.stdout)
+                daemon.send_signal(signal.SIGTERM)
+                assert daemon.wait(60) == 0
+            finally:
+                daemon.kill()
+    assert not (tmp_path / "state" / "linguad.db").exists()

@@ -197,6 +197,7 @@ def test_four_are_in_flight_and_the_rest_waits_without_being_read_when_it_is_muc
     assert kinds(stage.news(result(0))) == ["final"]
     assert len(stage.uttered) == 5
     assert stage.conversation.reads(0)
+    assert not stage.conversation.reads(0, unsaid_bytes=len(pcm()))
     assert stage.say({"type": "ping", "id": "p"}) == [{"type": "pong", "id": "p"}]
 
 

@@ -113,6 +113,12 @@ class TestFirstMessage:
             house.door.first_message(key, self.entry(house, page(PAGE)), AWAY)
         assert caught.value.code == "origin_not_allowed"
 
+    def test_of_a_page_of_this_server(self) -> None:
+        house = House()
+        own = f"{AWAY.scheme}://api.example.com"
+        entry = self.entry(house, page(own), (b"host", b"api.example.com"))
+        assert house.door.first_message(house.keys.add(), entry, AWAY).tenant.id == "acme"
+
 
 class TestTickets:
     def test_work_once(self) -> None:

@@ -29,7 +29,7 @@ class Shop:
         self.key = self.house.keys.add()
         self.database = database
         self.done = 0
-        self.once = Idempotency(IdempotencyRecords(database), lambda: EPOCH + self.house.now)
+        self.once = Idempotency(IdempotencyRecords(database), wall=lambda: EPOCH + self.house.now)
         self.work: Work = self.make
         app, admission = self.house.app, self.house.admission
 

@@ -338,7 +338,7 @@ async def test_a_tenant_that_may_not_any_more(make: Make) -> None:
     async with api.working():
         told = [await api.told.receive() for _ in range(2)]
     codes = {one.data["job_id"]: one.data["error"]["code"] for one in told}
-    assert codes == {empty: "insufficient_balance", gone: "tenant_disabled"}
+    assert codes == {empty: "insufficient_balance", gone: "invalid_credentials"}
     assert api.script.begun == []
     assert api.recordings() == []
 

@@ -22,7 +22,7 @@ from trio.testing import (
 from trio_websocket import wrap_client_stream
 
 from linguad.config.gateway import Gateway
-from linguad.core.tenant import Scope, Status
+from linguad.core.tenant import Caller, Scope, Status
 from linguad.gateway.conversation import Conversation
 from linguad.wire import opus
 
@@ -315,6 +315,33 @@ async def test_a_server_that_is_full_opens_none_and_keeps_the_socket(autojump_cl
         assert it.slots == 1
         await first.leave()
         await second.start()
+
+
+async def test_a_bug_about_one_socket_ends_that_one(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with stage() as it:
+        unlucky, other = await it.app(), await it.app()
+        take_up = it.admission.take_up
+        bugs = [RuntimeError("a bug")]
+
+        def crash_once(caller: Caller) -> Caller:
+            if bugs:
+                raise bugs.pop()
+            return take_up(caller)
+
+        monkeypatch.setattr(it.admission, "take_up", crash_once)
+        async with trio.open_nursery() as nursery:
+            codes: list[int] = []
+
+            async def end_of(app: App) -> None:
+                codes.append((await app.closed())[0])
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(end_of, unlucky)
+            nursery.start_soon(end_of, other)
+        assert codes == [1011]
+        assert len(it.streams) == 1
 
 
 async def test_who_may_call_no_more_is_closed_within_five_seconds(autojump_clock: MockClock) -> None:

@@ -205,6 +205,20 @@ async def test_a_batch_is_written_once_though_its_commit_was_not_heard_of(url: s
     await database.close()
 
 
+async def test_the_end_without_a_store_is_told(postgres: Postgres, caplog: pytest.LogCaptureFixture) -> None:
+    database = Database(postgres.make_database())
+    await database.open()
+    books = await Office(database).bookkeeper()
+    books.record(row("s-1", 2000))
+    await trio.to_thread.run_sync(postgres.stop)
+    try:
+        await books.close()
+        await database.close()
+    finally:
+        await trio.to_thread.run_sync(postgres.start)
+    assert "usage_lost" in caplog.text
+
+
 async def test_while_the_store_is_away_all_goes_on(postgres: Postgres) -> None:
     database = Database(postgres.make_database())
     await database.open()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import BigInteger, Column, Connection, MetaData, Table, func, insert, select, update
@@ -16,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 import linguad.store
 from linguad.errors import ConfigError, LinguadError, StoreError
-from linguad.store.database import Database, locked, store_url
+from linguad.store.database import READERS, Database, locked, store_url
 from linguad.store.schema import metadata
 
 TASKS, ROUNDS = 16, 20
@@ -80,6 +82,23 @@ async def test_a_cancelled_caller_waits_for_the_end_of_its_transaction(database:
 
         await database.write(cancelled_within)
     assert await database.read(counted) == 2
+
+
+async def test_a_cancelled_reader_does_not_wait_for_a_database_that_hangs(database: Database) -> None:
+    goes_on = threading.Event()
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(database.read, lambda _connection: goes_on.wait())
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        assert not goes_on.is_set()
+    finally:
+        goes_on.set()
+    # in the end its connection is there for others again
+    together = threading.Barrier(READERS)
+    async with trio.open_nursery() as nursery:
+        for _ in range(READERS):
+            nursery.start_soon(database.read, lambda _connection: together.wait())
 
 
 async def test_what_only_reads_cannot_write(database: Database) -> None:
