@@ -40,7 +40,7 @@ def fortress(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess
         tmp_path_factory.mktemp("fortress"),
         server={"peek_seconds": 1.0, "handshake_seconds": 1.0, "trusted_proxies": ["127.0.0.1/32"]},
         gateway={
-            "body_seconds": 2.0,
+            "body_seconds": 4.0,
             "stream_start_seconds": 1.0,
             "stream_max_unauthenticated": 50,
             "stream_outbound_queue_bytes": 65536,
@@ -87,7 +87,7 @@ def head(api: Api, length: int | str | None, kind: str = "", path: str = TRANSLA
 async def answers(api: Api, data: bytes) -> list[int]:
     """The statuses that bytes are answered with, on one connection, until it is closed."""
     answer = b""
-    with trio.fail_after(PATIENCE_S):
+    with trio.fail_after(3 * PATIENCE_S):
         async with await trio.open_tcp_stream("127.0.0.1", api.port) as stream:
 
             async def send() -> None:
