@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import trio
-from sqlalchemy import Connection, Engine, Select, create_engine, event
+from sqlalchemy import Connection, Engine, Select, Table, create_engine, event
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InterfaceError, OperationalError
 
@@ -49,6 +50,11 @@ def locked(select: S) -> S:
     On SQLite a writing transaction is alone anyway, and nothing is added.
     """
     return select.with_for_update()
+
+
+def upsert(dialect: str, table: Table) -> Any:
+    """An INSERT that can say what is to be done if there is such a row."""
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
 
 
 def store_url(configured: str, state_dir: Path) -> str:
