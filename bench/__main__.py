@@ -26,6 +26,7 @@ BENCHES = (
     "heartbeat",
     "gateway",
     "fairness",
+    "redis_link",
 )
 
 

@@ -15,6 +15,7 @@ missing() {
     apertium -l 2>/dev/null | grep -q 'eng-spa' || printf ' apertium-eng-spa'
     [ "$for_whom" = test ] || return 0
     has_postgres || printf ' postgresql'
+    command -v redis-server >/dev/null || printf ' redis-server'
     command -v chromium >/dev/null || command -v google-chrome >/dev/null || printf ' chromium'
 }
 

@@ -103,6 +103,17 @@ SPEECH_UNDECODABLE = Counter(
 SPEECH_OVERLOAD = Counter(
     "linguad_speech_overload_total", "Results sent without speech, because too much waited for conversion"
 )
+GATEWAY_REQUESTS = Counter(
+    "linguad_gateway_requests_total",
+    "Requests to the public API by route, method and status; 499 is a client that went away",
+    ["route", "method", "status"],
+)
+GATEWAY_SECONDS = Histogram(
+    "linguad_gateway_request_seconds",
+    "Time until the answer to a request to the public API",
+    ["route", "method"],
+    buckets=(0.002, 0.01, 0.05, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 150),
+)
 GATEWAY_REFUSALS = Counter(
     "linguad_gateway_refusals_total", "Requests that the public API turned away at its door", ["code"]
 )
@@ -138,6 +149,19 @@ STREAMS = Gauge("linguad_streams", "Sockets of /v1/stream by what they are about
 STREAM_LATE = Counter(
     "linguad_stream_late_total", "Answers that came after an utterance of a stream had been answered"
 )
+REDIS_CIRCUIT = Gauge(
+    "linguad_redis_circuit", "Links to Redis: 0 connected, 1 trying to connect, 2 waiting to try", ["link"]
+)
+REDIS_CONNECTS = Counter(
+    "linguad_redis_connects_total", "Attempts to connect to Redis by what they came to", ["link", "outcome"]
+)
+REDIS_OPS = Counter("scheduler_phase2_redis_op_total", "Commands to Redis", ["op", "result"])
+REDIS_SECONDS = Histogram(
+    "linguad_redis_op_duration_seconds",
+    "From a command to Redis to its reply, on the connection that all share",
+    ["op"],
+    buckets=(0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5),
+)
 
 HUB_REVISION = Gauge(
     "linguad_hub_revision", "Revision of the hub's catalogue, Unix time in ms of its last change"
@@ -154,3 +178,9 @@ HUB_DISK_FREE = Gauge("linguad_hub_disk_free_bytes", "Free space of the disk tha
 def child(counter: Counter, *values: str) -> Counter:
     """The part of a counter with these label values, faster than `labels` where every message is counted."""
     return counter.labels(*values)
+
+
+@lru_cache(maxsize=1024)
+def timer(histogram: Histogram, *values: str) -> Histogram:
+    """As `child`, of a histogram."""
+    return histogram.labels(*values)

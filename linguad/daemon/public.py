@@ -132,7 +132,14 @@ class PublicApi:
         self._app = LargeBodies(app, [TRANSLATE_PATH, JOBS_PATH], budget)
         doorkeeper = Doorkeeper(self._admission, tickets, settings)
         self._streams = Streams(
-            doorkeeper, self._admission, talks, sounds, settings, emit=self._courier.emit, meter=budgets
+            doorkeeper,
+            self._admission,
+            talks,
+            sounds,
+            settings,
+            emit=self._courier.emit,
+            meter=budgets,
+            hint=capacity.hint,
         )
         listen = Listen(self._streams, time.time)
         limits = link_settings(settings, config.server.handshake_seconds, config.server.write_timeout_seconds)

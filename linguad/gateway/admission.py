@@ -6,7 +6,8 @@ In this order: HTTPS, key, tenant, rate, origin, scope. Nothing here waits or re
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from math import ceil, inf
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -64,6 +65,10 @@ class Budgets(Protocol):
         """Why a tenant can have no more for now (402 or 429); None if it can."""
         ...
 
+    def reserve(self, tenant: Tenant, wanted_ms: int) -> AbstractContextManager[None]:
+        """Hold so much of the budget while it is used; raises Problem if it is not there."""
+        ...
+
 
 class Unlimited:
     """Budgets of a server that neither counts nor bills."""
@@ -71,6 +76,10 @@ class Unlimited:
     def refusal(self, tenant: Tenant) -> Problem | None:
         """There is always more."""
         return None
+
+    def reserve(self, tenant: Tenant, wanted_ms: int) -> AbstractContextManager[None]:
+        """Nothing has to be held."""
+        return nullcontext()
 
 
 class Slot:
@@ -228,6 +237,18 @@ class Admission:
                 headers=retry_after(SESSION_WAIT_S),
             )
         return Slot(lease)
+
+    @contextmanager
+    def reserved(self, caller: Caller, wanted_ms: int) -> Iterator[None]:
+        """Hold speech of known length of the tenant's budget while it is translated, so that many requests at
+        once cannot use up more than there is (gateway 4.3). Raises Problem 402 or 429."""
+        tenant = self._keys.tenant(caller.tenant.id) or caller.tenant
+        with ExitStack() as held:
+            try:
+                held.enter_context(self._budgets.reserve(tenant, wanted_ms))
+            except Problem as problem:
+                raise _counted(problem) from None
+            yield
 
     def sessions_of(self, tenant_id: str) -> int:
         """Sessions a tenant has going on."""

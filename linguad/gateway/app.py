@@ -9,7 +9,7 @@ import trio
 from quart import Response, g, jsonify, request
 from quart_trio import QuartTrio
 
-from linguad import __version__, log
+from linguad import __version__, log, metrics
 from linguad.gateway.admission import Admission
 from linguad.web.app import create_app, request_id
 from linguad.web.cors import add_cors
@@ -22,6 +22,9 @@ READY_PATIENCE_S = 2.0
 """How long the parts may take to say how they are; the usual probe waits no longer than a few seconds."""
 
 OK = "ok"
+
+CLIENT_GONE = 499
+"""Status of a request whose client went away, in logs and metrics only."""
 
 logger = log.get(__name__)
 
@@ -72,25 +75,42 @@ def _add_health_routes(app: QuartTrio, health: Health) -> None:
 
 
 def _log_requests(app: QuartTrio) -> None:
+    """Count and log every request when it is answered, or when its client has gone (status 499)."""
+
     @app.before_request
     async def begin() -> None:
         g.began_at = trio.current_time()
 
     @app.after_request
-    async def tell(answer: Response) -> Response:
-        if request.path.startswith("/health"):
-            return answer
-        who = g.get("caller")
-        logger.info(
-            "api_request",
-            request_id=request_id(),
-            trace=g.get("trace_id"),
-            tenant=who and who.tenant.id,
-            key_id=who and who.key_id,
-            method=request.method,
-            route=str(request.url_rule) if request.url_rule else None,
-            status=answer.status_code,
-            seconds=round(trio.current_time() - g.began_at, 4),
-            bytes_in=request.content_length,
-        )
+    async def answered(answer: Response) -> Response:
+        g.answered = True
+        _tell(answer.status_code)
         return answer
+
+    @app.teardown_request
+    async def ended(_error: BaseException | None) -> None:
+        if "answered" not in g:
+            _tell(CLIENT_GONE)
+
+
+def _tell(status: int) -> None:
+    route = str(request.url_rule) if request.url_rule else "unknown"
+    seconds = trio.current_time() - g.began_at
+    metrics.GATEWAY_REQUESTS.labels(route, request.method, status).inc()
+    if request.path.startswith("/health"):
+        return
+    if status != CLIENT_GONE:
+        metrics.GATEWAY_SECONDS.labels(route, request.method).observe(seconds)
+    who = g.get("caller")
+    logger.info(
+        "api_request",
+        request_id=request_id(),
+        trace=g.get("trace_id"),
+        tenant=who and who.tenant.id,
+        key_id=who and who.key_id,
+        method=request.method,
+        route=route,
+        status=status,
+        seconds=round(seconds, 4),
+        bytes_in=request.content_length,
+    )

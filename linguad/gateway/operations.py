@@ -203,9 +203,7 @@ JOBS = (
         problems=(
             *UPLOAD,
             *IDEMPOTENT,
-            (402, "insufficient_balance"),
             (429, "too_many_jobs"),
-            (429, "quota_exceeded"),
             (503, "no_capacity"),
         ),
         headers=LOCATION | REPLAYED,

@@ -21,6 +21,7 @@ from linguad.gateway.stream_socket import (
     Desk,
     Dialect,
     Emit,
+    Hint,
     JsonDialect,
     Meter,
     StreamSocket,
@@ -53,13 +54,14 @@ class Streams:
         settings: Gateway,
         emit: Emit = lambda tenant_id, kind, data: None,
         meter: Meter | None = None,
+        hint: Hint = lambda src_lang, tgt_lang: {},
     ) -> None:
-        """`emit` gets `session.started` and `session.ended`, for webhooks."""
+        """`emit` gets `session.started` and `session.ended`, for webhooks; `hint` is of `Capacity`."""
         self._settings = settings
         self._doorkeeper = doorkeeper
         self._admission = admission
         self._desk = Desk(
-            doorkeeper, admission, talks, Voices(sounds), rules_of(settings), meter or Unmetered(), emit
+            doorkeeper, admission, talks, Voices(sounds), rules_of(settings), meter or Unmetered(), hint, emit
         )
         self._sockets: set[StreamSocket] = set()
         self._stopping = False

@@ -6,7 +6,7 @@ while there is a session. None of them awaits between a decision and its effects
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Protocol
 
@@ -33,10 +33,13 @@ from linguad.net.supervise import Alarm
 from linguad.net.websocket import Link
 from linguad.web.problems import Problem
 from linguad.wire import codec
-from linguad.wire.public import Ended, Final, Spent, Start, Started, StreamAnswer, StreamMessage
+from linguad.wire.public import Ended, Error, Final, Spent, Start, Started, StreamAnswer, StreamMessage
 
 STRANGER_MESSAGE_BYTES = 8 * 1024
 """Longest message of a socket that has not said who it is (gateway 11.4)."""
+
+Hint = Callable[[str, str], Mapping[str, object]]
+"""Tells what there is for a pair of languages, for those who are refused."""
 
 Emit = Callable[[str, str, dict[str, object]], object]
 """Takes a tenant's id, the type of an event and its data."""
@@ -126,6 +129,7 @@ class Desk(Struct, frozen=True):
     voices: Voices
     rules: StreamRules
     meter: Meter
+    hint: Hint
     emit: Emit
 
 
@@ -313,6 +317,9 @@ class StreamSocket:
             if text:
                 self._link.send(text, said.optional)
             return
+        if isinstance(message, Error) and message.code == NO_CAPACITY.code and dialogue is not None:
+            spec = dialogue.opening.spec
+            message = replace(message, details=self._desk.hint(spec.src_lang, spec.tgt_lang))
         frame = write(message)
         if frame is not None:
             self._link.send(frame, said.optional)
@@ -345,7 +352,8 @@ class StreamSocket:
         now = trio.current_time()
         with ExitStack() as session:
             try:
-                session.enter_context(self._desk.admission.session(self.caller))
+                hint = self._desk.hint(opening.spec.src_lang, opening.spec.tgt_lang)
+                session.enter_context(self._desk.admission.session(self.caller, hint))
                 talk = session.enter_context(
                     self._desk.talks.open(self.caller, opening.spec, self._link.peer.address)
                 )

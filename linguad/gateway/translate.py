@@ -172,7 +172,8 @@ def add_translate_route(
             g.trace_id = trace_of(request.headers.get("X-Trace-Id", ""))
 
             async def work() -> Response:
-                return await _translated(translator, events, who, asked, clip, client_of(request).address)
+                with admission.reserved(who, clip.duration_ms):
+                    return await _translated(translator, events, who, asked, clip, client_of(request).address)
 
             given = [form.fields, await _digest(form.audio)] if HEADER in request.headers else None
             return await idempotency.once(given, work)

@@ -122,6 +122,18 @@ class Process:
         """As `wait_for`, for trio."""
         return await trio.to_thread.run_sync(partial(self.wait_for, name, **members))
 
+    @property
+    def rss_bytes(self) -> int:
+        """Memory it holds now."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        (line,) = (line for line in status.splitlines() if line.startswith("VmRSS:"))
+        return int(line.split()[1]) * 1024
+
+    @property
+    def open_files(self) -> int:
+        """Descriptors it holds now."""
+        return len(os.listdir(f"/proc/{self._process.pid}/fd"))
+
     def signal(self, number: int) -> None:
         """Send a signal."""
         self._process.send_signal(number)
@@ -311,6 +323,10 @@ class DaemonProcess(Process):
             while (await operator.call("GET", "/v1/me")).status != 200:  # noqa: ASYNC110
                 await trio.sleep(0.1)
         return operator
+
+    def resume(self, api: Api, port: int, key: str = "") -> Api:
+        """The same caller, or one with another key, at this daemon."""
+        return self._api(port, key or api.key)
 
     def _api(self, port: int, key: str) -> Api:
         self._apis.append(Api(port, key))

@@ -6,8 +6,8 @@ from base64 import b64encode
 
 import trio
 from conftest import Start
-from processes import DaemonProcess, linguad
-from stream_app import refused, stream_of, ticket_of, until_free
+from processes import PATIENCE_S, DaemonProcess, linguad
+from stream_app import SECOND, refused, stream_of, ticket_of, until_free
 
 
 async def test_whole_utterances(daemon: DaemonProcess) -> None:
@@ -162,3 +162,15 @@ async def test_a_quota_warns_and_then_ends_a_stream(start: Start) -> None:
         reply = await api.translate(SECOND, src_lang="en", tgt_lang="es")
         assert reply.problem(429)["code"] == "quota_exceeded"
         assert int(reply.headers["retry-after"]) >= 1
+
+
+async def test_who_is_refused_is_told_what_there_is(daemon: DaemonProcess) -> None:
+    api = await daemon.gateway()
+    async with daemon.working_node(), stream_of(api) as app:
+        await app.say("start", src_lang="en", tgt_lang="fi")
+        await app.hear("started")
+        await app.speak()
+        error = await app.hear("error")
+        assert (error["code"], error["utterance_index"]) == ("no_capacity", 0)
+        assert error["details"]["free_slots"] == error["details"]["ready_nodes"] == 0
+        assert error["details"]["retry_after_s"] >= 1

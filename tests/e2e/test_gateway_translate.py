@@ -134,6 +134,11 @@ async def test_a_caller_who_hangs_up_frees_slot_and_node(start: Start) -> None:
         with trio.fail_after(PATIENCE_S):
             assert (await node.until("job_cancel"))["job_id"] == job["job_id"]
         assert (await api.call("GET", "/v1/me")).json["sessions_in_use"] == 0
+        gone = await daemon.event("api_request", route="/v1/speech/translate")
+        assert gone["status"] == 499
+        _, figures = await daemon.get("/metrics")
+        labels = 'method="POST",route="/v1/speech/translate",status="499"'
+        assert f"linguad_gateway_requests_total{{{labels}}} 1.0" in figures
 
 
 async def test_more_at_once_than_a_tenant_may(start: Start) -> None:

@@ -100,12 +100,12 @@ async def things(api: Api) -> dict[str, str]:
 
 
 def attack(api: Api, config: Path) -> subprocess.CompletedProcess[str]:
-    """Run the tool to its end."""
+    """Run the tool to its end, with one worker: Python 3.11 parses lambdas in two threads at once wrongly."""
     return subprocess.run(
         [
             *(sys.executable, "-m", "schemathesis.cli", "--config-file", config),
             *("run", f"http://127.0.0.1:{api.port}/openapi.json", "-H", f"Authorization: Bearer {api.key}"),
-            *("--seed", "1", "--no-color", "--continue-on-failure", "-w", "2", "--no-shrink"),
+            *("--seed", "1", "--no-color", "--continue-on-failure", "-w", "1", "--no-shrink"),
         ],
         cwd=config.parent,
         env=os.environ | {"SCHEMATHESIS_HOOKS": "hooks_of_siege", "PYTHONPATH": str(config.parent)},
@@ -148,7 +148,7 @@ async def test_nothing_is_answered_that_is_not_documented(start: Start, tmp_path
         for method in methods
         if not path.startswith("/health")
     }
-    assert routes - {route for route, _ in asked} == set()
+    assert routes - {route for route, _ in asked} == set(), done.stdout
     done_well = {
         ("POST /v1/speech/translate", 200),
         ("POST /v1/speech/jobs", 202),

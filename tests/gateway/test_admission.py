@@ -15,7 +15,7 @@ from linguad.config.gateway import Gateway
 from linguad.core.tenant import Caller, Scope, Status, Tenant
 from linguad.core.tries import MAX_ADDRESSES
 from linguad.errors import ConfigError
-from linguad.gateway.admission import Admission
+from linguad.gateway.admission import Admission, Unlimited
 from linguad.gateway.origins import Origins, is_origin
 from linguad.net.peer import Peer, TrustedProxies
 from linguad.web.problems import Problem
@@ -211,7 +211,7 @@ class TestSessions:
             pass
 
     def test_are_refused_to_who_used_up_everything(self) -> None:
-        class Empty:
+        class Empty(Unlimited):
             def refusal(self, tenant: Tenant) -> Problem | None:
                 return Problem(402, "insufficient_balance", "Buy more.") if tenant.id == "poor" else None
 

@@ -380,7 +380,7 @@ async def test_each_request_is_one_line_of_the_log(caplog: pytest.LogCaptureFixt
     told = [entry for entry in logs if entry["event"] == "api_request"]
     assert [(entry["route"], entry["status"]) for entry in told] == [
         ("/v1/echo", 200),
-        (None, 404),
+        ("unknown", 404),
         ("/v1/echo", 204),
     ]
     first = told[0]
