@@ -147,6 +147,14 @@ BOUNDS = (
             ),
         )
     ),
+    Bound(
+        "p99 of a tenant beside a flood",
+        "fairness",
+        "inside_p99_ms",
+        3.0,
+        {"kind": "flood, no limits"},
+        {"kind": "calm"},
+    ),
     Bound("a heartbeat with a change", "heartbeat", "cpu_us", 3.0, _beat("languages"), _beat("unchanged")),
 )
 

@@ -119,7 +119,7 @@ class HttpAsker(Asker):
         """Take what has come."""
         self._client.listen()
 
-    def _take(self, status: int, sent_at: int) -> None:
+    def _take(self, status: int, sent_at: int, body: bytes) -> None:
         if status != self._status:
             raise SystemExit(f"a request was answered with {status}")
         self.answered(sent_at)

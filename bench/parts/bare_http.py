@@ -8,19 +8,20 @@ from collections.abc import Callable
 
 from bench.parts.bare import CONNECT_S, RECEIVE_BYTES
 
-Answered = Callable[[int, int], bytes | None]
-"""Takes the status of an answer and when its request was sent (ns); gives the next request, None for none."""
+Answered = Callable[[int, int, bytes], bytes | None]
+"""Takes the status of an answer, when its request was sent (ns), its body; gives the next request, if any."""
 
 
 class HttpClient:
     """One connection that stays open between its requests."""
 
-    __slots__ = ("_answered", "_buffer", "_sent_at", "_socket", "_whole")
+    __slots__ = ("_answered", "_body", "_buffer", "_sent_at", "_socket", "_whole")
 
     def __init__(self, port: int, answered: Answered) -> None:
         self._answered = answered
         self._buffer = bytearray()
         self._sent_at = 0
+        self._body = 0
         self._whole = -1
         """Where the answer ends, once that is known."""
         self._socket = socket.create_connection(("127.0.0.1", port), CONNECT_S)
@@ -58,12 +59,14 @@ class HttpClient:
             _, found, rest = head.partition(b"\r\ncontent-length:")
             if not found:
                 raise SystemExit(f"an answer without a length: {head!r}")
-            self._whole = end + 4 + int(rest.partition(b"\r\n")[0])
+            self._body = end + 4
+            self._whole = self._body + int(rest.partition(b"\r\n")[0])
         if 0 <= self._whole <= len(self._buffer):
             status = int(self._buffer[9:12])
+            body = bytes(self._buffer[self._body : self._whole])
             del self._buffer[: self._whole]
             self._whole = -1
-            following = self._answered(status, self._sent_at)
+            following = self._answered(status, self._sent_at, body)
             if following is not None:
                 self.send(following)
 

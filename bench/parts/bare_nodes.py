@@ -1,4 +1,4 @@
-"""Nodes on bare sockets, cheaply: they work for a fixed time, and give back the audio they were given.
+"""Nodes on bare sockets, cheaply: they work for a time that is set, and give back the audio they were given.
 
 Each is of one of eight kinds, with twelve language pairs; all of them serve English into Spanish.
 """
@@ -52,6 +52,8 @@ class Manner:
 
     slots: int = 4
     work_s: float = 0.0
+    spread: float = 0.0
+    """By what part of it the work is shorter or longer, at random; so slots do not all come free together."""
     answers: bool = True
     acks: bool = True
 
@@ -85,6 +87,11 @@ class Nodes:
                 node.beat(messages[(count + 1) % len(messages)])
             self.loop.run(0.0)
         return each * len(self._nodes)
+
+    def work_s(self) -> float:
+        """How long the next job takes."""
+        manner = self.manner
+        return manner.work_s * (1 + self._chance.uniform(-manner.spread, manner.spread))
 
     def close(self) -> None:
         """End all nodes."""
@@ -157,7 +164,7 @@ class Node:
             elif isinstance(message, JobAssign):
                 nodes.busy += 1
                 if nodes.manner.answers:
-                    due = arrived + round(nodes.manner.work_s * 1e9)
+                    due = arrived + round(nodes.work_s() * 1e9)
                     nodes.loop.at(due, partial(self._answer, message, arrived))
 
     def _answer(self, job: JobAssign, arrived: int, _due: int) -> None:

@@ -236,7 +236,8 @@ def _of_samples(data: bytes, rate: int, max_seconds: float) -> Clip:
         raise _missing()
     if seconds > max_seconds:
         raise _too_long(max_seconds)
-    pcm16 = audio.resample(data, rate, audio.WIRE_RATE)
+    # Of a single sample at a higher rate none may be left.
+    pcm16 = audio.resample(data, rate, audio.WIRE_RATE) or b"\0\0"
     return Clip(pcm16, AudioFormat.PCM16.value, round(seconds * 1000))
 
 

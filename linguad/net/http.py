@@ -10,7 +10,7 @@ from typing import Any, cast
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
-from hypercorn.events import Event, RawData
+from hypercorn.events import Event
 from hypercorn.logging import Logger
 from hypercorn.trio.lifespan import Lifespan
 from hypercorn.trio.tcp_server import TCPServer
@@ -39,9 +39,6 @@ WRITE_SECONDS = 30.0
 
 LIFESPAN_SECONDS = 10.0
 """Limit of the start-up of an app, and of its shut-down."""
-
-FINAL_HEADS = tuple(b"HTTP/1.1 %d" % digit for digit in range(2, 6))
-"""How the head of an answer begins, after which a body or at least its end follows at once."""
 
 Send = Callable[[Any], Awaitable[None]]
 logger = log.get(__name__)
@@ -125,18 +122,7 @@ class _Server(TCPServer):
 
     when_gone: Callable[[], object]
 
-    _head = b""
-    """The head of an answer, which goes out with what follows it: each write wakes the client."""
-
     async def protocol_send(self, event: Event) -> None:
-        if isinstance(event, RawData):
-            data, self._head = self._head + event.data, b""
-            if event.data.startswith(FINAL_HEADS):
-                self._head = data
-                return
-            if not data:
-                return
-            event = RawData(data=data)
         # Quart-Trio cancels a request as soon as its answer is out, while Hypercorn still arms the idle timer
         # or closes the connection; without the shield neither would happen.
         with trio.CancelScope(shield=True):

@@ -16,6 +16,7 @@ import pytest
 import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from trio.testing import assert_checkpoints, assert_no_checkpoints
 
 from linguad import audio
 from linguad.errors import AudioError
@@ -157,6 +158,9 @@ class TestIn:
     def test_ogg_may_be_sent_as_samples_by_who_says_so(self) -> None:
         assert clip(b"OggS", "pcm16").data == b"OggS"
 
+    def test_a_single_sample_is_an_utterance(self) -> None:
+        assert clip(b"\0\0", "pcm16", 32000) == Clip(b"\0\0", "pcm16", 0)
+
     @settings(max_examples=200, deadline=None)
     @given(
         start=st.sampled_from([b"", b"RIFF\0\0\0\0WAVE", b"OggS", b"OggS\0\2", OGG[:300], PACKETS[:50]]),
@@ -235,10 +239,49 @@ class TestOut:
             speech_of(text, node, "wav")
 
 
-async def test_the_work_is_done_in_threads() -> None:
+SAMPLES = b64encode(TONE).decode(), "pcm16"
+
+
+@pytest.mark.parametrize(
+    ("data", "audio_format", "rate"),
+    [
+        (TONE, None, None),
+        (audio.wav(TONE, 16000), None, None),
+        (PACKETS, "opus", None),
+        (TONE, "flac", None),
+        (b"", None, None),
+    ],
+)
+async def test_small_sound_that_is_only_copied_needs_no_thread(
+    data: bytes, audio_format: str | None, rate: int | None
+) -> None:
+    with assert_no_checkpoints(), suppress(Problem):
+        await Sounds().clip(data, audio_format, rate, max_seconds=LIMIT)
+
+
+@pytest.mark.parametrize(
+    ("data", "audio_format", "rate"),
+    [
+        (TONE, "pcm16", 8000),
+        (audio.wav(TONE, 44100), None, None),
+        (OGG, None, None),
+        (TONE * 9, None, None),
+    ],
+)
+async def test_all_other_work_is_done_in_threads(
+    data: bytes, audio_format: str | None, rate: int | None
+) -> None:
+    with assert_checkpoints(), suppress(Problem):
+        await Sounds().clip(data, audio_format, rate, max_seconds=LIMIT)
+
+
+async def test_speech_is_given_to_threads_if_it_is_coded_anew() -> None:
     sounds = Sounds()
-    found = await sounds.clip(audio.wav(TONE, 16000), None, None, max_seconds=LIMIT)
-    assert found == Clip(TONE, "pcm16", 1000)
-    assert (await sounds.speech([packets(1)], "wav")).data[:4] == b"RIFF"
+    for parts, name in (([SAMPLES], "wav"), ([SAMPLES] * 2, "pcm16"), ([packets(1)], "packets"), ([], "wav")):
+        with assert_no_checkpoints():
+            assert await sounds.speech(parts, name) == joined_speech(parts, name)
+    for parts, name in (([packets(1)], "wav"), ([SAMPLES], "ogg_opus"), ([SAMPLES] * 9, "wav")):
+        with assert_checkpoints():
+            await sounds.speech(parts, name)
     with pytest.raises(Problem):
         await sounds.clip(b"", None, None, max_seconds=LIMIT)

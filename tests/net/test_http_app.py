@@ -6,8 +6,6 @@ Rules: port 0 on loopback, every wait under `fail_after`, nothing asserted about
 from __future__ import annotations
 
 import json
-import os
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,22 +29,6 @@ async def test_connection_is_kept_and_requests_may_be_pipelined() -> None:
         for path in ("/a", "/b", "/c"):
             status, body = await read_answer(stream, rest)
             assert (status, json.loads(body)["path"]) == (200, path)
-
-
-async def test_a_head_goes_out_with_its_body(monkeypatch: pytest.MonkeyPatch) -> None:
-    written: list[bytes] = []
-
-    def write(descriptor: int, data: bytes) -> int:
-        written.append(bytes(data))
-        return os.write(descriptor, data)
-
-    monkeypatch.setattr("linguad.net.stream.os", SimpleNamespace(write=write, read=os.read))
-    async with front_door() as door, await door.connect() as stream:
-        await stream.send_all(get("/x"))
-        await read_answer(stream)
-    (answer,) = (data for data in written if data.startswith(b"HTTP/1.1 200"))
-    assert json.loads(answer.partition(b"\r\n\r\n")[2])["path"] == "/x"
-    assert b"" not in written
 
 
 async def test_server_does_not_say_what_it_is() -> None:

@@ -47,7 +47,7 @@ def look(path: Path, ask: Callable[[Registry], Any]) -> Any:
     """What a daemon that starts now knows."""
 
     async def start() -> Any:
-        async with opened(config.load(path, {}), {}) as (_, registry, _):
+        async with opened(config.load(path, {}), {}) as (_, registry, _, _):
             return ask(registry)
 
     return trio.run(start)

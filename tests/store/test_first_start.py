@@ -65,7 +65,7 @@ def opens(registry: Registry, text: str) -> bool:
 
 
 async def test_a_first_start_makes_a_key(settings: Config, logged: io.StringIO) -> None:
-    async with opened(settings, {}) as (_, registry, path):
+    async with opened(settings, {}) as (_, registry, _, path):
         assert path == settings.state_dir() / "dev_api_key"
         assert path.stat().st_mode & 0o777 == 0o600
         text = path.read_text().strip()
@@ -77,23 +77,23 @@ async def test_a_first_start_makes_a_key(settings: Config, logged: io.StringIO) 
     (event,) = events(logged)
     assert (event["event"], event["file"], event["key_id"]) == ("dev_key_made", str(path), key.id)
     assert text not in logged.getvalue()
-    async with opened(settings, {}) as (_, registry, again):
+    async with opened(settings, {}) as (_, registry, _, again):
         assert again == path
         assert opens(registry, text)
         assert registry.keys_of(DEFAULT_TENANT) == [key], "a second start makes none"
 
 
 async def test_the_first_key_can_be_revoked(settings: Config) -> None:
-    async with opened(settings, {}) as (_, registry, path):
+    async with opened(settings, {}) as (_, registry, _, path):
         assert path is not None
         tenant, _ = await registry.create_tenant(ACTOR, "Acme", key=KeyWish())
         (key,) = registry.keys_of(DEFAULT_TENANT)
         await registry.revoke_key(ACTOR, key.id)
-    async with opened(settings, {}) as (_, registry, again):
+    async with opened(settings, {}) as (_, registry, _, again):
         assert again is None, "its file names a key that opens nothing"
         assert len(registry.keys_of(DEFAULT_TENANT)) == 1, "another key works"
         await registry.delete_tenant(ACTOR, tenant.id)
-    async with opened(settings, {}) as (_, registry, again):
+    async with opened(settings, {}) as (_, registry, _, again):
         assert again == path
         assert opens(registry, path.read_text().strip())
 
@@ -109,7 +109,7 @@ async def test_a_first_key_that_cannot_be_kept_is_not_made(settings: Config, dat
 
 async def test_real_customers_get_no_key_by_itself(url: str, tmp_path: Path, logged: io.StringIO) -> None:
     settings = made(url, tmp_path, production=True)
-    async with opened(settings, {}) as (_, registry, path):
+    async with opened(settings, {}) as (_, registry, _, path):
         assert path is None
         assert registry.keys_of(DEFAULT_TENANT) == []
     (event,) = events(logged)
@@ -118,20 +118,20 @@ async def test_real_customers_get_no_key_by_itself(url: str, tmp_path: Path, log
 
 
 async def test_the_operators_key(settings: Config, logged: io.StringIO) -> None:
-    async with opened(settings, env(FIRST)) as (_, registry, path):
+    async with opened(settings, env(FIRST)) as (_, registry, _, path):
         assert path is None
         assert opens(registry, FIRST)
         (key,) = registry.keys_of(DEFAULT_TENANT)
         assert (key.prefix, key.label) == ("", "LINGUA_API_KEY")
-    async with opened(settings, env(f" {FIRST}\n")) as (_, registry, _):
+    async with opened(settings, env(f" {FIRST}\n")) as (_, registry, _, _):
         assert registry.keys_of(DEFAULT_TENANT) == [key]
-    async with opened(settings, env(SECOND)) as (_, registry, _):
+    async with opened(settings, env(SECOND)) as (_, registry, _, _):
         assert opens(registry, SECOND)
         assert not opens(registry, FIRST), "the one before is revoked"
-    async with opened(settings, {}) as (_, registry, path):
+    async with opened(settings, {}) as (_, registry, _, path):
         assert path is None
         assert opens(registry, SECOND), "to unset it revokes nothing"
-    async with opened(settings, env(FIRST)) as (_, registry, _):
+    async with opened(settings, env(FIRST)) as (_, registry, _, _):
         assert opens(registry, FIRST), "in force again"
         assert not opens(registry, SECOND)
         assert len(registry.keys_of(DEFAULT_TENANT)) == 2
@@ -149,17 +149,17 @@ async def test_the_operators_key(settings: Config, logged: io.StringIO) -> None:
 
 
 async def test_an_operators_key_that_was_revoked_stays_so(settings: Config, logged: io.StringIO) -> None:
-    async with opened(settings, env(FIRST)) as (_, registry, _):
+    async with opened(settings, env(FIRST)) as (_, registry, _, _):
         (key,) = registry.keys_of(DEFAULT_TENANT)
         await registry.revoke_key(ACTOR, key.id)
-    async with opened(settings, env(FIRST)) as (_, registry, _):
+    async with opened(settings, env(FIRST)) as (_, registry, _, _):
         assert not opens(registry, FIRST)
     assert events(logged)[-1]["event"] == "operator_key_revoked"
     assert events(logged)[-1]["key_id"] == key.id
 
 
 async def test_an_operators_key_of_another_tenant_is_refused(settings: Config) -> None:
-    async with opened(settings, {}) as (_, registry, _):
+    async with opened(settings, {}) as (_, registry, _, _):
         tenant, issued = await registry.create_tenant(ACTOR, "Acme", key=KeyWish())
         assert issued is not None
     with pytest.raises(LinguadError, match=f"LINGUA_API_KEY cannot be used: .*{tenant.id}.*openssl rand"):
@@ -168,10 +168,10 @@ async def test_an_operators_key_of_another_tenant_is_refused(settings: Config) -
 
 
 async def test_a_generated_key_may_be_the_operators(settings: Config) -> None:
-    async with opened(settings, {}) as (_, _, path):
+    async with opened(settings, {}) as (_, _, _, path):
         assert path is not None
     text = path.read_text().strip()
-    async with opened(settings, env(text)) as (_, registry, _):
+    async with opened(settings, env(text)) as (_, registry, _, _):
         assert opens(registry, text)
         assert len(registry.keys_of(DEFAULT_TENANT)) == 1
 
@@ -195,7 +195,7 @@ def test_short_operators_keys(logged: io.StringIO) -> None:
 
 
 async def test_a_wrong_pepper_is_refused(settings: Config) -> None:
-    async with opened(settings, env(FIRST)) as (_, registry, _):
+    async with opened(settings, env(FIRST)) as (_, registry, _, _):
         (key,) = registry.keys_of(DEFAULT_TENANT)
     pepper = settings.state_dir() / "pepper"
     assert pepper.stat().st_mode & 0o777 == 0o600
@@ -207,20 +207,20 @@ async def test_a_wrong_pepper_is_refused(settings: Config) -> None:
     other = pepper.read_bytes()
     assert other != kept
     pepper.write_bytes(kept)
-    async with opened(settings, env(FIRST)) as (_, registry, _):
+    async with opened(settings, env(FIRST)) as (_, registry, _, _):
         await registry.revoke_key(ACTOR, key.id)
     pepper.write_bytes(other)
-    async with opened(settings, env(SECOND)) as (_, registry, _):
+    async with opened(settings, env(SECOND)) as (_, registry, _, _):
         assert opens(registry, SECOND), "no key suffers, so the new pepper holds"
 
 
 async def test_a_pepper_of_the_operator(url: str, tmp_path: Path) -> None:
     file = tmp_path / "secret"
     file.write_text("0123456789abcdef\n")
-    async with opened(made(url, tmp_path, pepper_file=str(file)), env(FIRST)) as (_, registry, _):
+    async with opened(made(url, tmp_path, pepper_file=str(file)), env(FIRST)) as (_, registry, _, _):
         assert opens(registry, FIRST)
     file.write_text("0123456789abcdef")
-    async with opened(made(url, tmp_path, pepper_file=str(file)), env(FIRST)) as (_, registry, _):
+    async with opened(made(url, tmp_path, pepper_file=str(file)), env(FIRST)) as (_, registry, _, _):
         assert opens(registry, FIRST), "an end of line is no part of it"
     assert not (tmp_path / "state" / "pepper").exists()
 
@@ -253,22 +253,22 @@ async def test_a_second_daemon_on_the_same_file_is_refused(tmp_path: Path) -> No
 
 async def test_databases_on_a_server_are_always_shared(postgres: Any, tmp_path: Path) -> None:
     settings = made(postgres.make_database(), tmp_path)
-    async with opened(settings, {}), opened(settings, {}) as (_, registry, path):
+    async with opened(settings, {}), opened(settings, {}) as (_, registry, _, path):
         assert path is not None
         assert len(registry.keys_of(DEFAULT_TENANT)) == 1
 
 
 async def test_the_last_uses_are_written_at_the_end(settings: Config) -> None:
-    async with opened(settings, env(FIRST)) as (_, registry, _):
+    async with opened(settings, env(FIRST)) as (_, registry, _, _):
         (key,) = registry.keys_of(DEFAULT_TENANT)
         registry.used(key.id)
         used = registry.key(key.id)
-    async with opened(settings, env(FIRST)) as (_, registry, _):
+    async with opened(settings, env(FIRST)) as (_, registry, _, _):
         assert registry.key(key.id) == used
 
 
 async def test_the_store_holds_no_part_of_a_key(settings: Config, tmp_path: Path) -> None:
-    async with opened(settings, env(FIRST)) as (database, registry, _):
+    async with opened(settings, env(FIRST)) as (database, registry, _, _):
         tenant, issued = await registry.create_tenant(ACTOR, "Acme", key=KeyWish(label="app"))
         assert issued is not None
         rotated = await registry.rotate_key(ACTOR, issued.key.id, 60)
