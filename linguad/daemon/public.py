@@ -129,7 +129,7 @@ class PublicApi:
         add_docs(app, OPERATIONS, page=not settings.production)
         self.routes = app.url_map
         """What is served, for the document of the API to be compared with."""
-        self._app = LargeBodies(app, [TRANSLATE_PATH, JOBS_PATH])
+        self._app = LargeBodies(app, [TRANSLATE_PATH, JOBS_PATH], budget)
         doorkeeper = Doorkeeper(self._admission, tickets, settings)
         self._streams = Streams(
             doorkeeper,

@@ -58,7 +58,8 @@ def render(described: Document) -> str:
             f"<title>{escape(info['title'])} API</title><style>{_STYLE}</style>",
             f"<h1>{escape(info['title'])} API {escape(info['version'])}</h1>",
             f"<p>{escape(info['summary'])} For programs: <a href=openapi.json>openapi.json</a>. ",
-            "Send <code>Authorization: Bearer KEY</code> where a key is needed.</p>",
+            "Send <code>Authorization: Bearer KEY</code> where a key is needed. Live speech goes over the ",
+            "WebSocket <code>/v1/stream</code>, which <code>docs/stream.md</code> describes.</p>",
             *_operations(described),
             "<h2 id=schemas>Schemas</h2>",
             *(

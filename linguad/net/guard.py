@@ -55,6 +55,7 @@ class Guard:
         """
         self._allowed: list[Network] = [ip_network(text, strict=False) for text in allowed]
         self._is_public = _public if public else _nothing
+        self._cure = "use a host on the public internet" if public else "use https"
         self._setting = setting
 
     def allows(self, address: str) -> bool:
@@ -76,7 +77,7 @@ class Guard:
         public = [address for address in addresses if self.allows(address)]
         if not public:
             raise AddressRefused(
-                f"{host} ({addresses[0]}) may not be called; use a host on the public internet, or have the "
+                f"{host} ({addresses[0]}) may not be called; {self._cure}, or have the "
                 f"operator list its network in {self._setting}"
             )
         return public

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import trio
-from sqlalchemy import Connection, Engine, Select, create_engine, event
+from sqlalchemy import Connection, Engine, Select, Table, create_engine, event
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InterfaceError, OperationalError
 
@@ -24,7 +25,15 @@ READERS = 4
 """Reads at once: nothing on the hot path reads, and more threads would not make one disk faster."""
 
 BUSY_SECONDS = 10
-"""How long a write waits for one of another process, and a connection to PostgreSQL for its server."""
+"""How long a write waits for others, a reader for its answer, a connection to PostgreSQL for its server."""
+
+NOTICE_LOSS = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 20_000,
+}
+"""A server that is cut off from us is noticed after 20 s; the system would wait for a quarter of an hour."""
 
 SETTING = "store.url"
 
@@ -41,6 +50,11 @@ def locked(select: S) -> S:
     On SQLite a writing transaction is alone anyway, and nothing is added.
     """
     return select.with_for_update()
+
+
+def upsert(dialect: str, table: Table) -> Any:
+    """An INSERT that can say what is to be done if there is such a row."""
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
 
 
 def store_url(configured: str, state_dir: Path) -> str:
@@ -84,18 +98,24 @@ class Database:
         """Do `work` in a thread as one transaction: all of it is kept, or nothing if it raises.
 
         Once it returns, the change survives a crash. A cancelled caller waits for the end of a transaction
-        that has begun. Raises StoreError when the database cannot do it, and whatever `work` raises.
+        that has begun. Raises StoreError when the database cannot do it, or those before do not come to
+        their end, and whatever `work` raises.
         """
-        return await trio.to_thread.run_sync(self._run, self._writer, work, limiter=self._writing)
+        # only its turn is waited for so long: what has begun is not cancelled
+        with trio.move_on_after(BUSY_SECONDS):
+            return await trio.to_thread.run_sync(self._run, self._writer, work, limiter=self._writing)
+        raise StoreError(self._unusable("it does not answer"))
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Do `work` in a thread on one snapshot; it cannot change anything. Raises as `write` does.
 
-        A cancelled caller does not wait for it: a database that hangs must not hold up who only asks.
+        A database that hangs must not hold up who only asks: neither a cancelled caller, nor others for long.
         """
-        return await trio.to_thread.run_sync(
-            self._run, self._reader, work, abandon_on_cancel=True, limiter=self._reading
-        )
+        with trio.move_on_after(BUSY_SECONDS):
+            return await trio.to_thread.run_sync(
+                self._run, self._reader, work, abandon_on_cancel=True, limiter=self._reading
+            )
+        raise StoreError(self._unusable("it does not answer"))
 
     def _run(self, engine: Engine, work: Callable[[Connection], T]) -> T:
         try:
@@ -107,7 +127,9 @@ class Database:
             raise
 
     def _trouble(self, error: DBAPIError) -> str:
-        reason = str(error.orig).strip().splitlines()[0] if error.orig else "no reason given"
+        return self._unusable(str(error.orig).strip().splitlines()[0] if error.orig else "no reason given")
+
+    def _unusable(self, reason: str) -> str:
         cure = (
             "see that its disk has room and that linguad may write there"
             if self.is_sqlite
@@ -137,7 +159,11 @@ class Database:
                 hide_parameters=True,
                 # a server that was started anew must not cost the first caller an error
                 pool_pre_ping=True,
-                connect_args={"connect_timeout": BUSY_SECONDS, "application_name": "linguad"},
+                connect_args={
+                    "connect_timeout": BUSY_SECONDS,
+                    "application_name": "linguad",
+                    **NOTICE_LOSS,
+                },
                 execution_options={}
                 if write
                 else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True},

@@ -23,12 +23,12 @@ from sqlalchemy import (
     Text,
     delete,
     func,
-    insert,
     select,
     update,
 )
 
 from linguad.core.webhooks import Delivery, DeliveryState
+from linguad.store.database import upsert
 from linguad.store.schema import Moment, Serial, metadata
 
 deliveries = Table(
@@ -57,8 +57,12 @@ _WAITS = deliveries.c.state == DeliveryState.WAITING.value
 
 
 def add(connection: Connection, new: Sequence[Delivery]) -> None:
-    """Keep new deliveries."""
-    connection.execute(insert(deliveries), [msgspec.to_builtins(one, builtin_types=(bytes,)) for one in new])
+    """Keep new deliveries; those that are kept already stay as they are.
+
+    A transaction may be done although its end was never heard of; then it is tried again.
+    """
+    statement = upsert(connection.dialect.name, deliveries).on_conflict_do_nothing(index_elements=["id"])
+    connection.execute(statement, [msgspec.to_builtins(one, builtin_types=(bytes,)) for one in new])
 
 
 def save(connection: Connection, delivery: Delivery) -> None:

@@ -28,11 +28,10 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
 from linguad.core.ledger import Counts, Step
 from linguad.core.metering import Usage
-from linguad.store.database import locked
+from linguad.store.database import locked, upsert
 from linguad.store.schema import Count, Moment, meta, metadata
 
 MAX_IDS = 500
@@ -148,7 +147,7 @@ def add_up(connection: Connection, table: Table, rows: Sequence[dict[str, Any]])
 @cache
 def _adding(table: Table, dialect: str) -> Any:
     """The statement of `add_up`, which takes longer to make than to execute."""
-    statement = _insert(dialect, table)
+    statement = upsert(dialect, table)
     keys = [column.name for column in table.primary_key]
     sums = {
         column.name: table.c[column.name] + statement.excluded[column.name]
@@ -162,7 +161,7 @@ def is_new_batch(connection: Connection, instance: str, name: str) -> bool:
     """Whether the last batch of an instance was another one; from now on it is this."""
     place = f"usage_batch:{instance}"
     last = connection.execute(select(meta.c.value).where(meta.c.name == place)).scalar()
-    statement = _insert(connection.dialect.name, meta).values(name=place, value=name)
+    statement = upsert(connection.dialect.name, meta).values(name=place, value=name)
     set_ = {"value": statement.excluded.value}
     connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=set_))
     return last != name
@@ -364,11 +363,6 @@ def rebuild(connection: Connection) -> None:
         node_credits,
         [{"owner_id": owner, "credited_ms": int(ms), "transferred_seconds": 0} for owner, ms in earned],
     )
-
-
-def _insert(dialect: str, table: Table) -> Any:
-    """An INSERT that can say what is to be done if there is such a row."""
-    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
 
 
 def _slotted(slot: Slot, numbers: dict[str, int]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import re
 import uuid
 
 from quart import Response, g, jsonify, request
+from quart.json.provider import DefaultJSONProvider
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
@@ -32,6 +33,9 @@ def create_app(name: str) -> QuartTrio:
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.config["BODY_TIMEOUT"] = BODY_SECONDS
     app.url_map.strict_slashes = False
+    # people read answers, too: texts as they are, members in the order of the documents
+    app.json = DefaultJSONProvider(app)
+    app.json.ensure_ascii = app.json.sort_keys = False
 
     # Quart runs hooks that are not async in a thread each.
     @app.before_request

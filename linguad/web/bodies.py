@@ -13,6 +13,7 @@ from typing import Any
 import trio
 from hypercorn.typing import ASGIFramework
 
+from linguad.net.outbox import Budget
 from linguad.web.problems import Problem
 
 _BODY = "linguad.body"
@@ -30,10 +31,15 @@ Send = Callable[[Any], Awaitable[None]]
 
 
 class Body:
-    """The body of one request; to be read once, by one task. Mutable: how far it was read."""
+    """The body of one request; to be read once, by one task. Mutable: how far it was read.
 
-    def __init__(self, receive: Receive) -> None:
+    What its reader got counts against the memory of all connections until the request ends.
+    """
+
+    def __init__(self, receive: Receive, budget: Budget) -> None:
         self._receive = receive
+        self._budget = budget
+        self._held_bytes = 0
         self._left = False
         self._ended = trio.Event()
 
@@ -47,9 +53,14 @@ class Body:
         return self
 
     async def __anext__(self) -> bytes:
-        """The next piece. Raises Problem 499 if the client goes away before the end."""
+        """The next piece. Raises Problem 499 if the client goes away before the end, 503 without memory."""
         while not self.complete:
+            if self._budget.over:
+                message = "The server is short of memory; try again in a moment."
+                raise Problem(503, "no_capacity", message, headers={"Retry-After": "5"})
             if piece := await self.read():
+                self._held_bytes += len(piece)
+                self._budget.take(len(piece))
                 return piece
         if self._left:
             raise Problem(499, "client_closed_request", "The client has closed the connection.")
@@ -66,6 +77,11 @@ class Body:
             self._ended.set()
         return bytes(message.get("body", b""))
 
+    def release(self) -> None:
+        """The request has ended, and nothing is held of it."""
+        self._budget.give(self._held_bytes)
+        self._held_bytes = 0
+
     async def wait_gone(self) -> None:
         """Return when the client has gone, as far as that is told: not before the body is complete."""
         await self._ended.wait()
@@ -77,9 +93,16 @@ class LargeBodies:
     """Stands in front of a Quart app; requests for `paths` keep their bodies to themselves."""
 
     def __init__(
-        self, app: ASGIFramework, paths: Collection[str], *, linger_seconds: float = LINGER_SECONDS
+        self,
+        app: ASGIFramework,
+        paths: Collection[str],
+        budget: Budget,
+        *,
+        linger_seconds: float = LINGER_SECONDS,
     ) -> None:
+        """What is read counts against `budget`."""
         self._app = app
+        self._budget = budget
         self._paths = frozenset(paths)
         self._linger_seconds = linger_seconds
 
@@ -88,7 +111,7 @@ class LargeBodies:
         if scope["type"] != "http" or (scope["path"].rstrip("/") or "/") not in self._paths:
             await self._app(scope, receive, send)
             return
-        body = Body(receive)
+        body = Body(receive, self._budget)
         told = False
 
         async def receive_nothing() -> Any:
@@ -112,7 +135,10 @@ class LargeBodies:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
         seen: Any = {**scope, _BODY: body}
-        await self._app(seen, receive_nothing, send_and_linger)
+        try:
+            await self._app(seen, receive_nothing, send_and_linger)
+        finally:
+            body.release()
 
 
 def body_of(scope: Mapping[str, Any]) -> Body:

@@ -210,6 +210,14 @@ class TestHealth:
         assert (await answer.get_json())["checks"] == {"checks": "no answer in time"}
 
 
+async def test_answers_can_be_read_by_people() -> None:
+    house = House()
+    headers = {"Authorization": f"Bearer {house.keys.add(name='示例')}"}
+    answer = await house.client.open("/v1/me", headers=headers)
+    data = await answer.get_data(as_text=True)
+    assert data.startswith('{"tenant_id":"acme","name":"示例","status":')
+
+
 async def test_me() -> None:
     house = House()
     key = house.keys.add(max_audio_seconds_per_day=60)

@@ -25,6 +25,7 @@ from linguad.gateway.form import read_form
 from linguad.gateway.request import FIELDS, parse_request
 from linguad.gateway.sound import Sounds
 from linguad.net.http import HttpApp
+from linguad.net.outbox import Budget
 from linguad.net.peer import Peer
 from linguad.web.app import create_app
 from linguad.web.bodies import LargeBodies, body_of
@@ -60,7 +61,10 @@ class Server:
 
 
 @asynccontextmanager
-async def gateway(*, seconds: float = 20.0, linger: float = 20.0) -> AsyncIterator[Server]:
+async def gateway(
+    *, seconds: float = 20.0, linger: float = 20.0, budget: Budget | None = None
+) -> AsyncIterator[Server]:
+    budget = budget or Budget(1 << 30)
     app, sounds = create_app("test"), Sounds()
     answer_problems(app)
 
@@ -104,7 +108,7 @@ async def gateway(*, seconds: float = 20.0, linger: float = 20.0) -> AsyncIterat
     async def small() -> Response:
         return jsonify(size=len(await request.get_data()))
 
-    http = HttpApp("test", LargeBodies(app, PATHS, linger_seconds=linger))
+    http = HttpApp("test", LargeBodies(app, PATHS, budget, linger_seconds=linger))
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
 
     async def serve(stream: trio.SocketStream) -> None:
@@ -225,6 +229,18 @@ async def test_too_large_a_body_is_refused_while_it_comes_and_takes_no_memory(ch
         # What was read of the audio before it was known to be too large, twice, as it is cut into blocks.
         assert peak < (2 * LIMIT if chunked else 4 * MIB)
         await server.idle()
+
+
+async def test_bodies_count_against_the_memory_of_all_connections() -> None:
+    budget = Budget(MIB)
+    async with gateway(budget=budget) as server:
+        for size, status in ((4 * MIB, 503), (MIB // 2, 200)):
+            body = HEAD + bytes(size) + TAIL
+            async with await server.connect() as stream:
+                await stream.send_all(head(length=len(body)) + body)
+                assert (await answer(stream))[0] == status
+            await server.idle()
+            assert budget.used == 0
 
 
 async def test_who_may_not_send_is_told_so_at_once() -> None:

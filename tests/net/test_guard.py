@@ -116,6 +116,11 @@ async def test_only_the_public_addresses_of_a_host_are_used() -> None:
     assert await Guard(["127.0.0.0/8"]).resolve("mixed.example", 443) == ["8.8.8.8", "127.0.0.1", "1.1.1.1"]
 
 
+async def test_where_only_listed_networks_are_allowed_the_cure_is_another() -> None:
+    with pytest.raises(AddressRefused, match=r"8\.8\.8\.8.*; use https, or have the operator list"):
+        await Guard(public=False).resolve("8.8.8.8", 80)
+
+
 async def test_a_name_that_means_nothing() -> None:
     with pytest.raises(AddressRefused, match="check its spelling"):
         await resolve("a..b", 443)

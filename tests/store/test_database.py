@@ -98,7 +98,32 @@ async def test_a_cancelled_reader_does_not_wait_for_a_database_that_hangs(databa
     together = threading.Barrier(READERS)
     async with trio.open_nursery() as nursery:
         for _ in range(READERS):
-            nursery.start_soon(database.read, lambda _connection: together.wait())
+            nursery.start_soon(database.read, lambda _connection: together.wait(5))
+
+
+async def test_nobody_waits_for_ever_for_a_database_that_hangs(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("linguad.store.database.BUSY_SECONDS", 0.1)
+    goes_on, ended = threading.Event(), list[bool]()
+
+    async def hang() -> None:
+        ended.append(await database.write(lambda _connection: goes_on.wait()))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hang)
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(StoreError, match="does not answer"):
+            await database.write(counted)
+        with pytest.raises(StoreError, match="does not answer"):
+            await database.read(lambda _connection: goes_on.wait())
+        goes_on.set()
+    # what had begun has come to its end
+    assert ended == [True]
+    together = threading.Barrier(READERS)
+    async with trio.open_nursery() as nursery:
+        for _ in range(READERS):
+            nursery.start_soon(database.read, lambda _connection: together.wait(5))
 
 
 async def test_what_only_reads_cannot_write(database: Database) -> None:

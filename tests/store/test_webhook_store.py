@@ -141,6 +141,13 @@ async def test_what_is_due_is_claimed_once(queue: DeliveryQueue) -> None:
     assert await queue.waiting() == 3
 
 
+async def test_what_is_added_twice_is_there_once(queue: DeliveryQueue) -> None:
+    """Events are handed over again when nobody knows whether the transaction before came to its end."""
+    await queue.add([delivery(1)])
+    await queue.add([delivery(1), delivery(2)])
+    assert await claim(queue, 100) == ["dlv_1", "dlv_2"]
+
+
 async def test_no_webhook_takes_all_the_room(queue: DeliveryQueue) -> None:
     await queue.add([delivery(n, due_at=n) for n in range(10)])
     await queue.add([delivery(n, "wh_2", due_at=n) for n in range(10, 20)])
