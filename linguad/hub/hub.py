@@ -30,7 +30,6 @@ from linguad.metrics import HUB_DISK_FREE
 from linguad.net.front import Front, FrontSettings
 from linguad.net.head import Head
 from linguad.net.http import HttpApp
-from linguad.net.listen import listen
 
 CLEAN_SECONDS = 600.0
 """How often uploads and deletions that are over time are removed."""
@@ -45,7 +44,7 @@ _LISTS = ("/api/models", "/api/services")
 
 
 class Hub:
-    """One hub: `await open()`, then `run` beside the other services and `front.serve` on `listen()`."""
+    """One hub: `await open()`, then `run` beside the other services, and `front.serve` on the sockets of its port."""
 
     def __init__(
         self,
@@ -104,10 +103,6 @@ class Hub:
         """Look at the models directory. Raises LinguadError with the cure."""
         await self.catalog.open()
         await self._uploads.open()
-
-    async def listen(self, backlog: int) -> list[trio.SocketListener]:
-        """The listeners of the hub's port. Raises LinguadError with the cure."""
-        return await listen(self.settings.host, self.settings.port, backlog, "hub.port")
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """What works behind the port, until cancelled; says when requests may come."""
