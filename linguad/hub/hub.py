@@ -44,7 +44,7 @@ _LISTS = ("/api/models", "/api/services")
 
 
 class Hub:
-    """One hub: `await open()`, then `run` beside the other services, and `front.serve` on the sockets of its port."""
+    """One hub: `await open()`, then `run` beside the other services, and `front.serve` on its sockets."""
 
     def __init__(
         self,
