@@ -67,6 +67,10 @@ GOODBYE_SECONDS = 6.0
 CLOCK_SYNC_SECONDS = 60.0
 """How often wall time is compared with the monotonic clock, so that a corrected clock shows soon."""
 
+SWITCH_SECONDS = 0.0005
+"""How long a thread may keep the interpreter while the loop wants it. With Python's own 5 ms each call of the
+loop to the system would cost that much while a large catalogue is read: 50 ms for one request."""
+
 logger = log.get(__name__)
 
 
@@ -118,6 +122,7 @@ class Daemon:
 
         Raises LinguadError when the port cannot be had.
         """
+        sys.setswitchinterval(SWITCH_SECONDS)
         await self.load_memory()
         doors = [self._scheduler_door()]
         async with AsyncExitStack() as stack:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from functools import partial
 from pathlib import Path
 from urllib.parse import parse_qsl
 
-import msgspec
 import trio
 from quart import Response
 
@@ -177,13 +177,10 @@ class Hub:
         if not request.query:
             return Answer(200, head, snapshot.models_json if models else snapshot.services_json)
         asked = dict(parse_qsl(request.query, keep_blank_values=True))
-        if not models:
-            services = listing.list_services(snapshot, asked)
-            return Answer(200, head, msgspec.json.encode({"services": services}))
-        found, cursor = listing.list_models(snapshot, asked)
+        made, cursor = await self.catalog.ask(partial(listing.encoded, models=models, asked=asked))
         if cursor:
             head.append((b"x-next-cursor", cursor.encode()))
-        return Answer(200, head, msgspec.json.encode(found))
+        return Answer(200, head, made)
 
     def _add_docs(self, hub_app: HubApp) -> None:
         document = openapi.document(VERSION)
