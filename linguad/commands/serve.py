@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from typing import get_args
 
 import trio
 
 from linguad import config, log
 from linguad.commands.config import add_config_argument
 from linguad.daemon import Daemon
+from linguad.daemon.tree import Part
 from linguad.errors import LinguadError
 
-PARTS = ("scheduler",)
-"""What `--only` may name; the gateway and the hub join it when they exist."""
+PARTS = get_args(Part)
+"""What `--only` may name."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     log.configure(settings.log, settings.notices)
     code = 0
     try:
-        trio.run(_serve, settings, restrict_keyboard_interrupt_to_checkpoints=True)
+        trio.run(_serve, settings, args.only, restrict_keyboard_interrupt_to_checkpoints=True)
     except* LinguadError as group:
         for error in group.exceptions:
             print(f"linguad: {error}", file=sys.stderr)
@@ -39,5 +41,5 @@ def run(args: argparse.Namespace) -> int:
     return code
 
 
-async def _serve(settings: config.Config) -> None:
-    await Daemon(settings).run()
+async def _serve(settings: config.Config, only: Part | None) -> None:
+    await Daemon(settings, only=only).run()
