@@ -171,6 +171,13 @@ HUB_UNHASHED = Gauge("linguad_hub_unhashed_files", "Files of the hub that have n
 HUB_DOWNLOADS = Gauge("linguad_hub_downloads", "Downloads from the hub that are under way")
 HUB_REQUESTS = Counter("linguad_hub_file_requests_total", "Requests for files of the hub", ["status"])
 HUB_SENT_BYTES = Counter("linguad_hub_sent_bytes_total", "Bytes of files that the hub sent")
+SERVICES_FAILURES = Gauge(
+    "scheduler_service_catalog_fail_count", "Failures in a row to get the list of services from a hub"
+)
+SERVICES_AGE = Gauge(
+    "scheduler_service_catalog_last_success_age_seconds",
+    "How long ago a hub gave its list of services; 0 if it never did",
+)
 HUB_DISK_FREE = Gauge("linguad_hub_disk_free_bytes", "Free space of the disk that holds the models")
 
 

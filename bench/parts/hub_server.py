@@ -11,7 +11,7 @@ from linguad.config.hub import Hub as Settings
 from linguad.hub.access import NoKeys
 from linguad.hub.hub import Hub
 from linguad.net.front import FrontSettings
-from linguad.net.listen import port_of
+from linguad.net.listen import listen, port_of
 from linguad.store.database import Database
 from linguad.store.hub import HubRecords
 
@@ -26,7 +26,7 @@ async def main(root: Path) -> None:
     settings = Settings(host="127.0.0.1", port=0, requests_per_second=RATE)
     hub = Hub(settings, root, NoKeys(), HubRecords(database), "", FrontSettings())
     await hub.open()
-    listeners = await hub.listen(100)
+    listeners = await listen("127.0.0.1", 0, 100, "hub.port")
     async with trio.open_nursery() as services:
         await services.start(hub.run)
         await services.start(hub.front.serve, listeners, services)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from typing import get_args
 
 import trio
-from msgspec.structs import replace
 
 from linguad import config, log
 from linguad.commands.config import add_config_argument
 from linguad.daemon import Daemon
+from linguad.daemon.tree import Part
 from linguad.errors import LinguadError
 
-PARTS = ("scheduler",)
-"""What `--only` may name: neither the gateway nor the hub can do without the scheduler beside it."""
+PARTS = get_args(Part)
+"""What `--only` may name."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,16 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT. Returns 0, or 1 with one sentence when it cannot start."""
     settings = config.load(args.config, os.environ)
-    if args.only:
-        settings = replace(
-            settings,
-            gateway=replace(settings.gateway, enabled=False),
-            hub=replace(settings.hub, enabled=False),
-        )
     log.configure(settings.log, settings.notices)
     code = 0
     try:
-        trio.run(_serve, settings, restrict_keyboard_interrupt_to_checkpoints=True)
+        trio.run(_serve, settings, args.only, restrict_keyboard_interrupt_to_checkpoints=True)
     except* LinguadError as group:
         for error in group.exceptions:
             print(f"linguad: {error}", file=sys.stderr)
@@ -46,5 +41,5 @@ def run(args: argparse.Namespace) -> int:
     return code
 
 
-async def _serve(settings: config.Config) -> None:
-    await Daemon(settings).run()
+async def _serve(settings: config.Config, only: Part | None) -> None:
+    await Daemon(settings, only=only).run()

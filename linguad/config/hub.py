@@ -161,3 +161,11 @@ class Hub(Table, frozen=True, kw_only=True):
             "ranking without them says nothing."
         ),
     ] = True
+    url: Annotated[
+        str,
+        Meta(
+            description="Address of another hub, such as `http://hub:5000`, whose services the pages of an "
+            "instance without a hub show. Empty means $MODEL_HUB_URL, which existing set-ups have, else "
+            "none; an instance with a hub knows its own."
+        ),
+    ] = ""

@@ -59,6 +59,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
                 raise ConfigError([("hub.models_dir", problem)]) from error
         return self.state_dir(env) / "models"
 
+    def hub_url(self, env: Mapping[str, str] = os.environ) -> str:
+        """The address of the hub that is not in this instance; "" if none is known."""
+        return self.hub.url or env.get("MODEL_HUB_URL", "")
+
     def _state_dir(self, env: Mapping[str, str]) -> Path:
         if self.server.state_dir:
             return Path(self.server.state_dir).expanduser()

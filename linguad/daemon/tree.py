@@ -11,6 +11,7 @@ import sys
 import time
 from contextlib import AsyncExitStack
 from functools import partial
+from typing import Literal
 
 import trio
 
@@ -50,6 +51,8 @@ from linguad.ops.explain import add_explain_routes
 from linguad.ops.languages import add_language_routes
 from linguad.ops.nodes import add_node_routes
 from linguad.ops.pools import add_pool_routes
+from linguad.ops.services import INDEX as SERVICES_INDEX
+from linguad.ops.services import NoServices, OwnServices, RemoteServices, Services
 from linguad.pools import COMPILED
 from linguad.sessions.last import LastSessions
 from linguad.sessions.limit import SessionLimit
@@ -59,6 +62,9 @@ from linguad.store.start import Store, opened
 from linguad.web.admin import admin_token
 from linguad.wire.override import Override
 
+Part = Literal["scheduler", "hub"]
+"""What `linguad serve --only` may name. A gateway alone needs a cluster to give its work to."""
+
 SESSION_PATH, NODE_PATH = "/ws/session", "/ws/node"
 
 GOODBYE_SECONDS = 6.0
@@ -67,14 +73,23 @@ GOODBYE_SECONDS = 6.0
 CLOCK_SYNC_SECONDS = 60.0
 """How often wall time is compared with the monotonic clock, so that a corrected clock shows soon."""
 
+SWITCH_SECONDS = 0.0005
+"""How long a thread may keep the interpreter while the loop wants it. With Python's own 5 ms each call of the
+loop to the system would cost that much while a large catalogue is read: 50 ms for one request."""
+
 logger = log.get(__name__)
 
 
 class Daemon:
     """One instance of linguad, put together from its parts."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, only: Part | None = None) -> None:
+        """With `only`, one part alone; what it does not need stays idle."""
         self.config = config
+        self._only = only
+        self._has_hub = only == "hub" or (only is None and config.hub.enabled)
+        self._has_gateway = only is None and config.gateway.enabled
+        self._services: Services = NoServices()
         self.draining = False
         self._started_at = trio.current_time()
         self._api: PublicApi | None = None
@@ -118,14 +133,15 @@ class Daemon:
 
         Raises LinguadError when the port cannot be had.
         """
+        sys.setswitchinterval(SWITCH_SECONDS)
         await self.load_memory()
-        doors = [self._scheduler_door()]
+        doors = [] if self._only == "hub" else [self._scheduler_door()]
         async with AsyncExitStack() as stack:
-            if self.config.gateway.enabled or self.config.hub.enabled:
+            if self._has_gateway or self._has_hub:
                 kept = await stack.enter_async_context(opened(self.config))
-            if self.config.hub.enabled:
+            if self._has_hub:
                 doors.append(await self._hub_door(kept))
-            if self.config.gateway.enabled:
+            if self._has_gateway:
                 self._api = api = PublicApi(
                     self.config,
                     kept,
@@ -157,6 +173,9 @@ class Daemon:
             services.start_soon(self.engine_tasks.serve)
             services.start_soon(self.sessions.serve)
             services.start_soon(self.node_memory.run)
+            if not self._has_hub and (url := self.config.hub_url()):
+                self._services = remote = RemoteServices(url, self.config.models_dir() / SERVICES_INDEX)
+                services.start_soon(remote.run)
             if self._api is not None:
                 await services.start(self._api.run)
             for door in doors:
@@ -205,6 +224,7 @@ class Daemon:
         token = admin_token(config.server.admin_token, config.state_dir())
         hub = Hub(settings, config.models_dir(), kept.registry, HubRecords(kept.database), token, front)
         await hub.open()
+        self._services = OwnServices(lambda: hub.catalog.current.services_json)
         return Door("hub", settings.host, settings.port, hub.front, hub, "hub.port")
 
     async def load_memory(self) -> None:
@@ -221,6 +241,7 @@ class Daemon:
             "sessions": len(self.sessions),
             "nodes": len(self._node_sockets),
             "open_jobs": self.dispatch.open_jobs,
+            "hub_services": len(self._services.listed()),
         }
 
     def not_ready(self) -> list[str]:

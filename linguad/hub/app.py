@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -126,8 +127,8 @@ class HubApp:
         @app.get("/api/models")
         async def models() -> Response:
             self.reader()
-            found, cursor = listing.list_models(self.catalog.current, args())
-            response = self.fresh(found)
+            made, cursor = await self.catalog.ask(partial(listing.encoded, models=True, asked=args()))
+            response = self.fresh(made)
             if cursor:
                 response.headers["X-Next-Cursor"] = cursor
             return response
@@ -183,7 +184,8 @@ class HubApp:
         @app.get("/api/services")
         async def services() -> Response:
             self.reader()
-            return self.fresh({"services": listing.list_services(self.catalog.current, args())})
+            made, _ = await self.catalog.ask(partial(listing.encoded, models=False, asked=args()))
+            return self.fresh(made)
 
         @app.get("/api/services/<service_id>")
         async def service(service_id: str) -> Response:
@@ -236,7 +238,10 @@ class HubApp:
                 await self.catalog.wait_change(since)
             if wait and since == self.catalog.current.revision:
                 return Response(b"", 304, {"X-Catalog-Revision": str(since)})
-            return self.fresh(listing.sync(self.catalog.current, self.catalog.since(since), asked))
+            changes = self.catalog.since(since)
+            return self.fresh(
+                await self.catalog.ask(lambda now: msgspec.json.encode(listing.sync(now, changes, asked)))
+            )
 
     def _add_usage(self, app: QuartTrio) -> None:
         @app.get("/api/model-usage/ranking")

@@ -34,6 +34,9 @@ BLOCK_BYTES = 512 * 1024
 MESSAGE_SECONDS = 30.0
 """How long the next part of a body may take to come."""
 
+GRACE_SECONDS = 2.0
+"""How long what a client sent before it left may take to be written."""
+
 LINGER_SECONDS = 1.0
 """How long the rest of a refused body is read, so that the client hears why."""
 
@@ -123,13 +126,17 @@ class HubAsgi:
             raise HubProblem.wrong_field("Upload-Offset", "must be the bytes of the file that are there")
         if _length(request) > self._max_chunk_bytes:
             raise HubProblem(413, "too_large", f"Send at most {self._max_chunk_bytes} bytes at a time.")
-        part = await self._uploads.part(upload, path, int(offset))
-        try:
-            await _pour(body, part, self._max_chunk_bytes)
-        finally:
-            part.close()
-        told = {"Upload-Offset": str(part.size), "Upload-Length": str(upload.file(path).size_bytes)}
-        return Answer(204, lines(told))
+
+        async def append() -> Answer:
+            part = await self._uploads.part(upload, path, int(offset))
+            try:
+                await _pour(body, part, self._max_chunk_bytes)
+            finally:
+                part.close()
+            told = {"Upload-Offset": str(part.size), "Upload-Length": str(upload.file(path).size_bytes)}
+            return Answer(204, lines(told))
+
+        return await _with_grace(append, GRACE_SECONDS)
 
     async def _package(
         self, request: Request, body: _Body, service_id: str, version: str, platform: str
@@ -183,6 +190,30 @@ class HubAsgi:
         told = msgspec.json.encode(entry.info if entry else {})
         close = [(b"connection", b"close")] if status == 200 else []
         return Answer(status, [(b"content-type", b"application/json"), *close], told)
+
+
+async def _with_grace(work: Callable[[], Awaitable[Answer]], seconds: float) -> Answer:
+    """What `work` gives; when it is cancelled it may go on for so long. Raises Problem as `work` does."""
+
+    async def limit() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            shield.deadline = trio.current_time() + seconds
+
+    shield = trio.CancelScope(shield=True)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(limit)
+        with shield:
+            try:
+                answer: Answer | Problem = await work()
+            except Problem as problem:
+                # not out of the nursery, which would wrap it
+                answer = problem
+        nursery.cancel_scope.cancel()
+    if isinstance(answer, Problem):
+        raise answer
+    return answer
 
 
 class _Body:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import trio
 
@@ -25,6 +26,10 @@ from linguad.metrics import HUB_READ_AT, HUB_REVISION, HUB_UNHASHED
 HISTORY = 1000
 """Changes of which it is still known what changed; who is behind more gets everything."""
 
+LARGE = 300
+"""Models and packages up to which a list is made in about 1 ms."""
+
+T = TypeVar("T")
 logger = log.get(__name__)
 
 
@@ -38,6 +43,7 @@ class Catalog:
         self.keys = Keys(root / "_hub" / "keys.json")
         self._shelf = Shelf(root, self.keys, signed_only=signed_only, export=export)
         self._turn = trio.Lock()
+        self._askers = trio.CapacityLimiter(1)
         self._unhashed = trio.Event()
         self._changed = trio.Event()
         self._history: deque[Change] = deque(maxlen=HISTORY)
@@ -88,8 +94,21 @@ class Catalog:
         """Add or change a signing key; what it signed is shown accordingly. Raises BadSignature, OSError."""
         await self._change(lambda: self.keys.put(key), afresh=True)
 
+    async def ask(self, work: Callable[[Snapshot], T]) -> T:
+        """What `work` makes of the snapshot; of a large one in a thread, so that nobody else waits for it.
+
+        Raises what `work` raises.
+        """
+        snapshot = self.current
+        if len(snapshot.models) + len(snapshot.services) <= LARGE:
+            return work(snapshot)
+        return await trio.to_thread.run_sync(work, snapshot, limiter=self._askers)
+
     def unhashed(self) -> list[tuple[str, str, File]]:
-        """Kind and id with each file that has no digest yet, in the order in which they are hashed."""
+        """Kind and id with each file that has no digest yet, in the order in which they are hashed.
+
+        With thousands of files this takes a while.
+        """
         return self._shelf.unhashed()
 
     async def wait_unhashed(self) -> None:

@@ -1,17 +1,18 @@
-"""Files straight from the disk to the socket: h11 for the heads, sendfile for the bodies (resolution 46).
+"""Files straight from the disk to the socket, and lists straight from memory (resolution 46).
 
-A connection stays here as long as it asks for what `wants` likes; its first other request goes, unread, to
-the HTTP app, which keeps the connection.
+A connection stays here as long as it asks for what `wants` likes, in requests without a body or anything
+unusual; its first other request goes, unread, to the HTTP app, which keeps the connection. So nothing but
+plain heads has to be understood here, and a thousand nodes that ask for the list cost little.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import uuid
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from http import HTTPStatus
 
-import h11
 import trio
 
 from linguad import log
@@ -39,6 +40,12 @@ DISK_READERS = 8
 
 NOWAIT = getattr(os, "RWF_NOWAIT", 0)
 """Tells what is in memory; where there is no such flag every part is read ahead in a thread."""
+
+_SPECIAL = (b"transfer-encoding", b"expect", b"upgrade")
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
+_STATUS_LINES = {
+    int(status): b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode()) for status in HTTPStatus
+}
 
 logger = log.get(__name__)
 Answerer = Callable[[Request], Awaitable[Answer]]
@@ -72,7 +79,6 @@ class Direct:
 
     async def serve(self, stream: trio.SocketStream, peer: Peer) -> None:
         """Serve one connection to its end; a `SocketHandler` of the front door."""
-        connection = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES)
         timed = TimedStream(stream, self._write_seconds)
         while True:
             try:
@@ -85,16 +91,16 @@ class Direct:
                 return
             if head is None:
                 return
-            if not self._wants(head) or not _bare(head):
+            if not self._wants(head) or not _plain(head):
                 await self._http(stream, peer)
                 return
             try:
-                if not await self._one(connection, timed, head, peer):
-                    await timed.drain(GOODBYE_SECONDS)
+                if not await self._one(timed, head, peer):
+                    if not _says_close(head):
+                        await timed.drain(GOODBYE_SECONDS)
                     return
             except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
                 return
-            connection.start_next_cycle()
 
     def drain(self) -> None:
         """Close idle connections now, and the others as soon as their answer is out."""
@@ -114,78 +120,65 @@ class Direct:
                 self._idle.discard(scope)
         return None
 
-    async def _one(self, connection: h11.Connection, stream: TimedStream, head: Head, peer: Peer) -> bool:
+    async def _one(self, stream: TimedStream, head: Head, peer: Peer) -> bool:
         """Answer one request; whether the connection may have another."""
-        left = head.length
-        while left:
-            data = await stream.socket.recv(left)
-            connection.receive_data(data)
-            left -= len(data) or left
-        try:
-            event = connection.next_event()
-            connection.next_event()
-        except h11.RemoteProtocolError as error:
-            answer = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-            logger.debug("hub_bad_request", reason=str(error))
-            await stream.send_all(answer)
-            return False
-        request = _request(cast(h11.Request, event), self._proxies, peer)
+        # It is there, because it has been looked at.
+        os.read(stream.socket.fileno(), head.length)
+        request = _request(head, self._proxies.behind(peer, head.headers))
         request_id = str(uuid.uuid4())
         extra = [*self._extra(request), (b"x-request-id", request_id.encode())]
         started_at = trio.current_time()
         try:
-            answer_ = await self._answer(request)
-            answer_.headers += extra
+            answer = await self._answer(request)
+            answer.headers += extra
         except Problem as problem:
-            answer_ = refusal(problem, request_id, extra)
-        sent = 0
+            answer = refusal(problem, request_id, extra)
+        goes_on = not self._draining and head.minor > 0 and not _says_close(head)
+        if not goes_on:
+            answer.headers.append((b"connection", b"close"))
+        sent, whole = 0, False
         try:
-            sent = await self._send(connection, stream, answer_, head_only=request.method == "HEAD")
+            sent, whole = await self._send(stream, answer, head_only=request.method == "HEAD")
         finally:
-            answer_.finish(sent)
-            HTTP_REQUESTS.labels("hub", answer_.status).inc()
+            answer.finish(sent)
+            HTTP_REQUESTS.labels("hub", answer.status).inc()
             logger.debug(
                 "hub_request",
                 method=request.method,
                 path=request.path,
-                status=answer_.status,
+                status=answer.status,
                 range=request.headers.get("range"),
                 bytes=sent,
                 address=request.peer.address,
                 seconds=round(trio.current_time() - started_at, 4),
                 request_id=request_id,
             )
-        return connection.our_state is h11.DONE and not self._draining
+        return goes_on and whole and not self._draining
 
-    async def _send(
-        self, connection: h11.Connection, stream: TimedStream, answer: Answer, *, head_only: bool
-    ) -> int:
-        """Send an answer; how many bytes of its body are out. Raises what sockets raise."""
-        headers = answer.headers
-        if self._draining:
-            headers = [*headers, (b"connection", b"close")]
-        response = h11.Response(status_code=answer.status, headers=headers)
-        first = connection.send(response) or b""
+    async def _send(self, stream: TimedStream, answer: Answer, *, head_only: bool) -> tuple[int, bool]:
+        """Send an answer; how many bytes of its body are out, and whether those are all.
+
+        Raises what sockets raise.
+        """
+        lines = [b"%s: %s\r\n" % line for line in answer.headers]
+        first = b"".join((_STATUS_LINES[answer.status], *lines, b"\r\n"))
         body = answer.body
-        sent = 0
         if head_only or answer.status in (204, 304):
             await stream.send_all(first)
-        elif isinstance(body, Span):
-            # h11 only counts; the bytes themselves never come to Python
-            if body.length:
-                connection.send_with_data_passthrough(h11.Data(data=cast(Any, _Counted(body.length))))
+            return 0, True
+        if isinstance(body, Span):
             await stream.send_all(first)
-            return await self._send_file(connection, stream, body)
+            sent = await self._send_file(stream, body)
+            return sent, sent == body.length
+        if len(body) < WINDOW_BYTES:
+            await stream.send_all(first + body)
         else:
-            connection.send_with_data_passthrough(h11.Data(data=body))
-            await stream.send_all(first + body if len(body) < WINDOW_BYTES else first)
-            if len(body) >= WINDOW_BYTES:
-                await stream.send_all(body)
-            sent = len(body)
-        connection.send(h11.EndOfMessage())
-        return sent
+            await stream.send_all(first)
+            await stream.send_all(body)
+        return len(body), True
 
-    async def _send_file(self, connection: h11.Connection, stream: TimedStream, span: Span) -> int:
+    async def _send_file(self, stream: TimedStream, span: Span) -> int:
+        """Send a part of a file; how many bytes are out before the client or the file ended."""
         sock = stream.socket
         offset, end = span.start, span.start + span.length
         try:
@@ -212,18 +205,7 @@ class Direct:
                 await trio.lowlevel.checkpoint()
         except OSError:
             return offset - span.start
-        connection.send(h11.EndOfMessage())
         return span.length
-
-
-class _Counted:
-    """Stands for bytes that h11 is to count."""
-
-    def __init__(self, length: int) -> None:
-        self._length = length
-
-    def __len__(self) -> int:
-        return self._length
 
 
 def _in_memory(descriptor: int, offset: int, count: int) -> bool:
@@ -244,20 +226,24 @@ def _read_ahead(descriptor: int, offset: int, count: int) -> None:
     os.pread(descriptor, count, offset)
 
 
-def _bare(head: Head) -> bool:
-    """Whether a request has nothing after its head, and asks for nothing special."""
-    return not any(
-        name in (b"transfer-encoding", b"expect", b"upgrade") or (name == b"content-length" and value != b"0")
-        for name, value in head.headers
-    )
+def _plain(head: Head) -> bool:
+    """Whether a request ends with its head, is well formed and asks for nothing special."""
+    hosts = 0
+    for name, value in head.headers:
+        if name in _SPECIAL or (name == b"content-length" and value != b"0") or not _TOKEN.fullmatch(name):
+            return False
+        hosts += name == b"host"
+    return hosts == 1 or (hosts == 0 and head.minor == 0)
 
 
-def _request(event: h11.Request, proxies: TrustedProxies, peer: Peer) -> Request:
-    path, _, query = event.target.decode("ascii").partition("?")
+def _says_close(head: Head) -> bool:
+    """Whether the client promises to ask for nothing more."""
+    return any(name == b"connection" and b"close" in value.lower() for name, value in head.headers)
+
+
+def _request(head: Head, peer: Peer) -> Request:
     headers: dict[str, str] = {}
-    for raw_name, raw_value in event.headers:
+    for raw_name, raw_value in head.headers:
         name, value = raw_name.decode("ascii"), raw_value.decode("latin-1")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    return Request(
-        event.method.decode("ascii"), path, query, headers, proxies.behind(peer, list(event.headers))
-    )
+    return Request(head.method, head.path, head.query, headers, peer)

@@ -32,6 +32,8 @@ BLOCK_BYTES = 4 * 1024 * 1024
 
 OFFERED = ("published", "deprecated")
 NOTHING_HASHED = "{}"
+"""`checksum_sha256` of a version without digests: the text of an empty checksum.sha256, which is what the
+original answers, so that who stores or parses it meets nothing new (model-hub 3, resolution 43)."""
 
 _TASK_WORDS = {
     "tts": ("tts", "piper", "vits"),

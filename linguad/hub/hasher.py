@@ -36,7 +36,7 @@ class Hasher:
         """Hash what has no digest now."""
         done: list[Done] = []
         shown_at = trio.current_time()
-        waiting = self._catalog.unhashed()
+        waiting = await trio.to_thread.run_sync(self._catalog.unhashed)
         for kind, name, file in waiting:
             done += await self._hash(kind, name, file)
             if trio.current_time() >= shown_at + APPLY_SECONDS:

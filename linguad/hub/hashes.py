@@ -21,7 +21,7 @@ _Known = tuple[int, int, int, str]
 logger = log.get(__name__)
 
 
-class Stamp(Struct, frozen=True):
+class Stamp(Struct, frozen=True, gc=False):
     """What changes when a file is replaced or written."""
 
     size: int

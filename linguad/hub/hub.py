@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from functools import partial
 from pathlib import Path
 from urllib.parse import parse_qsl
 
-import msgspec
 import trio
 from quart import Response
 
@@ -30,7 +30,6 @@ from linguad.metrics import HUB_DISK_FREE
 from linguad.net.front import Front, FrontSettings
 from linguad.net.head import Head
 from linguad.net.http import HttpApp
-from linguad.net.listen import listen
 
 CLEAN_SECONDS = 600.0
 """How often uploads and deletions that are over time are removed."""
@@ -45,7 +44,7 @@ _LISTS = ("/api/models", "/api/services")
 
 
 class Hub:
-    """One hub: `await open()`, then `run` beside the other services and `front.serve` on `listen()`."""
+    """One hub: `await open()`, then `run` beside the other services, and `front.serve` on its sockets."""
 
     def __init__(
         self,
@@ -104,10 +103,6 @@ class Hub:
         """Look at the models directory. Raises LinguadError with the cure."""
         await self.catalog.open()
         await self._uploads.open()
-
-    async def listen(self, backlog: int) -> list[trio.SocketListener]:
-        """The listeners of the hub's port. Raises LinguadError with the cure."""
-        return await listen(self.settings.host, self.settings.port, backlog, "hub.port")
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """What works behind the port, until cancelled; says when requests may come."""
@@ -182,13 +177,10 @@ class Hub:
         if not request.query:
             return Answer(200, head, snapshot.models_json if models else snapshot.services_json)
         asked = dict(parse_qsl(request.query, keep_blank_values=True))
-        if not models:
-            services = listing.list_services(snapshot, asked)
-            return Answer(200, head, msgspec.json.encode({"services": services}))
-        found, cursor = listing.list_models(snapshot, asked)
+        made, cursor = await self.catalog.ask(partial(listing.encoded, models=models, asked=asked))
         if cursor:
             head.append((b"x-next-cursor", cursor.encode()))
-        return Answer(200, head, msgspec.json.encode(found))
+        return Answer(200, head, made)
 
     def _add_docs(self, hub_app: HubApp) -> None:
         document = openapi.document(VERSION)

@@ -57,6 +57,17 @@ def list_services(snapshot: Snapshot, asked: Mapping[str, str]) -> list[ServiceI
     return found
 
 
+def encoded(snapshot: Snapshot, *, models: bool, asked: Mapping[str, str]) -> tuple[bytes, str]:
+    """The answer of `/api/models` or `/api/services` to a query, and the cursor of what follows.
+
+    Raises HubProblem.
+    """
+    if not models:
+        return msgspec.json.encode({"services": list_services(snapshot, asked)}), ""
+    found, cursor = list_models(snapshot, asked)
+    return msgspec.json.encode(found), cursor
+
+
 def model(snapshot: Snapshot, model_id: str) -> ModelEntry:
     """A model. Raises OldProblem as the hub always did."""
     entry = snapshot.models.get(model_id)

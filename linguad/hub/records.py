@@ -23,7 +23,7 @@ class Signature(Struct, frozen=True):
     alg: Literal["ed25519"] = "ed25519"
 
 
-class FileInfo(Struct, frozen=True):
+class FileInfo(Struct, frozen=True, gc=False):
     """One file of a version."""
 
     path: str

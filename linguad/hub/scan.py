@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,7 +35,7 @@ _SMALL = 4 * 1024 * 1024
 T = TypeVar("T")
 
 
-class File(Struct, frozen=True):
+class File(Struct, frozen=True, gc=False):
     """A file that can be had."""
 
     path: str
@@ -124,24 +124,24 @@ class Scanner:
                 services[entry.name] = service
         return Tree(models, services, tuple(self._problems))
 
-    def one(self, before: Tree, kind: str, name: str, now_ns: int) -> Tree:
-        """The same tree with one model or service looked at anew, in full. Raises OSError."""
+    def some(self, before: Tree, which: Iterable[tuple[str, str]], now_ns: int) -> Tree:
+        """The same tree with some looked at anew, in full: pairs of kind and id. Raises OSError."""
         self._problems, self._now_ns = [], now_ns
-        if kind == "service":
-            services = {**before.services}
-            services.pop(name, None)
-            if (service := self.service(name, None)) is not None:
-                services[name] = service
-            return msgspec.structs.replace(before, services=services)
-        models = {**before.models}
-        old = models.pop(name, None)
-        # as in a whole scan: what lies in `storage` hides an old directory
-        model = self.model(name, f"storage/{name}", "", None)
-        if model is None and old is not None and old.task:
-            model = self.model(name, old.where, old.task, None)
-        if model is not None:
-            models[name] = model
-        return msgspec.structs.replace(before, models=models)
+        models, services = {**before.models}, {**before.services}
+        for kind, name in which:
+            if kind == "service":
+                services.pop(name, None)
+                if (service := self.service(name, None)) is not None:
+                    services[name] = service
+                continue
+            old = models.pop(name, None)
+            # as in a whole scan: what lies in `storage` hides an old directory
+            model = self.model(name, f"storage/{name}", "", None)
+            if model is None and old is not None and old.task:
+                model = self.model(name, old.where, old.task, None)
+            if model is not None:
+                models[name] = model
+        return msgspec.structs.replace(before, models=models, services=services)
 
     def model(self, name: str, where: str, task: str, known: Model | None) -> Model | None:
         """A model directory; None if there is nothing in it."""

@@ -78,7 +78,7 @@ class Shelf:
 
     def look(self, kind: str, name: str) -> None:
         """Look at one model or service in full. Raises OSError."""
-        self._tree = self._scanner.one(self._tree, kind, name, time.time_ns())
+        self._tree = self._scanner.some(self._tree, [(kind, name)], time.time_ns())
 
     def edit(self, kind: str, name: str, work: Callable[[Record], None]) -> None:
         """Change the record of a model or service. Raises OSError and what `work` raises."""
@@ -115,8 +115,9 @@ class Shelf:
                 self._unreadable[file.where] = file.stamp
             else:
                 self._hashes.put(file.where, file.stamp, digest)
-        for kind, name in dict.fromkeys((kind, name) for kind, name, _, _ in done):
-            self.look(kind, name)
+        which = dict.fromkeys((kind, name) for kind, name, _, _ in done)
+        self._tree = self._scanner.some(self._tree, which, time.time_ns())
+        for kind, name in which:
             if kind == "model":
                 self._write_checksums(name)
         try:

@@ -30,6 +30,10 @@ class Head:
     """Names in lower case, in order."""
     length: int = 0
     """Bytes of the head, with the blank line that ends it."""
+    query: str = ""
+    """What follows the first `?`, as sent."""
+    minor: int = 1
+    """Of the version: HTTP/1.0 or HTTP/1.1."""
 
     @property
     def wants_websocket(self) -> bool:
@@ -63,5 +67,5 @@ def parse_head(data: bytes) -> Head | None:
         name, colon, value = item.partition(b":")
         if colon:
             headers.append((name.strip().lower(), value.strip()))
-    path = match[2].partition(b"?")[0]
-    return Head(match[1].decode("ascii"), path.decode("ascii"), headers, end.end())
+    path, _, query = match[2].decode("ascii").partition("?")
+    return Head(match[1].decode("ascii"), path, headers, end.end(), query, int(match[4]))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Literal
 
@@ -114,6 +115,7 @@ class TrustedProxies:
         return seen
 
 
+@lru_cache(maxsize=4096)
 def parse_address(text: str) -> IPv4Address | IPv6Address | None:
     """The IP address that `text` is, an IPv4 one inside IPv6 unwrapped, without zone; None if it is none."""
     try:

@@ -287,7 +287,11 @@ class DaemonProcess(Process):
     """`linguad serve`."""
 
     def __init__(
-        self, directory: Path, env: Mapping[str, str] | None = None, **tables: Mapping[str, Any]
+        self,
+        directory: Path,
+        env: Mapping[str, str] | None = None,
+        only: str | None = None,
+        **tables: Mapping[str, Any],
     ) -> None:
         self.directory = directory
         self._apis: list[Api] = []
@@ -297,7 +301,10 @@ class DaemonProcess(Process):
         settings["hub"] = BASE | dict(tables.get("hub", {}))
         settings["log"] = {"format": "json"} | dict(tables.get("log", {}))
         config = write_config(directory / "linguad.toml", **settings)
-        super().__init__(command("serve", "--config", config), clean_environment(**(env or {})), directory)
+        words = ("--only", only) if only else ()
+        super().__init__(
+            command("serve", "--config", config, *words), clean_environment(**(env or {})), directory
+        )
 
     async def port(self) -> int:
         """The port it listens on, as soon as it does."""

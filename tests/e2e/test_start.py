@@ -198,3 +198,32 @@ def test_the_scheduler_alone(tmp_path: Path) -> None:
             finally:
                 daemon.kill()
     assert not (tmp_path / "state" / "linguad.db").exists()
+
+
+async def test_a_hub_alone_and_a_scheduler_that_asks_it(start: Start) -> None:
+    hub = start(only="hub")
+    port = (await hub.event("listening", door="hub"))["port"]
+    await hub.event("started")
+    async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+        await stream.send_all(b"GET /health/ready HTTP/1.1\r\nHost: hub\r\nConnection: close\r\n\r\n")
+        answer = b"".join([part async for part in stream])
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert {event["door"] for event in hub.events if event["event"] == "listening"} == {"hub"}
+
+    scheduler = start(only="scheduler", hub={"url": f"http://127.0.0.1:{port}"})
+    await scheduler.event("started")
+    assert (await scheduler.ask("GET", "/ready"))["hub_services"] == 0
+    assert {event["door"] for event in scheduler.events if event["event"] == "listening"} == {"scheduler"}
+    for daemon in (scheduler, hub):
+        daemon.stop()
+    assert not any(event["event"] == "hub_services_unknown" for event in scheduler.events)
+
+
+async def test_the_hub_can_be_left_out(start: Start) -> None:
+    daemon = start(hub={"enabled": False, "url": "http://127.0.0.1:1"})
+    await daemon.event("hub_services_unknown")
+    await daemon.event("started")
+    doors = {event["door"] for event in daemon.events if event["event"] == "listening"}
+    assert doors == {"scheduler", "gateway"}
+    assert not (daemon.directory / "state/models").exists()
+    daemon.stop()

@@ -19,7 +19,7 @@ from linguad.config.hub import Hub as Settings
 from linguad.core.tenant import Key, Scope, Tenant
 from linguad.hub.hub import Hub
 from linguad.net.front import FrontSettings
-from linguad.net.listen import port_of
+from linguad.net.listen import listen, port_of
 from linguad.store.database import Database
 from linguad.store.hub import HubRecords
 
@@ -207,7 +207,7 @@ async def open_shop(root: Path, **settings: Any) -> AsyncIterator[Shop]:
         FrontSettings(),
     )
     await hub.open()
-    listeners = await hub.listen(100)
+    listeners = await listen("127.0.0.1", 0, 100, "hub.port")
     async with trio.open_nursery() as services:
         await services.start(hub.run)
         async with trio.open_nursery() as connections:

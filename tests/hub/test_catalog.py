@@ -181,6 +181,9 @@ async def test_what_is_not_hashed_yet_is_hashed_the_newest_and_smallest_first(tm
     catalog = Catalog(tmp_path)
     await catalog.open()
     assert [file.path for _, _, file in catalog.unhashed()] == ["new-small.bin", "new-big.bin", "old.bin"]
+    (listed,) = json.loads(catalog.current.models_json)[0]["versions"]
+    assert listed["checksum_sha256"] == "{}", "as the hub always said it, and an empty map to who parses it"
+    assert "manifest_sha256" not in listed
     async with opened(tmp_path) as hashed:
         await until(hashed, lambda: not hashed.unhashed())
         version = hashed.current.models["m"].versions["1.0.0"]

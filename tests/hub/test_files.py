@@ -273,13 +273,17 @@ async def test_a_huge_file_takes_no_memory(shop: Shop) -> None:
         last = await ask("GET", "/storage/models/huge/1.0.0/a.bin", Range="bytes=5368709000-")
         assert (last.status, last.body) == (206, bytes(120))
         assert last.headers["content-range"] == "bytes 5368709000-5368709119/5368709120"
-    async with await shop.connect() as stream:
-        await stream.send_all(b"GET /storage/models/huge/1.0.0/a.bin HTTP/1.1\r\nHost: hub\r\n\r\n")
-        before = memory()
-        taken = 0
-        while taken < 256 * 1024**2:
-            taken += len(await stream.receive_some(1024**2))
-        assert memory() - before < 32 * 1024**2
+    # What follows a request of Hypercorn's stays there, so that both ways are seen.
+    for first in (b"", b"GET /health HTTP/1.1\r\nHost: hub\r\n\r\n"):
+        async with await shop.connect() as stream:
+            request = b"GET /storage/models/huge/1.0.0/a.bin HTTP/1.1\r\nHost: hub\r\n\r\n"
+            await stream.send_all(first + request)
+            await stream.receive_some(1024**2)
+            before = memory()
+            taken = 0
+            while taken < 128 * 1024**2:
+                taken += len(await stream.receive_some(1024**2))
+            assert memory() - before < 32 * 1024**2
 
 
 def memory() -> int:
