@@ -166,7 +166,6 @@ class PublicApi:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """What goes on beside the requests, for ever; starts when requests may come."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._store.registry.run)
             nursery.start_soon(self._books.run)
             nursery.start_soon(self._streams.run)
             nursery.start_soon(self._hooks.run)

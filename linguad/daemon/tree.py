@@ -58,6 +58,7 @@ from linguad.sessions.last import LastSessions
 from linguad.sessions.limit import SessionLimit
 from linguad.sessions.serve import Sessions
 from linguad.store.hub import HubRecords
+from linguad.store.registry import Registry
 from linguad.store.start import Store, opened
 from linguad.web.admin import admin_token
 from linguad.wire.override import Override
@@ -93,6 +94,7 @@ class Daemon:
         self.draining = False
         self._started_at = trio.current_time()
         self._api: PublicApi | None = None
+        self._accounts: Registry | None = None
         ids = RandomIds()
         self._clock = Clock(time.time() - trio.current_time())
         self._proxies = TrustedProxies(config.server.trusted_proxies)
@@ -139,6 +141,7 @@ class Daemon:
         async with AsyncExitStack() as stack:
             if self._has_gateway or self._has_hub:
                 kept = await stack.enter_async_context(opened(self.config))
+                self._accounts = kept.registry
             if self._has_hub:
                 doors.append(await self._hub_door(kept))
             if self._has_gateway:
@@ -176,6 +179,8 @@ class Daemon:
             if not self._has_hub and (url := self.config.hub_url()):
                 self._services = remote = RemoteServices(url, self.config.models_dir() / SERVICES_INDEX)
                 services.start_soon(remote.run)
+            if self._accounts is not None:
+                services.start_soon(self._accounts.run)
             if self._api is not None:
                 await services.start(self._api.run)
             for door in doors:
