@@ -115,7 +115,9 @@ class PublicApi:
         post = GuardedPost(settings.webhook_allowed_networks, settings.webhook_timeout_seconds)
         key = kept.pepper.verifier(WEBHOOK_KEY)
         self._courier = Courier(self._hooks, queue, post, key, _courier_rules(settings))
-        translator = Translator(talks, sounds, settings, capacity, budgets)
+        translator = Translator(
+            talks, sounds, settings, capacity, self._admission.reserved, self._books.session_ms
+        )
         add_translate_route(app, self._admission, translator, capacity, settings, self._courier, self._once)
         add_admin_routes(app, registry, self._protect, self._once.of_json("api_key.key"))
         add_admin_usage_routes(app, self._protect, self._books, registry.tenant, once=self._once.of_json())

@@ -18,7 +18,6 @@ from typing import Literal, Protocol
 
 from msgspec import Struct
 
-from linguad import metrics
 from linguad.core.tenant import BillingMode, Tenant
 from linguad.web.problems import Problem
 
@@ -121,7 +120,6 @@ class Budgets:
     def reserve(self, tenant: Tenant, wanted_ms: int) -> Iterator[None]:
         """Hold so much of the budget while a request runs; raises Problem if it is not there."""
         if (problem := self.refusal(tenant, wanted_ms)) is not None:
-            metrics.GATEWAY_REFUSALS.labels(problem.code).inc()
             raise problem
         self._reserved_ms[tenant.id] = self._reserved(tenant) + wanted_ms
         try:

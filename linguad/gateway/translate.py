@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from hashlib import sha256
 from math import ceil
@@ -20,7 +20,6 @@ from linguad.core.room_jobs import language_heard
 from linguad.core.tenant import Caller, Scope, Tenant
 from linguad.errors import AudioError
 from linguad.gateway.admission import Admission, retry_after
-from linguad.gateway.budget import Tick
 from linguad.gateway.capacity import Capacity
 from linguad.gateway.form import Form, UploadLimits, read_form, upload_limits
 from linguad.gateway.idempotency import HEADER, Idempotency
@@ -51,25 +50,23 @@ class Events(Protocol):
         ...
 
 
-class Purse(Protocol):
-    """What tenants may use, and what they used."""
-
-    def reserve(self, tenant: Tenant, wanted_ms: int) -> AbstractContextManager[None]:
-        """Hold so much speech while a request runs; raises Problem if it is not there."""
-        ...
-
-    def tick(self, tenant: Tenant, session_id: str) -> Tick:
-        """What a session has used until now."""
-        ...
-
-
 class Translator:
     """Turns recordings into answers; for requests and for asynchronous jobs."""
 
     def __init__(
-        self, talks: Talks, sounds: Sounds, settings: Gateway, capacity: Capacity, purse: Purse
+        self,
+        talks: Talks,
+        sounds: Sounds,
+        settings: Gateway,
+        capacity: Capacity,
+        reserved: Callable[[Caller, int], AbstractContextManager[None]],
+        charged_ms: Callable[[str], int],
     ) -> None:
-        self._purse = purse
+        """`reserved` holds so many ms of a caller's budget, or raises Problem; `charged_ms` is what a session
+        that is open was charged so far.
+        """
+        self._reserved = reserved
+        self._charged_ms = charged_ms
         self._talks = talks
         self._sounds = sounds
         self._settings = settings
@@ -97,7 +94,7 @@ class Translator:
         """
         began = trio.current_time()
         try:
-            with self._purse.reserve(who.tenant, clip.duration_ms):
+            with self._reserved(who, clip.duration_ms):
                 translation = await translate(
                     self._talks,
                     who,
@@ -106,7 +103,7 @@ class Translator:
                     address=address,
                     timeout_s=timeout_s or self._settings.translate_timeout_seconds,
                     longest_utterance_ms=1000 * self._settings.max_utterance_seconds,
-                    charged_ms=lambda session_id: self._purse.tick(who.tenant, session_id).audio_ms,
+                    charged_ms=self._charged_ms,
                 )
         except Problem as problem:
             if problem.code == "no_capacity":
@@ -172,8 +169,7 @@ def add_translate_route(
             g.trace_id = trace_of(request.headers.get("X-Trace-Id", ""))
 
             async def work() -> Response:
-                with admission.reserved(who, clip.duration_ms):
-                    return await _translated(translator, events, who, asked, clip, client_of(request).address)
+                return await _translated(translator, events, who, asked, clip, client_of(request).address)
 
             given = [form.fields, await _digest(form.audio)] if HEADER in request.headers else None
             return await idempotency.once(given, work)
