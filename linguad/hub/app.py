@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import msgspec
 import trio
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, REGISTRY, generate_latest
 from quart import Response, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
@@ -91,6 +92,10 @@ class HubApp:
         async def ready() -> Response:
             reasons = self._ready()
             return plain({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
+
+        @app.get("/metrics")
+        async def metrics() -> Response:
+            return Response(generate_latest(REGISTRY), content_type=CONTENT_TYPE_PLAIN_0_0_4)
 
         @app.get("/api/models")
         async def models() -> Response:

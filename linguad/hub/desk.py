@@ -1,4 +1,4 @@
-"""How decisions about what is published are made: on the disk, with a line in the audit trail (model-hub 11.5)."""
+"""Decisions about what is published: made on the disk, noted in the audit trail (model-hub 11.5)."""
 
 from __future__ import annotations
 
