@@ -54,7 +54,9 @@ CORE_RULE = Rule(
 PART_RULE = Rule(FIRST_ROW | EDGES | {"core"}, HTTP_SIDE)
 APART_RULE = Rule(
     FIRST_ROW | {"net", "audio"},
-    TRIO_SIDE | {"numpy", "soundfile", "av", "pocketsphinx", "rich", "cryptography"},
+    TRIO_SIDE
+    | {"numpy", "soundfile", "av", "pocketsphinx", "rich", "cryptography"}
+    | {"faster_whisper", "ctranslate2", "sentencepiece", "piper"},
 )
 
 RULES: dict[str, Rule] = {

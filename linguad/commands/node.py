@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--hub",
         metavar="URL",
         help=f"model hub that the models of {', '.join(NEEDS)} come from (default: ${hub.VARIABLE}, else the "
-        "model that the engine brings along)",
+        "model that pocketsphinx brings along)",
     )
     add(
         "--data-dir",

@@ -60,9 +60,15 @@ class Supply:
 
     def count(self, job: JobAssign) -> None:
         """Note which models a job that was done has used."""
+        src, tgt = normalize(job.src_lang), normalize(job.tgt_lang)
+        used = {
+            Kind.ASR: {src} if job.pipeline.use_asr else None,
+            Kind.NMT: {src, tgt} if job.pipeline.use_nmt else None,
+            Kind.TTS: {tgt} if job.pipeline.use_tts else None,
+        }
         for name, one in self._in_use.items():
-            need = NEEDS[name]
-            if need.kind is Kind.ASR and job.pipeline.use_asr and normalize(job.src_lang) in need.languages:
+            languages = used[NEEDS[name].kind]
+            if languages is not None and languages <= set(NEEDS[name].languages):
                 self._manager.usage.note("request", one)
 
     def lacks(self) -> list[Lack]:

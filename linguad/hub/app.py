@@ -1,29 +1,19 @@
-"""What everybody may read from the hub, and what nodes tell it (model-hub 4, 7, 11.2, 11.6)."""
+"""What everybody may read from the hub (model-hub 4, 7, 11.2)."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 import trio
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, REGISTRY, generate_latest
 from quart import Response, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from linguad.core.hub_usage import (
-    MAX_COUNT,
-    MAX_EVENTS,
-    METRICS,
-    WINDOWS,
-    Kind,
-    Metric,
-    UsageEvent,
-    wrong_time,
-)
 from linguad.core.tenant import Scope
 from linguad.errors import StoreError
 from linguad.hub import listing
@@ -31,34 +21,16 @@ from linguad.hub.access import Access, Rates, Who
 from linguad.hub.answers import HubProblem, OldProblem, Request
 from linguad.hub.catalog import Catalog
 from linguad.hub.entries import canonical, manifest
-from linguad.hub.names import is_id
 from linguad.hub.usage import Records
 from linguad.web.address import client_of
 from linguad.web.app import MAX_BODY_BYTES, create_app, request_id
 from linguad.web.problems import Problem
 
 VERSION = "3.0.0"
-MAX_USAGE_BYTES = 256 * 1024
 MAX_WAIT_SECONDS = 60
 JSON_TYPE = "application/json"
 
 T = TypeVar("T")
-
-
-class _Event(msgspec.Struct):
-    event_id: str
-    type: Metric
-    at: str | float
-    version: str = ""
-    model_id: str | None = None
-    service_id: str | None = None
-    node_id: str | None = None
-    platform: str | None = None
-    count: int = 1
-
-
-class _Events(msgspec.Struct):
-    events: list[Any]
 
 
 class HubApp:
@@ -71,18 +43,15 @@ class HubApp:
         rates: Rates,
         records: Records,
         *,
-        anonymous_usage: bool,
         ready: Callable[[], list[str]],
     ) -> None:
         self.catalog = catalog
         self.access = access
         self.records = records
         self._rates = rates
-        self._anonymous_usage = anonymous_usage
         self._ready = ready
         self.app = _bare_app()
         self._add_reads(self.app)
-        self._add_usage(self.app)
 
     def who(self, scope: Scope) -> Who:
         """Who asks, if he may. Raises Problem."""
@@ -123,6 +92,10 @@ class HubApp:
         async def ready() -> Response:
             reasons = self._ready()
             return plain({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
+
+        @app.get("/metrics")
+        async def metrics() -> Response:
+            return Response(generate_latest(REGISTRY), content_type=CONTENT_TYPE_PLAIN_0_0_4)
 
         @app.get("/api/models")
         async def models() -> Response:
@@ -242,102 +215,6 @@ class HubApp:
             return self.fresh(
                 await self.catalog.ask(lambda now: msgspec.json.encode(listing.sync(now, changes, asked)))
             )
-
-    def _add_usage(self, app: QuartTrio) -> None:
-        @app.get("/api/model-usage/ranking")
-        async def model_ranking() -> Response:
-            return await self._ranking("model", "model_id")
-
-        @app.get("/api/service-usage/ranking")
-        async def service_ranking() -> Response:
-            return await self._ranking("service", "service_id")
-
-        @app.get("/api/model-usage/<model_id>")
-        async def series(model_id: str) -> Response:
-            self.reader()
-            asked = args()
-            step = {"day": 86400, "hour": 3600}.get(asked.get("granularity", "day"))
-            if step is None:
-                raise HubProblem.wrong_field("granularity", "must be day or hour")
-            until = moment("to", asked.get("to"), time.time())
-            since = moment("from", asked.get("from"), until - WINDOWS["30d"])
-            points: dict[int, dict[str, int]] = {}
-            for one in await self.records.series("model", model_id, since, until):
-                point = points.setdefault(one.hour // step * step, {})
-                point[one.type] = point.get(one.type, 0) + one.count
-            told = [
-                {"at": datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), **counts}
-                for at, counts in sorted(points.items())
-            ]
-            return plain({"model_id": model_id, "points": told})
-
-        @app.post("/api/model-usage/events")
-        async def events() -> Response:
-            if self._anonymous_usage:
-                self.reader()
-            else:
-                self.who(Scope.HUB_USAGE)
-            given = (await body(_Events, most=MAX_USAGE_BYTES)).events
-            if len(given) > MAX_EVENTS:
-                raise HubProblem.wrong_field("events", f"must be at most {MAX_EVENTS}")
-            accepted: list[UsageEvent] = []
-            rejected = []
-            for index, one in enumerate(given):
-                try:
-                    accepted.append(_event(one, time.time()))
-                except (ValueError, msgspec.ValidationError) as error:
-                    rejected.append({"index": index, "reason": str(error)})
-            new = await self.records.count(accepted)
-            told = {"accepted": new, "duplicates": len(accepted) - new, "rejected": rejected}
-            return plain(told, 202)
-
-    async def _ranking(self, kind: Kind, member: str) -> Response:
-        self.reader()
-        asked = args()
-        window, metric = asked.get("window", "30d"), asked.get("metric", "request")
-        if window not in (*WINDOWS, "all"):
-            raise HubProblem.wrong_field("window", "must be 1d, 7d, 30d or all")
-        if metric not in METRICS:
-            raise HubProblem.wrong_field("metric", f"must be one of {', '.join(METRICS)}")
-        since = time.time() - WINDOWS[window] if window in WINDOWS else 0.0
-        counts = await self.records.ranking(kind, metric, since)
-        task = asked.get("task")
-        if task and kind == "model":
-            models = self.catalog.current.models
-            counts = [one for one in counts if one[0] in models and models[one[0]].info.task == task]
-        most = number("limit", 50, 1, 200)
-        return plain(
-            [
-                {member: name, "request_count": count, "rank": rank}
-                for rank, (name, count) in enumerate(counts[:most], 1)
-            ]
-        )
-
-
-def _event(given: Any, now: float) -> UsageEvent:
-    """An event as it is counted. Raises ValueError that says what is wrong."""
-    event = msgspec.convert(given, _Event)
-    name = event.model_id or event.service_id or ""
-    if not is_id(name):
-        raise ValueError("model_id or service_id: must be an id")
-    if not 1 <= len(event.event_id) <= 64:
-        raise ValueError("event_id: must be a UUID")
-    if not 1 <= event.count <= MAX_COUNT:
-        raise ValueError(f"count: must be 1 to {MAX_COUNT}")
-    at = event.at if isinstance(event.at, float) else moment("at", event.at, now)
-    if wrong := wrong_time(at, now):
-        raise ValueError(wrong)
-    return UsageEvent(
-        event_id=event.event_id,
-        type=event.type,
-        kind="model" if event.model_id else "service",
-        name=name,
-        version=event.version[:64],
-        at=at,
-        node_id=(event.node_id or "")[:128],
-        platform=(event.platform or "")[:32],
-        count=event.count,
-    )
 
 
 def args() -> Mapping[str, str]:

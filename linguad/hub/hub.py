@@ -26,6 +26,7 @@ from linguad.hub.publishing import Publisher
 from linguad.hub.storage import PREFIX, Storage
 from linguad.hub.uploads import UploadRules, Uploads
 from linguad.hub.usage import Records, Usage
+from linguad.hub.usage_routes import add_usage_routes
 from linguad.metrics import HUB_DISK_FREE
 from linguad.net.front import Front, FrontSettings
 from linguad.net.head import Head
@@ -78,9 +79,9 @@ class Hub:
             access,
             self._rates,
             records,
-            anonymous_usage=settings.anonymous_usage,
             ready=self.not_ready,
         )
+        add_usage_routes(hub_app, anonymous=settings.anonymous_usage)
         self._tasks: trio.Nursery | None = None
         Admin(hub_app, self._uploads, publisher, self._hasher, self._nursery)
         self._add_docs(hub_app)

@@ -39,6 +39,7 @@ ROUTES = (
     Route("GET", "/", "What this is"),
     Route("GET", "/health", "Whether the hub lives"),
     Route("GET", "/health/ready", "Whether the hub can serve; 503 with reasons if not"),
+    Route("GET", "/metrics", "Metrics of the process, for Prometheus"),
     Route("GET", "/api/models", "All models", _LISTED, answer=ModelInfo, several=True),
     Route("GET", _MODEL, "One model", answer=ModelInfo),
     Route("GET", f"{_MODEL}/versions", "All versions of a model, newest first", ("status",)),

@@ -116,6 +116,9 @@ class Pipeline:
         for engine in self._engines:
             if (source, target) in _service(engine).pairs:
                 return engine
+        for lack in self._lacks():
+            if lack.kind is Kind.NMT and {source, target} <= set(lack.languages):
+                raise _not_available(f"{Kind.NMT}-{source}-{target}", lack)
         raise _not_installed(f"{Kind.NMT}-{source}-{target}")
 
     async def _run(self, job: JobAssign, plan: _Plan) -> Outcome:

@@ -355,6 +355,10 @@ async def test_readiness(shop: Shop) -> None:
     assert len((await shop.get("/api/models")).json) == 2, "the last good list stays"
 
 
+async def test_metrics(shop: Shop) -> None:
+    assert b"linguad_hub_revision " in (await shop.get("/metrics")).body
+
+
 async def test_problems_are_for_operators(shop: Shop) -> None:
     put(shop.root, "storage/bad name/1.0.0/x")
     assert (await shop.ask("POST", "/api/admin/rescan")).status == 401

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from linguad.errors import EngineError
-from linguad.worker.engines import OPTIONAL, create
+from linguad.worker.engines import HTTP, create
 from linguad.worker.engines.base import Kind, Recognise, Speak, Speech, Text, Translate, Work
 from linguad.worker.process import probe
 
@@ -24,7 +24,7 @@ WORK: dict[str, Work] = {
     "http-nmt": Translate("你好", "zh", "en"),
     "http-tts": Speak("hello", "en"),
 }
-VARIABLES = {name: f"LINGUAD_{name.upper().replace('-', '_')}" for name in OPTIONAL}
+VARIABLES = {name: f"LINGUAD_{name.upper().replace('-', '_')}" for name in HTTP}
 
 
 def sound(channels: int = 1) -> bytes:
@@ -122,7 +122,7 @@ def test_speech(services: Services) -> None:
     assert services.asked[-1][1] == {"text": "hello", "language": "en", "voice": "en_US-lessac-medium"}
 
 
-@pytest.mark.parametrize("name", OPTIONAL)
+@pytest.mark.parametrize("name", HTTP)
 @pytest.mark.parametrize(
     ("status", "answer", "why"),
     [
@@ -141,7 +141,7 @@ def test_a_service_that_fails_fails_its_request(
         create(name).run(WORK[name])
 
 
-@pytest.mark.parametrize("name", OPTIONAL)
+@pytest.mark.parametrize("name", HTTP)
 def test_an_engine_does_its_own_work_only(services: Services, name: str) -> None:
     other = next(work for kind, work in WORK.items() if kind != name)
     with pytest.raises(EngineError, match="something else"):

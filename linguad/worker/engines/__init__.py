@@ -15,8 +15,11 @@ ENGINES = ("pocketsphinx", "apertium", "espeak")
 """All of them, the preferred ones first; `echo` (engines/echo.py) is none, it stands in for all."""
 
 
-OPTIONAL = ("http-asr", "http-nmt", "http-tts")
-"""Engines that are used only where they are named: they ask services that run beside the node."""
+HTTP = ("http-asr", "http-nmt", "http-tts")
+"""Engines that ask services that run beside the node."""
+
+OPTIONAL = ("faster-whisper", "m2m100", "piper", *HTTP)
+"""Engines that are used only where they are named; the first three are for machines with a GPU."""
 
 
 class Need(NamedTuple):
@@ -27,8 +30,14 @@ class Need(NamedTuple):
     languages: list[str]
 
 
-NEEDS = {"pocketsphinx": Need("pocketsphinx-en-us", Kind.ASR, ["en"])}
-"""Engines that take their model from the hub, if the node is told of one."""
+NEEDS = {
+    "pocketsphinx": Need("pocketsphinx-en-us", Kind.ASR, ["en"]),
+    "faster-whisper": Need("faster-whisper", Kind.ASR, ["en", "zh"]),
+    "m2m100": Need("m2m100", Kind.NMT, ["en", "zh"]),
+    "piper": Need("piper-voices", Kind.TTS, ["en", "zh"]),
+}
+"""Engines that take their model from the hub, if the node is told of one. The languages are what they are
+expected to serve; once the model is here it says so itself."""
 
 
 def create(name: str, model: Path | None = None) -> Engine:
@@ -49,6 +58,18 @@ def create(name: str, model: Path | None = None) -> Engine:
             from linguad.worker.engines.espeak import Espeak
 
             return Espeak()
+        case "faster-whisper":
+            from linguad.worker.engines.faster_whisper import FasterWhisper
+
+            return FasterWhisper(model)
+        case "m2m100":
+            from linguad.worker.engines.m2m100 import M2M100
+
+            return M2M100(model)
+        case "piper":
+            from linguad.worker.engines.piper import Piper
+
+            return Piper(model)
         case "http-asr" | "http-nmt" | "http-tts":
             from linguad.worker.engines.http_service import HttpService
 
