@@ -50,7 +50,7 @@ from bench.parts.talkers import Talkers
 from linguad.config.gateway import Gateway
 from linguad.core.accounts import Actor, KeyWish
 from linguad.errors import LinguadError
-from linguad.gateway.admission import Admission
+from linguad.gateway.access.admission import Admission
 from linguad.net.peer import Peer
 from linguad.store.database import Database
 from linguad.store.pepper import load_pepper

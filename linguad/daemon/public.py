@@ -18,32 +18,32 @@ from linguad.core.tenant import BillingMode, Caller, Scope, Tenant
 from linguad.daemon.doors import Door
 from linguad.dispatch.engine import Engine
 from linguad.errors import CloseReason, StoreError
-from linguad.gateway.account import add_account_routes, add_ticket_routes
+from linguad.gateway.access.account import add_account_routes, add_ticket_routes
+from linguad.gateway.access.admission import Admission
+from linguad.gateway.access.protect import Doorkeeper, protected
+from linguad.gateway.access.tickets import Tickets
 from linguad.gateway.admin import add_admin_routes
-from linguad.gateway.admission import Admission
 from linguad.gateway.app import OK, create_gateway_app
-from linguad.gateway.budget import Budgets
 from linguad.gateway.capacity import Capacity, add_capacity_routes
-from linguad.gateway.courier import Courier, CourierRules
-from linguad.gateway.docs import add_docs
 from linguad.gateway.idempotency import Idempotency
-from linguad.gateway.job_runner import JobRules, JobRunner
-from linguad.gateway.job_work import SpeechWork
-from linguad.gateway.jobs import PATH as JOBS_PATH
-from linguad.gateway.jobs import SpeechJobs, add_job_routes
-from linguad.gateway.listen import Listen
-from linguad.gateway.operations import OPERATIONS
-from linguad.gateway.protect import Doorkeeper, protected
+from linguad.gateway.jobs.routes import PATH as JOBS_PATH
+from linguad.gateway.jobs.routes import SpeechJobs, add_job_routes
+from linguad.gateway.jobs.runner import JobRules, JobRunner
+from linguad.gateway.jobs.work import SpeechWork
+from linguad.gateway.openapi.operations import OPERATIONS
+from linguad.gateway.openapi.site import add_docs
 from linguad.gateway.sdk import add_sdk_routes
-from linguad.gateway.sound import Sounds
-from linguad.gateway.stream import Streams, link_settings
-from linguad.gateway.talk import Talks
-from linguad.gateway.tickets import Tickets
-from linguad.gateway.translate import PATH as TRANSLATE_PATH
-from linguad.gateway.translate import Translator, add_translate_route
-from linguad.gateway.usage import add_admin_usage_routes, add_usage_routes, count_requests
-from linguad.gateway.webhook_post import GuardedPost
-from linguad.gateway.webhooks import Webhooks, add_webhook_routes
+from linguad.gateway.speech.sound import Sounds
+from linguad.gateway.speech.talk import Talks
+from linguad.gateway.speech.translate import PATH as TRANSLATE_PATH
+from linguad.gateway.speech.translate import Translator, add_translate_route
+from linguad.gateway.stream.listen import Listen
+from linguad.gateway.stream.streams import Streams, link_settings
+from linguad.gateway.usage.budget import Budgets
+from linguad.gateway.usage.routes import add_admin_usage_routes, add_usage_routes, count_requests
+from linguad.gateway.webhooks.courier import Courier, CourierRules
+from linguad.gateway.webhooks.post import GuardedPost
+from linguad.gateway.webhooks.routes import Webhooks, add_webhook_routes
 from linguad.net.front import Front, FrontSettings
 from linguad.net.http import HttpApp
 from linguad.net.links import Links

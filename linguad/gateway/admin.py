@@ -19,7 +19,7 @@ from linguad.core.accounts import (
     KeyWish,
 )
 from linguad.core.tenant import DEFAULT_SCOPES, Key, Scope, Status, Tenant
-from linguad.gateway.protect import actor
+from linguad.gateway.access.protect import actor
 from linguad.gateway.refusals import answer_refusals
 from linguad.web.body import json_object
 from linguad.web.problems import Problem

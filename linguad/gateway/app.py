@@ -10,7 +10,7 @@ from quart import Response, g, jsonify, request
 from quart_trio import QuartTrio
 
 from linguad import __version__, log, metrics
-from linguad.gateway.admission import Admission
+from linguad.gateway.access.admission import Admission
 from linguad.web.app import create_app, request_id
 from linguad.web.cors import add_cors
 from linguad.web.problems import answer_problems

@@ -17,8 +17,8 @@ from quart_trio import QuartTrio
 
 from linguad.core.coverage import Served
 from linguad.core.tenant import Tenant
-from linguad.gateway.admission import Admission
-from linguad.gateway.protect import caller, protected
+from linguad.gateway.access.admission import Admission
+from linguad.gateway.access.protect import caller, protected
 from linguad.web.problems import Problem
 from linguad.web.query import query
 from linguad.wire.language import AUTO, normalize

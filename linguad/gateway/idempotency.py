@@ -24,7 +24,7 @@ from linguad.core.idempotency import (
     may_be_key,
 )
 from linguad.errors import StoreError
-from linguad.gateway.protect import caller
+from linguad.gateway.access.protect import caller
 from linguad.web.problems import Problem, answer
 
 HEADER = "Idempotency-Key"

@@ -14,13 +14,13 @@ from trio.testing import memory_stream_pair
 from trio_websocket import WebSocketConnection, wrap_client_stream
 
 from linguad.config.gateway import Gateway
-from linguad.gateway.admission import Admission
-from linguad.gateway.listen import Listen
-from linguad.gateway.protect import Doorkeeper
-from linguad.gateway.sound import Sounds
-from linguad.gateway.stream import Streams, link_settings
-from linguad.gateway.talk import Talks
-from linguad.gateway.tickets import Tickets
+from linguad.gateway.access.admission import Admission
+from linguad.gateway.access.protect import Doorkeeper
+from linguad.gateway.access.tickets import Tickets
+from linguad.gateway.speech.sound import Sounds
+from linguad.gateway.speech.talk import Talks
+from linguad.gateway.stream.listen import Listen
+from linguad.gateway.stream.streams import Streams, link_settings
 from linguad.net.links import Links
 from linguad.sessions.inside import Inside
 

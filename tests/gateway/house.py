@@ -14,12 +14,12 @@ from quart_trio import QuartTrio
 from linguad.config.gateway import Gateway
 from linguad.core.coverage import Served
 from linguad.core.tenant import DEFAULT_SCOPES, Key, Scope, Tenant
-from linguad.gateway.account import add_account_routes, add_ticket_routes
-from linguad.gateway.admission import Admission, Budgets
+from linguad.gateway.access.account import add_account_routes, add_ticket_routes
+from linguad.gateway.access.admission import Admission, Budgets
+from linguad.gateway.access.protect import Doorkeeper, caller, protected
+from linguad.gateway.access.tickets import Tickets
 from linguad.gateway.app import create_gateway_app
 from linguad.gateway.capacity import Capacity, add_capacity_routes
-from linguad.gateway.protect import Doorkeeper, caller, protected
-from linguad.gateway.tickets import Tickets
 from linguad.net.http import PEER
 from linguad.net.peer import Peer
 from linguad.web.problems import Problem

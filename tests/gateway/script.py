@@ -8,9 +8,19 @@ from typing import Any
 
 from linguad.core.tenant import Tenant
 from linguad.errors import CloseReason
-from linguad.gateway.actions import Action, Authenticate, Close, HangUp, Open, Release, Say, Stream, Utter
-from linguad.gateway.conversation import Conversation
-from linguad.gateway.rules import StreamRules
+from linguad.gateway.stream.actions import (
+    Action,
+    Authenticate,
+    Close,
+    HangUp,
+    Open,
+    Release,
+    Say,
+    Stream,
+    Utter,
+)
+from linguad.gateway.stream.conversation import Conversation
+from linguad.gateway.stream.rules import StreamRules
 from linguad.web.problems import Problem
 from linguad.wire import codec
 from linguad.wire.session import AsrPartial, MissingResult, ServerMessage, TranslationResult, UiEvent

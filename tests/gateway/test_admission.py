@@ -15,8 +15,8 @@ from linguad.config.gateway import Gateway
 from linguad.core.tenant import Caller, Scope, Status, Tenant
 from linguad.core.tries import MAX_ADDRESSES
 from linguad.errors import ConfigError
-from linguad.gateway.admission import Admission, Unlimited
-from linguad.gateway.origins import Origins, is_origin
+from linguad.gateway.access.admission import Admission, Unlimited
+from linguad.gateway.access.origins import Origins, is_origin
 from linguad.net.peer import Peer, TrustedProxies
 from linguad.web.problems import Problem
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from linguad.core.tenant import BillingMode, Tenant
-from linguad.gateway.budget import Budgets, Tick
+from linguad.gateway.usage.budget import Budgets, Tick
 from linguad.web.problems import Problem
 
 NOON = 1_767_268_800.0  # 2026-01-01 12:00 UTC

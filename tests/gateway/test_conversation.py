@@ -8,7 +8,7 @@ import pytest
 from script import KEY, RULES, Json, Stage, base64, event, missing, partial, pcm, result
 
 from linguad.errors import CloseReason
-from linguad.gateway.rules import StreamRules
+from linguad.gateway.stream.rules import StreamRules
 from linguad.web.problems import Problem
 from linguad.wire import opus
 from linguad.wire.session import AudioAck, Backpressure, ErrorMessage

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from script import KEY, Stage, event, missing, partial, pcm, result
 
 from linguad.errors import CloseReason
-from linguad.gateway.rules import StreamRules
+from linguad.gateway.stream.rules import StreamRules
 from linguad.wire.session import ServerMessage
 
 RULES = StreamRules(backlog_bytes=3 * len(pcm(10)), burst=40, answer_s=50.0, idle_s=60.0, max_s=400.0)

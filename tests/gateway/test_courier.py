@@ -32,9 +32,9 @@ from linguad.core.webhooks import (
     switched_off,
 )
 from linguad.errors import StoreError
-from linguad.gateway import courier as module
-from linguad.gateway.courier import PER_WEBHOOK, Courier, CourierRules, Sent
-from linguad.gateway.webhook_post import GuardedPost
+from linguad.gateway.webhooks import courier as module
+from linguad.gateway.webhooks.courier import PER_WEBHOOK, Courier, CourierRules, Sent
+from linguad.gateway.webhooks.post import GuardedPost
 from linguad.metrics import WEBHOOK_EVENTS_LOST
 from linguad.net.guard import AddressRefused
 from linguad.net.http_client import HttpError

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from linguad.gateway.credentials import Credential, Kind, Upgrade, of_request, of_upgrade
+from linguad.gateway.access.credentials import Credential, Kind, Upgrade, of_request, of_upgrade
 from linguad.web.problems import Problem
 
 KEY = "lk_test_aaaaaaaaaaaa_" + "s" * 43

@@ -13,8 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from linguad.config.gateway import Gateway
 from linguad.core.tenant import ADMIN_SCOPES, DEFAULT_SCOPES, Caller, Scope, Status
-from linguad.gateway.protect import Entry
-from linguad.gateway.tickets import Tickets
+from linguad.gateway.access.protect import Entry
+from linguad.gateway.access.tickets import Tickets
 from linguad.net.peer import Peer
 from linguad.web.problems import Problem
 

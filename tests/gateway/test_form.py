@@ -17,7 +17,14 @@ from hypothesis import strategies as st
 
 from linguad.config.gateway import Gateway
 from linguad.core.tenant import Tenant
-from linguad.gateway.form import BLOCK_BYTES, Form, MultipartReader, UploadLimits, read_form, upload_limits
+from linguad.gateway.speech.form import (
+    BLOCK_BYTES,
+    Form,
+    MultipartReader,
+    UploadLimits,
+    read_form,
+    upload_limits,
+)
 from linguad.web.problems import Problem
 
 BOUNDARY = "b0undary"

@@ -12,8 +12,8 @@ from house import EPOCH, House
 from quart import Response, jsonify, request
 
 from linguad.errors import StoreError
+from linguad.gateway.access.protect import protected
 from linguad.gateway.idempotency import FORGET_EVERY_S, Idempotency
-from linguad.gateway.protect import protected
 from linguad.store.database import Database
 from linguad.store.idempotency import IdempotencyRecords
 from linguad.web.problems import Problem

@@ -18,9 +18,9 @@ from quart_trio import QuartTrio
 from linguad.core.speech_job import JobStatus, SpeechJob
 from linguad.core.tenant import DEFAULT_SCOPES, Caller, Scope, Tenant
 from linguad.core.webhooks import EventType, Webhook, switched_off
-from linguad.gateway import job_runner
-from linguad.gateway.job_runner import JobRules, JobRunner
-from linguad.gateway.jobs import SpeechJobs, add_job_routes
+from linguad.gateway.jobs import runner as job_runner
+from linguad.gateway.jobs.routes import SpeechJobs, add_job_routes
+from linguad.gateway.jobs.runner import JobRules, JobRunner
 from linguad.store.database import Database
 from linguad.store.jobs import JobFiles, JobStore
 from linguad.web.app import create_app

@@ -7,9 +7,9 @@ from typing import cast
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from linguad.gateway.mouth import Mouth
-from linguad.gateway.opening import Terms
-from linguad.gateway.talk import Talk
+from linguad.gateway.speech.talk import Talk
+from linguad.gateway.stream.mouth import Mouth
+from linguad.gateway.stream.opening import Terms
 
 SECOND = bytes(range(1, 251)) * 384
 """At 48 kHz."""

@@ -12,10 +12,10 @@ import msgspec
 import pytest
 from quart_trio import QuartTrio
 
-from linguad.gateway.answers import Charged, Translation
-from linguad.gateway.docs import DOCUMENT_PATH, PAGE_PATH, add_docs, render
-from linguad.gateway.openapi import Operation, document, mismatches
-from linguad.gateway.operations import OPERATIONS
+from linguad.gateway.openapi.answers import Charged, Translation
+from linguad.gateway.openapi.document import Operation, document, mismatches
+from linguad.gateway.openapi.operations import OPERATIONS
+from linguad.gateway.openapi.site import DOCUMENT_PATH, PAGE_PATH, add_docs, render
 from linguad.web.app import create_app
 from linguad.web.problems import Problem
 

@@ -10,9 +10,9 @@ from linguad.config import Config
 from linguad.config.server import Server
 from linguad.core.clock import Clock
 from linguad.daemon.public import PublicApi
-from linguad.gateway.docs import PAGE_PATH
-from linguad.gateway.openapi import mismatches
-from linguad.gateway.operations import OPERATIONS
+from linguad.gateway.openapi.document import mismatches
+from linguad.gateway.openapi.operations import OPERATIONS
+from linguad.gateway.openapi.site import PAGE_PATH
 from linguad.net.outbox import Budget
 from linguad.net.peer import TrustedProxies
 from linguad.store.start import opened

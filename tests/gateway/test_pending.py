@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linguad.gateway.pending import Answer, Asked, Pending
+from linguad.gateway.stream.pending import Answer, Asked, Pending
 from linguad.wire.public import Empty, Error, Final
 
 KINDS = ("final", "empty", "error")

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linguad.core.tenant import Tenant
-from linguad.gateway.request import FIELDS, TranslateRequest, parse_request
-from linguad.gateway.sound import AudioFormat, OutputFormat
+from linguad.gateway.speech.request import FIELDS, TranslateRequest, parse_request
+from linguad.gateway.speech.sound import AudioFormat, OutputFormat
 from linguad.web.problems import Problem
 from linguad.wire.common import FeatureFlags
 

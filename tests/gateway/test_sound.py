@@ -20,7 +20,7 @@ from trio.testing import assert_checkpoints, assert_no_checkpoints
 
 from linguad import audio
 from linguad.errors import AudioError
-from linguad.gateway.sound import MAX_SPEECH_SECONDS, Clip, Sounds, clip_of, joined_speech, speech_of
+from linguad.gateway.speech.sound import MAX_SPEECH_SECONDS, Clip, Sounds, clip_of, joined_speech, speech_of
 from linguad.web.problems import Problem
 
 LIMIT = 5.0

@@ -23,7 +23,7 @@ from trio_websocket import wrap_client_stream
 
 from linguad.config.gateway import Gateway
 from linguad.core.tenant import Caller, Scope, Status
-from linguad.gateway.conversation import Conversation
+from linguad.gateway.stream.conversation import Conversation
 from linguad.wire import opus
 
 PAGE = "https://app.example.test"

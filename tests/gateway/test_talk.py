@@ -12,7 +12,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from linguad.core.tenant import DEFAULT_SCOPES, Caller, Tenant
 from linguad.errors import CloseReason
-from linguad.gateway.talk import Talk, TalkEnded, Talks, TalkSpec
+from linguad.gateway.speech.talk import Talk, TalkEnded, Talks, TalkSpec
 from linguad.sessions.inside import Inside
 from linguad.wire.session import AudioAck, MissingResult, ServerMessage, TranslationResult
 

@@ -10,9 +10,9 @@ from harness import Json, Node, World, daemon_in_memory, plan_a
 from test_talk import EN_ES, SECOND, SHOP, talks
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from linguad.gateway.sound import Clip
-from linguad.gateway.talk import TalkSpec
-from linguad.gateway.translation import Translation, translate
+from linguad.gateway.speech.sound import Clip
+from linguad.gateway.speech.talk import TalkSpec
+from linguad.gateway.speech.translation import Translation, translate
 from linguad.web.problems import Problem
 
 

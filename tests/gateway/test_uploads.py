@@ -21,9 +21,9 @@ from quart import Response, jsonify, request
 from werkzeug.exceptions import Unauthorized
 
 from linguad.core.tenant import Tenant
-from linguad.gateway.form import read_form
-from linguad.gateway.request import FIELDS, parse_request
-from linguad.gateway.sound import Sounds
+from linguad.gateway.speech.form import read_form
+from linguad.gateway.speech.request import FIELDS, parse_request
+from linguad.gateway.speech.sound import Sounds
 from linguad.net.http import HttpApp
 from linguad.net.outbox import Budget
 from linguad.net.peer import Peer

@@ -15,7 +15,7 @@ from quart.typing import TestClientProtocol as Client
 
 from linguad.core.metering import Usage
 from linguad.core.tenant import BillingMode, Caller, Scope, Tenant
-from linguad.gateway.usage import add_admin_usage_routes, add_usage_routes, asked_for
+from linguad.gateway.usage.routes import add_admin_usage_routes, add_usage_routes, asked_for
 from linguad.store.bookkeeper import Bookkeeper
 from linguad.store.database import Database
 from linguad.web.app import create_app

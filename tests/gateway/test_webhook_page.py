@@ -21,7 +21,7 @@ from linguad.core.webhooks import (
     secret,
     secrets_in_force,
 )
-from linguad.gateway.webhook_post import GuardedPost, Sent
+from linguad.gateway.webhooks.post import GuardedPost, Sent
 
 PAGE = (Path(__file__).parents[2] / "docs" / "webhooks.md").read_text()
 KEY = b"k" * 32

@@ -19,9 +19,9 @@ from tls_server import Exchange, Seen, make_certificate, web_server
 from linguad.core.accounts import SYSTEM
 from linguad.core.tenant import DEFAULT_SCOPES, Caller, Scope
 from linguad.core.webhooks import EventType
-from linguad.gateway.courier import Courier, CourierRules
-from linguad.gateway.webhook_post import GuardedPost
-from linguad.gateway.webhooks import Webhooks, add_webhook_routes
+from linguad.gateway.webhooks.courier import Courier, CourierRules
+from linguad.gateway.webhooks.post import GuardedPost
+from linguad.gateway.webhooks.routes import Webhooks, add_webhook_routes
 from linguad.store.database import Database
 from linguad.store.delivery_queue import DeliveryQueue
 from linguad.store.registry import Registry

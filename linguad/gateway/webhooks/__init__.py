@@ -1,0 +1,1 @@
+"""Telling the tenants' own servers what happens (gateway 11.5)."""
