@@ -18,8 +18,8 @@ help: ## list the targets
 demo: $(INSTALLED) engines ## translate three spoken sentences with a real server, node and engines
 	@$(BIN)/python demo/run.py
 
-test: $(INSTALLED) test-programs ## run the tests; ARGS="-k word" selects some
-	$(BIN)/python -m pytest $(ARGS)
+test: $(INSTALLED) test-programs ## run the tests, a file on each core; ARGS="-k word" selects some
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
 check: lint test ## what CI runs: formatting, lint, types, tests
 
