@@ -3,6 +3,10 @@
 Both servers have one process and send with sendfile out of the page cache; clients are threads that throw
 away what comes. `way` is `direct` (sendfile) or `asgi` (the second request of a connection of Hypercorn's).
 All are measured in turns, in several rounds.
+
+`polls` is what 1000 nodes cost that ask for the list every 15 s, each on a fresh connection as old nodes do,
+or on kept ones. `blocks` is how long a client waits for each MiB of a download while 1000 lists a second are
+asked for and files are hashed; clients and hub share the machine, so compare it with the row without load.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,6 +33,17 @@ ROUNDS = 5
 PATH = "/storage/models/big/1.0.0/model.bin"
 BUFFER_BYTES = 1024 * 1024
 BUDGET_RATIO = 0.9
+
+LISTED = 20
+"""Models in the list that nodes ask for."""
+
+NODES, HEARTBEAT_S = 1000, 15
+POLL_RATE = 400
+"""Requests/s that are measured, more than the nodes' 67, so that the system's clock ticks count enough."""
+
+LOAD_RATE = 1000
+BLOCKS = 64
+BUDGET_CORE_PERCENT = 1.0
 
 NGINX = """
 daemon off; worker_processes 1; pid {root}/nginx.pid; error_log {root}/nginx.log;
@@ -47,7 +63,8 @@ def main() -> None:
     models = 100 if arguments.smallest else MODELS
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        rows = [*_downloads(root, size, rounds), *_lists(root, models, rounds)]
+        seconds = 1.0 if arguments.smallest else 5.0 if arguments.quick else 15.0
+        rows = [*_downloads(root, size, rounds), *_lists(root, models, rounds), *_polls(root, seconds)]
     report.show("hub", rows, as_json=arguments.json, verdicts=list(_verdicts(rows)))
 
 
@@ -114,6 +131,72 @@ def _lists(root: Path, models: int, rounds: int) -> Iterator[report.Row]:
             }
 
 
+def _polls(root: Path, seconds: float) -> Iterator[report.Row]:
+    few = root / "few"
+    for number in range(LISTED):
+        path = few / f"storage/model-{number:02}/1.0.0/model.bin"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"x")
+    big = few / "storage/big/1.0.0/model.bin"
+    big.parent.mkdir(parents=True)
+    big.write_bytes(os.urandom(BUFFER_BYTES) * BLOCKS)
+    with _hub(few) as (port, pid):
+        for way in ("fresh", "kept"):
+            before = _used(pid)
+            answers = _poll(port, POLL_RATE, seconds, way)
+            each_us = (_used(pid) - before) / answers * 1e6
+            yield {
+                "kind": "polls",
+                "impl": "linguad",
+                "way": way,
+                "models": LISTED,
+                "requests": answers,
+                "request_us": round(each_us),
+                "core_percent": round(each_us / 1e4 * NODES / HEARTBEAT_S, 2),
+            }
+        yield {"kind": "blocks", "impl": "linguad", "load": "none", **_blocks(port, seconds)}
+        with ThreadPoolExecutor(2) as pool:
+            pool.submit(_poll, port, LOAD_RATE, seconds, "kept")
+            pool.submit(_write_files, few, seconds)
+            yield {"kind": "blocks", "impl": "linguad", "load": "lists+hashing", **_blocks(port, seconds)}
+
+
+def _poll(port: int, rate: float, seconds: float, way: str) -> int:
+    """Lists that were answered to another process."""
+    words = [sys.executable, "-m", "bench.parts.hub_poller", str(port), str(rate), str(seconds), way]
+    return int(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+
+
+def _write_files(models: Path, seconds: float) -> None:
+    """Have something to hash all the time."""
+    until, number = time.monotonic() + seconds, 0
+    while time.monotonic() < until:
+        path = models / f"storage/new-{number}/1.0.0/model.bin"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(os.urandom(BUFFER_BYTES) * 8)
+        number += 1
+        time.sleep(0.5)
+
+
+def _blocks(port: int, seconds: float) -> report.Row:
+    """Times of the blocks of a download, ms."""
+    times, until, number = [], time.monotonic() + seconds, 0
+    with _connection(port) as sock:
+        while time.monotonic() < until:
+            start, begun = number % BLOCKS * BUFFER_BYTES, time.perf_counter()
+            _ask(sock, PATH, f"Range: bytes={start}-{start + BUFFER_BYTES - 1}\r\n")
+            _take(sock)
+            times.append((time.perf_counter() - begun) * 1000)
+            number += 1
+    return report.percentiles("block", times)
+
+
+def _used(pid: int) -> float:
+    """CPU time of a process, s."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def _verdicts(rows: list[report.Row]) -> Iterator[str]:
     for clients in CLIENTS:
         ours = report.pick(rows, impl="linguad", way="direct", clients=clients)
@@ -124,6 +207,11 @@ def _verdicts(rows: list[report.Row]) -> Iterator[str]:
             ratio = one / other if one and other else None
         what = f"throughput with {clients} clients as a part of nginx's"
         yield report.verdict(what, BUDGET_RATIO, "", ratio, least=True)
+    for way in ("fresh", "kept"):
+        row = report.pick(rows, kind="polls", way=way)
+        percent = report.number(row, "core_percent") if row else None
+        what = f"share of a core for the list to {NODES} nodes, {way} connections"
+        yield report.verdict(what, BUDGET_CORE_PERCENT, "%", percent)
 
 
 @contextmanager

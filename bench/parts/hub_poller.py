@@ -27,10 +27,10 @@ async def main(port: int, rate: float, seconds: float, way: str) -> int:
     async def ask(number: int) -> None:
         nonlocal answers
         at = begun + number / rate
-        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        stream = await trio.open_tcp_stream("127.0.0.1", port) if way == "kept" else None
         while at < begun + seconds:
             await trio.sleep(max(0.0, at - time.monotonic()))
-            if way == "kept":
+            if stream is not None:
                 await stream.send_all(REQUEST % b"keep-alive")
                 await _take(stream)
             else:
@@ -39,7 +39,8 @@ async def main(port: int, rate: float, seconds: float, way: str) -> int:
                     await _take(one)
             answers += 1
             at += ASKERS / rate
-        await stream.aclose()
+        if stream is not None:
+            await stream.aclose()
 
     async with trio.open_nursery() as nursery:
         for number in range(ASKERS):

@@ -15,7 +15,7 @@ from typing import TypeVar
 import trio
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from linguad import config, log
 from linguad.commands.supply import Considerate, Supply
@@ -233,7 +233,9 @@ def _missing(runner: Runner, problems: list[str]) -> str:
 
 def _list_engines() -> int:
     found = trio.run(_probe_all)
-    table = Table("Engine", "Stage", "Languages", "Works here", title="Engines of linguad node")
+    table = Table(
+        "Engine", "Stage", "Languages", Column("Works here", overflow="fold"), title="Engines of linguad node"
+    )
     for name, hello in found.items():
         if isinstance(hello, Hello):
             works = (
