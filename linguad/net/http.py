@@ -34,6 +34,9 @@ KEEP_ALIVE_SECONDS = 75
 READ_SECONDS = 600
 """A client that sends nothing for so long is cut, also while it waits: the longest answer takes 150 s."""
 
+MOST_REQUESTS = 2**31
+"""Requests of one connection: proxies keep theirs for ever, and to close one under them fails a request."""
+
 WRITE_SECONDS = 30.0
 """A client that takes nothing for so long is cut; Hypercorn alone would wait for ever (trap T7)."""
 
@@ -137,6 +140,7 @@ class _Config(Config):
     include_server_header = False
     errorlog = None
     h11_max_incomplete_size = HEAD_BYTES
+    keep_alive_max_requests = MOST_REQUESTS
     read_timeout = READ_SECONDS
     startup_timeout = LIFESPAN_SECONDS
     shutdown_timeout = LIFESPAN_SECONDS

@@ -18,6 +18,14 @@ from quart_trio import QuartTrio
 from linguad.net.http import HttpApp
 
 
+async def test_a_connection_serves_as_many_requests_as_come() -> None:
+    """A proxy would lose a request on one that is closed after so many."""
+    async with front_door() as door, await door.connect() as stream:
+        for _ in range(1100):
+            await stream.send_all(get("/x"))
+            assert (await read_answer(stream))[0] == 200
+
+
 async def test_connection_is_kept_and_requests_may_be_pipelined() -> None:
     async with front_door() as door, await door.connect() as stream:
         for number in range(3):
