@@ -27,6 +27,8 @@ SETTINGS = {
     # Refused keys are measured, too, and they all come from one address.
     "GATEWAY__FAILED_AUTH_LIMIT": "0",
     "SERVER__DRAIN_SECONDS": "0",
+    # connections are opened before it is their turn, and the front door cuts those that ask for nothing
+    "SERVER__PEEK_SECONDS": "300",
     "SESSIONS__MAX_SESSIONS_PER_ADDRESS": "0",
 }
 
