@@ -23,6 +23,9 @@ READY_PATIENCE_S = 2.0
 
 OK = "ok"
 
+UNKNOWN = "unknown"
+"""Route of a request that no route takes, and its method in metrics."""
+
 CLIENT_GONE = 499
 """Status of a request whose client went away, in logs and metrics only."""
 
@@ -94,13 +97,15 @@ def _log_requests(app: QuartTrio) -> None:
 
 
 def _tell(status: int) -> None:
-    route = str(request.url_rule) if request.url_rule else "unknown"
+    route = str(request.url_rule) if request.url_rule else UNKNOWN
+    # a caller can make up methods, and metrics must not grow by them
+    method = request.method if request.url_rule else UNKNOWN
     seconds = trio.current_time() - g.began_at
-    metrics.GATEWAY_REQUESTS.labels(route, request.method, status).inc()
+    metrics.GATEWAY_REQUESTS.labels(route, method, status).inc()
     if request.path.startswith("/health"):
         return
     if status != CLIENT_GONE:
-        metrics.GATEWAY_SECONDS.labels(route, request.method).observe(seconds)
+        metrics.GATEWAY_SECONDS.labels(route, method).observe(seconds)
     who = g.get("caller")
     logger.info(
         "api_request",

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import trio
 from house import AWAY, EPOCH, Daemon, House, check_error
+from prometheus_client import generate_latest
 from trio.testing import MockClock
 
 from linguad import __version__
@@ -365,6 +366,17 @@ class TestTickets:
         house = House()
         status, body, _ = await self.make(house, house.keys.add("acme", frozenset(scopes)))
         assert (status, body["error"]["code"]) == (403, "insufficient_scope")
+
+
+async def test_metrics_do_not_grow_by_what_callers_make_up() -> None:
+    house = House()
+    for word in ("FLY", "SWIM"):
+        await house.client.open("/v1/nothing", method=word)
+        await house.client.open("/v1/echo", method=word)
+    figures = generate_latest().decode()
+    assert 'method="unknown",route="unknown",status="404"' in figures
+    assert "FLY" not in figures
+    assert "SWIM" not in figures
 
 
 async def test_each_request_is_one_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
