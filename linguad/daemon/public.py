@@ -123,9 +123,9 @@ class PublicApi:
         add_admin_usage_routes(app, self._protect, self._books, registry.tenant, once=self._once.of_json())
         webhooks = Webhooks(self._hooks, queue, self._courier, post.check, key)
         add_webhook_routes(app, self._protect, webhooks, self._once.of_json("secret"))
-        self._jobs = self._speech_jobs(translator)
-        work = SpeechWork(translator, settings)
-        jobs = SpeechJobs(JobStore(kept.database), self._jobs, work, self._hooks.of_tenant)
+        work, job_store = SpeechWork(translator, settings), JobStore(kept.database)
+        self._jobs = self._job_runner(work, job_store)
+        jobs = SpeechJobs(job_store, self._jobs, work, self._hooks.of_tenant)
         add_job_routes(app, self._protect, jobs, work.read_upload, self._once.once)
         add_sdk_routes(app)
         add_docs(app, OPERATIONS, page=not settings.production)
@@ -195,12 +195,12 @@ class PublicApi:
             "rate_store": OK,
         }
 
-    def _speech_jobs(self, translator: Translator) -> JobRunner:
+    def _job_runner(self, work: SpeechWork, job_store: JobStore) -> JobRunner:
         settings = self._config.gateway
         return JobRunner(
-            JobStore(self._store.database),
+            job_store,
             JobFiles(self._config.state_dir() / "jobs"),
-            SpeechWork(translator, settings),
+            work,
             self._caller,
             self._admission.session,
             self._courier.emit,

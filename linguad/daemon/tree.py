@@ -191,7 +191,8 @@ class Daemon:
                         await door.serve(accept, connections)
                     self._started(doors[0].port)
                     if self._api is not None and sys.stderr.isatty():
-                        print(self._api.hint(doors[-1].port), file=sys.stderr)
+                        gateway = next(door for door in doors if door.name == "gateway")
+                        print(self._api.hint(gateway.port), file=sys.stderr)
                     task_status.started(doors[0].port)
                     await stop.wait()
                     self.draining = True

@@ -92,7 +92,7 @@ def _log_requests(app: QuartTrio) -> None:
 
     @app.teardown_request
     async def ended(_error: BaseException | None) -> None:
-        if "answered" not in g:
+        if "began_at" in g and "answered" not in g:
             _tell(CLIENT_GONE)
 
 
