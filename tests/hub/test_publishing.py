@@ -349,6 +349,8 @@ async def test_a_package_is_published_signed_and_taken_back(shop: Shop, tmp_path
     await shop.ask("PUT", "/api/admin/keys/k1", {**key, "status": "revoked"}, key=ADMIN)
     assert (await shop.get("/api/services")).json["services"][0]["variants"][0]["signature"] is None
 
+    audit = (await shop.ask("GET", "/api/admin/audit", key=ADMIN)).json
+    assert {record["action"] for record in audit} == {"hub.service.publish", "hub.service.sign", "hub.key"}
     yanked = await shop.ask("POST", "/api/admin/services/s/1.0.0/yank", {"reason": "x"}, key=ADMIN)
     assert yanked.json["variants"] == []
     assert (await shop.ask("DELETE", "/api/admin/services/s/1.0.0/windows-x64", key=ADMIN)).status == 204
