@@ -142,7 +142,7 @@ class Shop:
     async def hashed(self) -> None:
         """Wait until every file has its digest."""
         catalog = self.hub.catalog
-        with trio.fail_after(20):
+        with trio.fail_after(100):
             while catalog.unhashed():
                 await catalog.wait_change(catalog.current.revision)
 
@@ -166,7 +166,7 @@ class Shop:
 
 async def read_all(stream: trio.abc.ReceiveStream) -> bytes:
     got = bytearray()
-    with trio.fail_after(30):
+    with trio.fail_after(100):
         try:
             async for chunk in stream:
                 got += chunk

@@ -32,7 +32,7 @@ async def opened(root: Path, **options: Any) -> AsyncIterator[Catalog]:
 
 
 async def until(catalog: Catalog, condition: Callable[[], object]) -> None:
-    with trio.fail_after(20):
+    with trio.fail_after(100):
         while not condition():
             await catalog.wait_change(catalog.current.revision)
 
