@@ -7,8 +7,8 @@ All are measured in turns, in several rounds.
 `polls` is what 1000 nodes cost that ask for the list every 15 s, each on a fresh connection as old nodes do,
 or on kept ones; `trio` is a server that only reads something and sends as many bytes. `blocks` is how long a
 client waits for each MiB of a download while 1000 lists a second are asked for and files are hashed. Clients
-and hub share the machine: where `cpu_wait_cores`, how much of the time the hub's loop was ready and had no CPU,
-is not near 0, the times are the machine's.
+and hub share the machine: where `cpu_wait_cores`, how much of the time the hub's loop was ready and had no
+CPU, is not near 0, the times are the machine's.
 """
 
 from __future__ import annotations
