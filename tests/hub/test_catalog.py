@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -365,6 +366,25 @@ async def test_packages_and_their_index(tmp_path: Path) -> None:
         assert index["nmt-m2m100"]["name"] == "Nmt M2M100"
         assert text.startswith('{\n  "nmt-m2m100": {\n    "service_id"')
         assert {where for where, _ in catalog.current.problems} == {"services/other/1.0.0/amiga"}
+
+
+async def test_the_index_is_never_seen_half_written(tmp_path: Path) -> None:
+    catalog, stop, seen = Catalog(tmp_path), threading.Event(), set[int]()
+    await catalog.open()
+
+    def read() -> None:
+        while not stop.is_set():
+            seen.add(len(json.loads((tmp_path / "services/services_index.json").read_text())))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.to_thread.run_sync, read)
+        for number in range(40):
+            package(tmp_path / f"services/s{number}/1.0.0/windows-x64/service.zip", f"s{number}", "1.0.0")
+            await catalog.rescan()
+            await Hasher(catalog).once()
+        stop.set()
+    assert max(seen) <= 40
+    assert len(json.loads((tmp_path / "services/services_index.json").read_text())) == 40
 
 
 async def test_a_stale_index_does_not_survive(tmp_path: Path) -> None:

@@ -80,6 +80,20 @@ async def test_a_flood_of_lists_leaves_others_their_turn(shop: Shop) -> None:
     assert taken == NODES
 
 
+async def test_nobody_waits_while_the_disk_is_read(shop: Shop) -> None:
+    async def read_for_ever(*, task_status: trio.TaskStatus[None]) -> None:
+        async with shop.hub.catalog._turn:
+            task_status.started()
+            await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(read_for_ever)
+        for path in ("/api/models", "/api/models/m", "/api/services", "/api/services/s", "/health/ready"):
+            assert (await shop.get(path)).status == 200
+        assert (await shop.get("/storage/models/n/1.0.0/model.bin")).body == b"x"
+        nursery.cancel_scope.cancel()
+
+
 async def test_what_a_cache_keeps_for_pages(tmp_path: Path) -> None:
     async with open_shop(tmp_path / "models", cors=("https://a.example",)) as shop:
         answer = await shop.get("/api/models")

@@ -21,8 +21,12 @@ from hypothesis import strategies as st
 from patience import PATIENCE_S
 from shop import ADMIN, Answer, Shop, open_shop, package, put, sha
 
+from linguad.core.accounts import Actor, KeyWish
 from linguad.core.tenant import Scope
 from linguad.hub.packages import problems_of_package
+from linguad.store.database import Database
+from linguad.store.pepper import load_pepper
+from linguad.store.registry import Registry
 
 PYTHON = {"type": "argv", "program": "python"}
 FILES = {"model.bin": os.urandom(300_000), "sub/vocab.txt": b"a b", "empty.txt": b""}
@@ -215,6 +219,25 @@ async def test_each_route_asks_for_its_scope(shop: Shop) -> None:
         for scope in scopes:
             status = (await shop.ask(method, path, {}, key=scope.value)).status
             assert (status in (401, 403)) == (scope != needed), (path, scope)
+
+
+async def test_keys_of_tenants_open_the_hub(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'tenants.db'}")
+    await database.open()
+    registry, operator = Registry(database, load_pepper("", tmp_path)), Actor(type="operator", id="o")
+    await registry.load()
+    await registry.change(operator, lambda change: change.add_tenant("t", "T", {}))
+    wish = KeyWish(scopes=frozenset({Scope.HUB_PUBLISH}))
+    issued = await registry.create_key(operator, "t", wish)
+    described, path = {"task": "asr"}, "/api/admin/models/m"
+    async with open_shop(tmp_path / "models", registry) as shop:
+        assert (await shop.ask("PUT", path, described, key=issued.text)).status == 201
+        (record,) = (await shop.ask("GET", "/api/admin/audit", key=ADMIN)).json
+        assert (record["actor_type"], record["actor_id"]) == ("key", issued.key.id)
+        assert (await shop.ask("GET", "/api/admin/problems", key=issued.text)).status == 403
+        await registry.revoke_key(operator, issued.key.id)
+        assert (await shop.ask("PUT", path, described, key=issued.text)).status == 401
+    await database.close()
 
 
 async def test_a_program_on_this_machine_is_the_operator_but_a_page_is_not(shop: Shop) -> None:
