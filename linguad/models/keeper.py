@@ -164,11 +164,13 @@ class Keeper:
     async def settle(self, one: Key) -> str | None:
         """Verify one version and record what came of it; its first damaged file.
 
-        Raises RegistryError, DownloadInProgressError if somebody changes it.
+        Somebody who changes it is waited for. Raises RegistryError, DiskError.
         """
         settled = self.settling.setdefault(one, trio.Event())
         try:
             return await self._settle(one)
+        except OSError as error:
+            raise disk_error(error) from error
         finally:
             self.settling.pop(one, None)
             settled.set()
