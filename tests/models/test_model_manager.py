@@ -8,7 +8,6 @@ import json
 import os
 import random
 import shutil
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -738,26 +737,6 @@ class TestRecovery:
             ("install", "m"),
         ]
         assert len({event["event_id"] for event in hub.events}) == 2
-
-
-async def test_memory_is_stable_for_a_large_file(tmp_path: Path) -> None:
-    """A sparse file of 256 MiB, read by a child whose memory is looked at."""
-    size = 1 << 28
-    script = (
-        "import resource, sys, trio\n"
-        "from pathlib import Path\n"
-        "from linguad.models.part import hash_file\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "hash_file(Path(sys.argv[1]))\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
-    )
-    large = tmp_path / "large"
-    large.touch()
-    os.truncate(large, size)
-    done = await trio.to_thread.run_sync(
-        lambda: subprocess.run([sys.executable, "-c", script, str(large)], capture_output=True, check=True)
-    )
-    assert int(done.stdout) < 16 * 1024
 
 
 def test_the_constants_of_the_specification() -> None:
