@@ -32,7 +32,7 @@ from linguad.models.holding import Holding
 from linguad.models.hub import Hub
 from linguad.models.locks import Locks
 from linguad.models.names import Key, by_age, check_id, check_version
-from linguad.models.part import discard, hash_file
+from linguad.models.part import discard
 from linguad.models.progress import Gate
 from linguad.models.registry import stamp
 from linguad.models.signing import Trust
@@ -380,7 +380,7 @@ class _Job:
             installed_at=stamp(),
             install_path=self.place,
             size_bytes=size,
-            sha256=hash_file(self.zip)[1],
+            sha256=self.variant.artifact.sha256.lower(),
             key_id=signature.key_id if signature else None,
         )
         records = self.packages.installed(self.service_id)

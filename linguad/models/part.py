@@ -120,10 +120,12 @@ class Part:
         return self._digest.hexdigest()
 
     def close(self) -> None:
-        """Let go of the file, which stays."""
+        """Let go of the file, which stays unless nothing came."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
+            if not self.size and self._wanted.size_bytes:
+                discard(self.path)
 
     def _write_journal(self) -> None:
         journal = msgspec.structs.replace(

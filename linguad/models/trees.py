@@ -103,12 +103,23 @@ def drop_parts(layout: Layout, one: Key) -> None:
 
     The journals tell whose they are. The names on disk do not: those of m@1.0.0 begin as those of m@1 do.
     """
-    place = f"/storage/models/{url_path(*one)}/"
+    for part, _ in _parts(layout, *one):
+        discard(part)
+
+
+def begun(layout: Layout, model_id: str) -> set[str]:
+    """The versions of a model that have parts."""
+    return {version for _, version in _parts(layout, model_id)}
+
+
+def _parts(layout: Layout, *place: str) -> Iterator[tuple[Path, str]]:
+    """The parts of what lies below a place at the hub, such as a model or a version; and their versions."""
+    below = f"/storage/models/{url_path(*place)}/"
     for journal in layout.temp.glob("*.part.json"):
         part = journal.with_suffix("")
         found = read_journal(part)
-        if found is not None and place in found.url:
-            discard(part)
+        if found is not None and below in found.url:
+            yield part, found.version
 
 
 def recover(layout: Layout, locks: Locks) -> None:

@@ -519,6 +519,17 @@ class TestVersions:
                 manager.path("m")
             assert await other.keeper.uninstall("m", "1.0.0") is True
 
+    async def test_removing_a_model_takes_what_was_only_begun(self, hub: PlayedHub, tmp_path: Path) -> None:
+        hub.faults.extend([Fault("none")] * 2 + [Fault("missing")])
+        async with managed(hub, tmp_path) as manager:
+            with pytest.raises(FileMissingError):
+                await manager.download("m", "1.0.0")
+            assert left_over(tmp_path) != []
+            await manager.keeper.uninstall("other")
+            assert left_over(tmp_path) != []
+            await manager.keeper.uninstall("m")
+            assert left_over(tmp_path) == []
+
     async def test_old_versions_are_pruned(self, hub: PlayedHub, tmp_path: Path) -> None:
         for version in ("1.1.0", "1.2.0", "1.9.0", "1.10.0"):
             hub.models["m"][version] = {"a": version.encode()}
