@@ -87,7 +87,7 @@ return done
 
 ADOPT = Script(
     "adopt",
-    # Keys: alive, adopter of the dead. Arguments: the adopter, ms to live. One gets it, if nobody lives there.
+    # Keys: alive, adopter of the dead. Arguments: the adopter, ms to live. For one, if nobody lives there.
     """
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
 return redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) and 1 or 0
