@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from linguad import log
 from linguad.cluster.bus import Bus
 from linguad.cluster.dead import DeadLetters
+from linguad.cluster.desk import Desk
 from linguad.cluster.inbox import Inbox
 from linguad.cluster.page import Page
 from linguad.cluster.peers import Peers
@@ -85,6 +86,7 @@ class Cluster:
         self.dead = DeadLetters(self.place, settings.dead_letters_kept, self.bus.is_kept)
         self._inbox = Inbox(self.place, self.bus, self.dead)
         self.page = Page(self.place, self.peers, self.bus)
+        self.desk = Desk(self.place, self.page, self.dead)
         self._up = False
         self._was_up = False
         self._member = trio.CancelScope()

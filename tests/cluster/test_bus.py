@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import pytest
-import trio
 from instances import Instance, Note, members
 from links import until
 from redis_cluster import RedisCluster
