@@ -11,7 +11,7 @@ from typing import NamedTuple, cast
 from linguad.net.redis.commands import Caller
 from linguad.net.redis.keys import Keys
 
-OF_INSTANCE = ("alive", "inbox", "acked", "dlq", "adopter")
+OF_INSTANCE = ("alive", "inbox", "acked", "dlq", "adopter", "heirs")
 """Keys of one instance."""
 
 PIECE = 500

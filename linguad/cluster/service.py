@@ -22,7 +22,7 @@ from linguad.cluster.desk import Desk
 from linguad.cluster.inbox import Inbox
 from linguad.cluster.page import Page
 from linguad.cluster.peers import Peers
-from linguad.cluster.place import GROUP, Place, identity, instance_name
+from linguad.cluster.place import Place, identity, instance_name
 from linguad.cluster.scripts import ADOPT, ANNOUNCE, BURY, LEAVE, SEEN
 from linguad.config.cluster import Cluster as ClusterSettings
 from linguad.errors import LinguadError
@@ -37,6 +37,9 @@ REJOIN_S = 0.2
 
 ADOPTION_MS = 60_000
 """How long an instance has for the inbox of a dead one; then another tries."""
+
+HEIRS_MS = 3600 * 1000
+"""How long it is known how many have tried: a letter that ends its heir must not end them all."""
 
 GOODBYE_S = 2.0
 """How long Redis may take to be told that we leave, s."""
@@ -184,13 +187,13 @@ class Cluster:
         """Say that we live; whether we did already. Raises RedisAway, RedisRefusal, DuplicateInstance."""
         place, (nodes, sessions) = self.place, self._counts()
         me = replace(place.me, nodes=nodes, sessions=sessions)
-        keys = [place.key("alive"), place.key("inbox")]
         ttl_ms = int(2000 * self.heartbeat_s)
         while True:
             began = trio.current_time()
-            words = (me.boot, json.encode(me), ttl_ms, GROUP)
+            words = (me.boot, json.encode(me), ttl_ms)
             now_ms, lived, other = cast(
-                "tuple[int, int, bytes | None]", await ANNOUNCE(self.redis.caller, keys, words)
+                "tuple[int, int, bytes | None]",
+                await ANNOUNCE(self.redis.caller, [place.key("alive")], words),
             )
             place.clock.heard(now_ms, began)
             if other is None:
@@ -245,10 +248,11 @@ class Cluster:
     async def _adopt(self, name: str) -> None:
         """Take over what a dead instance left, if nobody else does."""
         place, caller, me = self.place, self.redis.caller, self.place.me.instance
-        keys = [place.key("alive", name), place.key("adopter", name)]
-        if not await ADOPT(caller, keys, [me, ADOPTION_MS]):
+        keys = [place.key(what, name) for what in ("alive", "adopter", "heirs")]
+        heirs = cast("int", await ADOPT(caller, keys, [me, ADOPTION_MS, HEIRS_MS]))
+        if not heirs:
             return
-        letters = await self._inbox.adopt(name)
+        letters = await self._inbox.adopt(name, heirs)
         await self.dead.inherit(name)
         more = [place.key(what, name) for what in ("inbox", "acked", "dlq")]
         if not await BURY(caller, [*keys, *more], [me]):

@@ -78,8 +78,8 @@ class Cluster(Table, frozen=True, kw_only=True):
         Meta(
             ge=1,
             le=100,
-            description="A letter that was handed out so often without being done with is a dead letter. 3: "
-            "one that ends the process is not taken up for ever.",
+            description="A letter in the inbox of a dead instance, which so many others took up without "
+            "being done with it, is a dead letter. 3: one that ends its process does not end them all.",
         ),
     ] = 3
     dead_letters_kept: Annotated[

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 import trio
 from cutter import Cutter
-from instances import HEARTBEAT_S, TEST_S, Instance, members
+from instances import HEARTBEAT_S, TEST_S, Instance, Legacy, members
 from links import until
 from redis_cluster import RedisCluster
 from redis_server import RedisServer
 
 from linguad.cluster.service import DuplicateInstance
+from linguad.net.redis.slots import slot_of_key
 
 Servers = Callable[..., RedisServer]
 
@@ -114,7 +115,9 @@ class TestRedis:
 
     async def test_connections_are_torn_again_and_again(self, server: RedisServer, tmp_path: Path) -> None:
         cutter = Cutter(tmp_path / "s", server.socket)
-        a, b = Instance("a", server.url), Instance("b", f"unix://{cutter.path}")
+        # nobody may be taken for dead meanwhile
+        a = Instance("a", server.url, heartbeat_seconds=20)
+        b = Instance("b", f"unix://{cutter.path}", heartbeat_seconds=20)
         sent: list[str] = []
         with trio.fail_after(TEST_S):
             async with trio.open_nursery() as nursery:
@@ -141,8 +144,6 @@ class TestDeath:
             # what it would have read: one letter for an heir, one that is no use, one that is too late
             for one in (a, b, c):
                 assert one.cluster.peers.is_alive("d")
-            from instances import Legacy
-
             assert a.cluster.bus.send("d", Legacy("yours"), lane="x", expires_s=60)
             assert a.send("d", "useless")
             assert a.cluster.bus.send("d", Legacy("late"), lane="x", expires_s=0.01)
@@ -192,14 +193,53 @@ class TestDeath:
             await until(lambda: not server.do("ZSCORE", a.cluster.place.keys.instances, "b"))
 
     async def test_one_that_stood_still_comes_back(self, server: RedisServer) -> None:
-        a, b = Instance("a", server.url), Instance("b", server.url)
+        a, b = Instance("a", server.url), Instance("b", server.url, heartbeat_seconds=3)
         async with members(a, b):
-            server.do("DEL", a.cluster.place.key("alive", "b"))
-            await until(lambda: "gone b" in a.told)
-            await until(lambda: b.told[-3:] == ["up", "down", "up"] or b.told.count("up") == 2)
+
+            def buried() -> bool:
+                server.do("DEL", a.cluster.place.key("alive", "b"))
+                return "gone b" in a.told
+
+            await until(buried)
+            await until(lambda: counted(b) == ["up", "down", "up"])
             await until(lambda: a.cluster.peers.is_alive("b"))
             assert a.send(b, "again")
             await until(lambda: b.texts == ["again"])
+
+    async def test_one_that_is_cut_off_is_gone_and_comes_back(
+        self, server: RedisServer, tmp_path: Path
+    ) -> None:
+        cutter = Cutter(tmp_path / "s", server.socket)
+        a, b, c = Instance("a", server.url), Instance("b", f"unix://{cutter.path}"), Instance("c", server.url)
+        with trio.fail_after(TEST_S):
+            async with trio.open_nursery() as nursery:
+                way = await nursery.start(scoped, cutter)
+                async with members(a, b, c):
+                    way.cancel()
+                    await until(lambda: "gone b" in a.told and "gone b" in c.told)
+                    assert not b.cluster.up
+                    assert not b.send(a, "nobody hears")
+                    assert set(b.cluster.peers.alive()) == {"a", "c"}, "it cannot tell who is left"
+                    assert not a.send(b, "nor this")
+                    way = await nursery.start(scoped, cutter)
+                    await b.knows(a, c)
+                    await a.knows(b, c)
+                    for number in range(20):
+                        assert a.send(b, f"a{number}")
+                        assert b.send(a, f"b{number}")
+                    await until(lambda: len(b.got) == len(a.got) == 20)
+                    assert counted(b) == ["up", "down", "up"]
+                nursery.cancel_scope.cancel()
+
+
+async def scoped(
+    cutter: Cutter, *, task_status: trio.TaskStatus[trio.CancelScope] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Run a cutter until the scope is cancelled, which cuts all connections at once."""
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(cutter.run)
+            task_status.started(scope)
 
 
 class TestNames:
@@ -223,8 +263,6 @@ class TestNames:
 
 class TestSlots:
     async def test_an_inbox_moves_between_masters(self, masters: RedisCluster) -> None:
-        from linguad.net.redis.slots import slot_of_key
-
         a, b = (Instance(name, urls=tuple(masters.urls)) for name in "ab")
         async with members(a, b) as nursery:
             sent: list[str] = []
