@@ -92,6 +92,7 @@ class Cluster:
         self.desk = Desk(self.place, self.page, self.dead)
         self._up = False
         self._was_up = False
+        self._reason = ""
         self._member = trio.CancelScope()
         self._refused_since: float | None = None
         self.on_channel(keys.instances, lambda _payload: self.peers.hint())
@@ -123,11 +124,12 @@ class Cluster:
 
         Raises DuplicateInstance if another process lives under our name when we come.
         """
+        # before there is a connection: it subscribes as soon as it comes up
+        await self.redis.listener.subscribe(*(channel.decode() for channel in self._channels))
         async with trio.open_nursery() as nursery:
             await nursery.start(self.redis.run)
             await nursery.start(self.bus.run)
             nursery.start_soon(self._take_part)
-            await self.redis.listener.subscribe(*(channel.decode() for channel in self._channels))
             task_status.started()
 
     async def drain(self) -> None:
@@ -163,16 +165,21 @@ class Cluster:
         await self._announce_change()
         await self.peers.look()
         self._up = self._was_up = self.bus.open = True
+        self._reason = ""
         logger.info("cluster_joined", instance=self.place.me.instance, peers=len(self.peers.alive()))
         for do in self._told[True]:
             do()
 
     def _set_down(self, reason: str) -> None:
         self.peers.blind()
+        if reason != self._reason:
+            self._reason = reason
+            logger.warning(
+                "cluster_left", instance=self.place.me.instance, was_member=self._up, reason=reason
+            )
         if not self._up:
             return
         self._up = self.bus.open = False
-        logger.warning("cluster_left", instance=self.place.me.instance, reason=reason)
         for do in self._told[False]:
             do()
 
@@ -200,6 +207,8 @@ class Cluster:
                 self._refused_since = None
                 await SEEN(self.redis.caller, [place.keys.instances], [me.instance])
                 return bool(lived)
+            if self._up:
+                raise Vanished("another process took our name while this one stood still")
             self._judge(json.decode(other, type=Peer), began)
             # it may be the process before us, which can no longer renew its sign of life
             await trio.sleep(self.heartbeat_s / 10)
