@@ -34,7 +34,7 @@ class DeadLetters:
     def command(self, envelope: Envelope, problem: str, deliveries: int) -> Words:
         """The command that puts a letter among those of this instance."""
         DEAD_LETTERS.inc()
-        logger.error(
+        logger.warning(
             "letter_dead",
             kind=envelope.kind,
             instance=envelope.sender,

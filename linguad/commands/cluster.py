@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     letters = actions.add_parser("dlq", help="dead letters: what no instance could do anything with")
     deeds = letters.add_subparsers(dest="deed", required=True, metavar="DEED")
     listing = deeds.add_parser("list", help="list them, newest first")
+    add_server_arguments(listing, again=True)
     listing.add_argument("--limit", metavar="N", help="how many (default: 100)")
     for name, words in (
         ("show", "all that is kept of one"),
@@ -33,8 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("drop", "remove one"),
     ):
         deed = deeds.add_parser(name, help=words)
+        add_server_arguments(deed, again=True)
         deed.add_argument("id", metavar="ID", help="as listed: INSTANCE/NUMBER")
-    actions.add_parser("keys", help="how many keys of which family are in Redis, and their memory")
+    keys = actions.add_parser("keys", help="how many keys of which family are in Redis, and their memory")
+    add_server_arguments(keys, again=True)
     wipe = actions.add_parser("wipe", help="delete all that an installation has in Redis")
     wipe.add_argument("--prefix", required=True, help="cluster.key_prefix of the installation")
     wipe.add_argument("--yes", action="store_true", help="do it")
@@ -67,25 +70,21 @@ def run(args: argparse.Namespace) -> int:
 
 def _instances(answer: dict[str, Any]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title="Instances", title_justify="left")
-    columns = ("instance", "state", "version", "address", "up for")
-    numbers = ("nodes", "sessions", "inbox", "pending", "dead")
-    for name in columns:
+    table.add_column("instance", overflow="fold")
+    for name in ("state", "version"):
         table.add_column(name)
-    for name in numbers:
+    for name in ("up for", "nodes", "sessions", "inbox", "dead"):
         table.add_column(name, justify="right")
     for one in answer["instances"]:
         state = "gone" if not one["is_online"] else "draining" if one["draining"] else "lives"
         here = " (asked)" if one["instance_id"] == answer["instance_id"] else ""
+        numbers = ("nodes_owned", "sessions_owned", "inbox_length", "dlq_length")
         table.add_row(
-            Text(one["instance_id"] + here),
+            Text("\n".join(filter(None, (one["instance_id"] + here, one["address"])))),
             state,
             Text(one["version"]),
-            Text(one["address"]),
             f"{one['uptime_seconds']} s" if one["is_online"] else "",
-            *(
-                str(one[name])
-                for name in ("nodes_owned", "sessions_owned", "inbox_length", "inbox_pending", "dlq_length")
-            ),
+            *(str(one[name]) for name in numbers),
         )
     return table
 
@@ -125,10 +124,10 @@ def _print_letters(letters: list[dict[str, Any]]) -> None:
         print("No dead letters.")
         return
     table = Table(box=box.SIMPLE_HEAD)
-    for name in ("id", "kind", "from", "about", "handed out", "why"):
-        table.add_column(name)
+    for name in ("id", "kind", "from", "about", "why"):
+        table.add_column(name, overflow="fold")
     for one in letters:
-        shown = (one.get(name, "") for name in ("id", "kind", "from", "lane", "deliveries", "error"))
+        shown = (one.get(name, "") for name in ("id", "kind", "from", "lane", "error"))
         table.add_row(*(Text(str(value)) for value in shown))
     Console(highlight=False).print(table)
 
