@@ -67,6 +67,7 @@ from linguad.wire.override import Override
 if TYPE_CHECKING:
     from linguad.cluster.desk import Desk
     from linguad.cluster.service import Cluster
+    from linguad.cluster.sessions import SessionRecords
 
 Part = Literal["scheduler", "hub"]
 """What `linguad serve --only` may name. A gateway alone needs a cluster to give its work to."""
@@ -132,6 +133,7 @@ class Daemon:
         self.session_links = Links("session", session_settings, self.sessions.talk, self._budget)
         self.node_links = Links("node", node_settings, self._node_sockets.talk, self._budget)
         metrics.BUFFERED_BYTES.set_function(lambda: self._budget.used)
+        self._records: SessionRecords
         self.cluster = self._cluster()
         for status in Status:
             metrics.NODES.labels(status.value).set_function(partial(self._count_nodes, status))
@@ -184,6 +186,7 @@ class Daemon:
             services.start_soon(self.node_memory.run)
             if self.cluster is not None:
                 await services.start(self.cluster.run)
+                services.start_soon(self._records.run)
             if not self._has_hub and (url := self.config.hub_url()):
                 self._services = remote = RemoteServices(url, self.config.models_dir() / SERVICES_INDEX)
                 services.start_soon(remote.run)
@@ -221,8 +224,12 @@ class Daemon:
         if self._only == "hub" or not (settings.redis_url or settings.redis_urls):
             return None
         from linguad.cluster.service import Cluster
+        from linguad.cluster.sessions import SessionRecords
 
-        return Cluster(settings, lambda: (len(self._node_sockets), len(self.sessions)))
+        cluster = Cluster(settings, lambda: (len(self._node_sockets), len(self.sessions)))
+        self._records = SessionRecords(cluster, self.config.sessions.detach_grace_seconds)
+        self._records.connect(self.sessions.join(self._records))
+        return cluster
 
     def _scheduler_door(self) -> Door:
         """The port of clients, nodes and operators."""
