@@ -32,6 +32,9 @@ RENEW_S = 60.0
 TAKE_S = 1.0
 """How long a client waits for the answer whether its session is known, s."""
 
+FLUSH_S = 2.0
+"""How long Redis may take for all sessions when we go, s."""
+
 RETRY_S = 0.5
 """Pause before what Redis did not take is written again, s."""
 
@@ -149,9 +152,9 @@ class SessionRecords:
                 await self._bell.wait()
 
     async def flush(self) -> None:
-        """Write all sessions now, for we are about to go. What Redis does not take is lost."""
-        if self.up:
-            ids = self._keeper.all()
+        """Write all sessions now, for we are about to go. What Redis does not take in time is lost."""
+        ids = self._keeper.all() if self.up else []
+        with trio.move_on_after(FLUSH_S):
             for at in range(0, len(ids), BATCH):
                 await self._write(ids[at : at + BATCH], [])
 

@@ -7,6 +7,8 @@ services            signals, watchdog, engine, session timer, HTTP app; a crash 
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import time
 from contextlib import AsyncExitStack
@@ -48,6 +50,7 @@ from linguad.nodes.memory import NodeMemory
 from linguad.nodes.serve import Nodes
 from linguad.ops.app import create_ops_app
 from linguad.ops.cluster import add_cluster_routes
+from linguad.ops.drain import add_drain_route
 from linguad.ops.explain import add_explain_routes
 from linguad.ops.languages import add_language_routes
 from linguad.ops.nodes import add_node_routes
@@ -98,6 +101,7 @@ class Daemon:
         self._has_gateway = only is None and config.gateway.enabled
         self._services: Services = NoServices()
         self.draining = False
+        self._told_to_drain = False
         self._started_at = trio.current_time()
         self._api: PublicApi | None = None
         self._accounts: Registry | None = None
@@ -215,6 +219,7 @@ class Daemon:
                 connections.cancel_scope.deadline = trio.current_time() + GOODBYE_SECONDS
             await self.node_memory.save()
             if self.cluster is not None:
+                await self._records.flush()
                 await self.cluster.leave()
             services.cancel_scope.cancel()
 
@@ -240,6 +245,7 @@ class Daemon:
         add_explain_routes(app, self, token)
         add_language_routes(app, self.engine)
         add_cluster_routes(app, self, token)
+        add_drain_route(app, self, server.drain_seconds, token)
         add_pool_routes(app, self, self.config.pools, token)
         http = HttpApp("ops", app, self._proxies, (SESSION_PATH, NODE_PATH))
         front = Front(
@@ -284,6 +290,14 @@ class Daemon:
     def degraded(self) -> list[str]:
         """Dependencies that are away while work goes on without them."""
         return ["redis"] if self.cluster is not None and not self.cluster.up else []
+
+    def drain(self) -> bool:
+        """Begin to end, as after SIGTERM; False if that had begun."""
+        if self.draining or self._told_to_drain:
+            return False
+        self._told_to_drain = True
+        os.kill(os.getpid(), signal.SIGTERM)
+        return True
 
     def desk(self) -> Desk | None:
         """What operators can ask of the cluster; None without one."""
@@ -336,8 +350,11 @@ class Daemon:
             self._api.stop()
         self.sessions.finish(self.config.server.drain_seconds)
         with trio.move_on_after(self.config.server.drain_seconds):
+            await self.sessions.wait_gone()
             await self.engine_tasks.wait_idle()
         self.sessions.abandon()
+        if self.cluster is not None:
+            await self._records.flush()
         await self.sessions.remember()
         if self._api is not None:
             self._api.abandon()

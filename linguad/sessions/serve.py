@@ -166,11 +166,14 @@ class Sessions:
         return SocketConnection(link, self._error_throttle_s, self._now)
 
     def finish(self, left_s: float) -> None:
-        """The server stops in so long: cut what is buffered, and tell clients that can resume elsewhere."""
+        """The server stops in so long: cut what is buffered, and tell clients that can resume elsewhere.
+
+        What goes on elsewhere is not cut.
+        """
         now = self._now()
         for entry in self._sessions:
             session = entry.session
-            outputs = session.finish(now)
+            outputs = [] if self._goes_on(session) else session.finish(now)
             if session.recovery is not None:
                 left_ms = round(left_s * 1000)
                 outputs.append(Send(GoAway(session_id=session.id, time_left_ms=left_ms, message=STOPPING)))
@@ -180,7 +183,16 @@ class Sessions:
         """The server stops now: say which utterances have no result."""
         now = self._now()
         for entry in self._sessions:
-            self._perform(entry, entry.session.abandon(now))
+            if not self._goes_on(entry.session):
+                self._perform(entry, entry.session.abandon(now))
+
+    def _goes_on(self, session: Session) -> bool:
+        return self._takeover is not None and self._takeover.keeps(session)
+
+    async def wait_gone(self) -> None:
+        """Return when all have gone who can go on at another instance."""
+        if self._takeover is not None:
+            await self._takeover.wait_gone()
 
     async def remember(self) -> None:
         """Keep how far the sessions came, for those who ask after a restart."""
@@ -432,6 +444,8 @@ class Sessions:
         self._sessions.detach(entry)
         logger.info("session_detached", session=session.id, link=connection.id)
         self._perform(entry, session.detach(self._now()))
+        if self._takeover is not None:
+            self._takeover.left()
 
     def _end(self, entry: Entry) -> None:
         """A session is over."""
@@ -443,6 +457,8 @@ class Sessions:
         """Forget a session and cancel its jobs."""
         session = entry.session
         self._sessions.remove(entry)
+        if self._takeover is not None:
+            self._takeover.left()
         self._deadlines.set(session.id, None)
         self._availability.forget(session.id)
         for output in self.rooms.ended(session.id):

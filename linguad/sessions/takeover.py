@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+import trio
+
 from linguad import log, metrics
 from linguad.core.outputs import Output
 from linguad.core.requests import Standing
@@ -65,6 +67,7 @@ class Takeover:
         self._perform = perform
         self._limit = limit
         self._now = now
+        self._left: trio.Event | None = None
 
     async def look_for(self, connection: Connection, init: SessionInit) -> None:
         """A client that names a session which is not here; if another instance had it, it is here then."""
@@ -104,6 +107,21 @@ class Takeover:
         """A session is over."""
         if session.recovery is not None:
             self._elsewhere.ended(session.id)
+
+    def keeps(self, session: Session) -> bool:
+        """Whether its client can go on elsewhere, so that nothing has to end here."""
+        return session.recovery is not None and self._elsewhere.up
+
+    async def wait_gone(self) -> None:
+        """Return when no client is left that can go on elsewhere."""
+        while any(entry.connection is not None and self.keeps(entry.session) for entry in self._sessions):
+            self._left = trio.Event()
+            await self._left.wait()
+
+    def left(self) -> None:
+        """A client is gone."""
+        if self._left is not None:
+            self._left.set()
 
     def holds(self, entry: Entry, ack: AudioAck) -> bool:
         """Whether its client is to be told later: what it forgets, the others must not ask for."""

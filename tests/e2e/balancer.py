@@ -16,6 +16,8 @@ class Balancer:
     def __init__(self, *instances: DaemonProcess) -> None:
         self.instances = list(instances)
         self._turn = 0
+        self._first: DaemonProcess | None = None
+        self._chose = trio.Event()
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[str]:
@@ -24,6 +26,12 @@ class Balancer:
             (listener,) = await nursery.start(partial(trio.serve_tcp, self._serve, 0, host="127.0.0.1"))
             yield f"ws://127.0.0.1:{listener.socket.getsockname()[1]}/ws/session"
             nursery.cancel_scope.cancel()
+
+    async def chosen(self) -> DaemonProcess:
+        """The instance that got the first connection, as soon as there is one."""
+        await self._chose.wait()
+        assert self._first is not None
+        return self._first
 
     async def _serve(self, client: trio.SocketStream) -> None:
         server = await self._choose()
@@ -42,6 +50,8 @@ class Balancer:
             try:
                 status, _ = await instance.get("/ready")
                 if status == 200:
+                    self._first = self._first or instance
+                    self._chose.set()
                     return await trio.open_tcp_stream("127.0.0.1", await instance.port())
             except (OSError, trio.BrokenResourceError, trio.TooSlowError):
                 continue

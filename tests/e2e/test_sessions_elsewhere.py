@@ -11,9 +11,9 @@ import pytest
 import trio
 from balancer import Balancer
 from conftest import Start
-from counting import PACKETS, Echo, chunks, until_heard
+from counting import PACKETS, Echo, chunks
 from harness import plan_a
-from processes import PATIENCE_S, DaemonProcess
+from processes import PATIENCE_S, DaemonProcess, linguad
 from redis_server import RedisServer
 
 from linguad.client import Reconnected, open_session
@@ -158,40 +158,117 @@ async def test_without_redis_a_session_goes_on_where_it_is(instances: Instances,
             await until_written(redis, ack["session_id"], b"es")
 
 
+async def talk(url: str, pause_s: float, enough: trio.Event) -> int:
+    """Speak sentences until it is enough; all is heard once. How often the connection was lost."""
+    said = 0
+    heard: list[list[int]] = []
+    events: list[Any] = []
+    async with open_session(url, "en", "es") as session, trio.open_nursery() as nursery:
+        over = False
+
+        async def speak() -> None:
+            nonlocal said, over
+            while not over:
+                is_last = enough.is_set()
+                for payload in chunks(4, 4 * said * PACKETS):
+                    await session.send_audio(payload, "opus")
+                    await trio.sleep(pause_s)
+                said += 1
+                over = is_last
+                await session.finish_utterance()
+
+        nursery.start_soon(speak)
+        while not (over and is_done(heard, said)):
+            events.append(await session.receive())
+            if isinstance(events[-1], TranslationResult):
+                heard.append(json.loads(events[-1].text_asr))
+    return check(heard, events, said)
+
+
+def is_done(heard: list[list[int]], said: int) -> bool:
+    """Whether the last word was heard."""
+    return bool(heard) and heard[-1][-1] == 4 * said * PACKETS - 1
+
+
+def all_of(sentences: int) -> list[list[int]]:
+    """What is to be heard: every packet once, in order, the sentences as they were finished."""
+    size = 4 * PACKETS
+    return [list(range(at, at + size)) for at in range(0, sentences * size, size)]
+
+
+def check(heard: list[list[int]], events: list[Any], sentences: int) -> int:
+    """All was heard once, in one session; how often the connection was lost."""
+    assert heard == all_of(sentences)
+    results = [event for event in events if isinstance(event, TranslationResult)]
+    assert [result.utterance_index for result in results] == list(range(sentences))
+    assert [result.delivery for result in results] == list(range(1, sentences + 1))
+    assert len({result.session_id for result in results}) == 1
+    assert [event for event in events if isinstance(event, MissingResult)] == []
+    news = [event for event in events if isinstance(event, Reconnected)]
+    assert all(event.recovered and not event.lost for event in news)
+    return len(news)
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-async def test_no_word_is_lost_behind_a_balancer(instances: Instances, number: int) -> None:
+async def test_no_word_is_lost_when_an_instance_goes(instances: Instances, number: int) -> None:
     daemons = instances("a", "b", server={"drain_seconds": 10})
     await joined(*daemons)
-    balancer, said = Balancer(*daemons), chunks(40)
+    balancer = Balancer(*daemons)
     with trio.fail_after(4 * PATIENCE_S):
         async with trio.open_nursery() as nursery, balancer.listening() as url:
-            nodes = [Echo(await daemon.port()) for daemon in daemons]
-            for node in nodes:
-                await nursery.start(node.run)
-            async with open_session(url, "en", "es") as session:
-                session_id = session.session_id
+            for daemon in daemons:
+                await nursery.start(Echo(await daemon.port()).run)
+            enough = trio.Event()
 
-                async def speak() -> None:
-                    for count, payload in enumerate(said, start=1):
-                        await session.send_audio(payload, "opus")
-                        await trio.sleep(0.05)
-                        if count % 4 == 0:
-                            await session.finish_utterance()
-                        if count == 18:
-                            (owner,) = (
-                                daemon
-                                for daemon in daemons
-                                if any(event.get("session") == session_id for event in daemon.events)
-                            )
-                            owner.signal(number)
+            async def kill() -> None:
+                owner = await balancer.chosen()
+                await trio.sleep(1.0)
+                owner.signal(number)
+                await owner.ended()
+                await trio.sleep(1.0)
+                enough.set()
 
-                nursery.start_soon(speak)
-                events, heard = await until_heard(session, 40 * PACKETS - 1)
+            nursery.start_soon(kill)
+            assert await talk(url, 0.1, enough) == 1
             nursery.cancel_scope.cancel()
-    size = 4 * PACKETS
-    assert heard == [list(range(at, at + size)) for at in range(0, 10 * size, size)]
-    results = [event for event in events if isinstance(event, TranslationResult)]
-    assert [result.utterance_index for result in results] == list(range(10))
-    assert [event for event in events if isinstance(event, MissingResult)] == []
-    (news,) = [event for event in events if isinstance(event, Reconnected)]
-    assert (news.recovered, news.session_id) == (True, session_id)
+
+
+async def test_an_upgrade_of_all_instances_is_not_felt(instances: Instances) -> None:
+    """One after the other is drained and replaced, while people talk."""
+    drains = {"drain_seconds": 10}
+    daemons = instances("a", "b", "c", server=drains)
+    await joined(*daemons)
+    balancer, lost, talkers = Balancer(*daemons), [], 6
+    with trio.fail_after(6 * PATIENCE_S):
+        async with trio.open_nursery() as nursery, balancer.listening() as url:
+            for daemon in daemons:
+                await nursery.start(Echo(await daemon.port()).run)
+            async with trio.open_nursery() as people:
+                enough = trio.Event()
+
+                async def person() -> None:
+                    lost.append(await talk(url, 0.15, enough))
+
+                for _ in range(talkers):
+                    people.start_soon(person)
+                for daemon, name in zip(daemons, "def", strict=True):
+                    await trio.sleep(1.0)
+                    answer = await drained(daemon)
+                    assert answer["draining"]
+                    assert await daemon.ended() == 0
+                    (new,) = instances(name, server=drains)
+                    await nursery.start(Echo(await new.port()).run)
+                    balancer.instances.append(new)
+                enough.set()
+            nursery.cancel_scope.cancel()
+    assert len(lost) == talkers
+    assert sum(lost) >= talkers, "they did move"
+
+
+async def drained(daemon: DaemonProcess) -> dict[str, Any]:
+    """What `linguad drain` is told."""
+    words = ("drain", "--json", "--server", f"http://127.0.0.1:{await daemon.port()}")
+    done = await trio.to_thread.run_sync(lambda: linguad(*words))
+    assert done.returncode == 0, done
+    said: dict[str, Any] = json.loads(done.stdout)
+    return said
