@@ -6,10 +6,18 @@ from functools import lru_cache
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from linguad.durations import DurationMetric
+
 MAX_VALUES = 200
 """Values of a label that peers can make up; what comes later is `other`."""
 
 OTHER = "other"
+
+BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+"""Of the metrics that the earlier server had, s."""
+
+STAGES = ("cut", "queue", "send", "node", "reorder", "total")
+"""The times of an utterance, from its last sound to its result: see TimeBreakdown in docs/protocol.md."""
 
 
 class FewValues:
@@ -179,6 +187,29 @@ SERVICES_AGE = Gauge(
     "How long ago a hub gave its list of services; 0 if it never did",
 )
 HUB_DISK_FREE = Gauge("linguad_hub_disk_free_bytes", "Free space of the disk that holds the models")
+
+STAGE_SECONDS = DurationMetric(
+    "linguad_stage_seconds",
+    "Time of utterances that got a text in each stage, from their last sound to their result",
+    (0.0005, *BUCKETS, 10.0, 30.0, 60.0),
+    "stage",
+    STAGES,
+)
+STATS_REQUESTS = Counter("scheduler_stats_requests_total", "Requests of /api/v1/stats")
+STATS_STALE = Counter("scheduler_stats_stale_total", "Answers of /api/v1/stats that were older than 10 s")
+STATS_SECONDS = DurationMetric(
+    "scheduler_stats_request_duration_seconds", "Time until the answer to /api/v1/stats", BUCKETS
+)
+STATS_AGE = Gauge(
+    "scheduler_dashboard_snapshot_age_seconds",
+    "Age of what /api/v1/stats tells; 0 if nothing was counted yet",
+)
+LIVE_LISTENERS = Gauge("linguad_live_listeners", "Dashboards and terminals that follow /api/v1/live")
+LOOP_LAG = DurationMetric(
+    "linguad_loop_lag_seconds",
+    "How much later than due the event loop came to a task, sampled ten times per second: its longest step",
+    (0.0005, *BUCKETS),
+)
 
 
 @lru_cache(maxsize=1024)

@@ -98,6 +98,7 @@ class Dispatch:
             seconds=audio.seconds,
             created_at=now,
             wanted=Features.of(request.features),
+            audio_bytes=len(audio.base64) // 4 * 3 - audio.base64[-2:].count("="),
         )
         actions: list[Action] = []
         for slice_ in session.abandoned_by(job):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from enum import IntFlag, StrEnum
 from functools import cache
 
@@ -97,6 +97,11 @@ class ServiceTable:
     def marked(self) -> list[str]:
         """Services the node said it lacks, while that holds."""
         return sorted(self._marked)
+
+    @property
+    def running_ids(self) -> Mapping[str, Services]:
+        """The running services by id, each with its types."""
+        return self._types_of
 
     def update(
         self,

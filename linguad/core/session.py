@@ -138,6 +138,11 @@ class Session:
         return self._intake.buffered_bytes + (self.recovery.kept_bytes if self.recovery else 0)
 
     @property
+    def open_utterances(self) -> int:
+        """Utterances that have not left yet, in any language."""
+        return len(self._answers.unfinished)
+
+    @property
     def is_busy(self) -> bool:
         """Whether something it said is still to be answered."""
         return (

@@ -5,6 +5,7 @@ Nothing here waits: `tasks.py` keeps the time for the daemon, the simulation in 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
@@ -97,6 +98,8 @@ class Engine:
         self.dispatch = dispatch
         self._coverage = Coverage(dispatch.fleet)
         self._selections = Selections()
+        self.outcomes: Counter[str] = Counter()
+        """Jobs that ended, by what they came to."""
         self._budget = budget
         self._now = now
         self._changed: Callable[[], object] = _nothing
@@ -272,7 +275,9 @@ class Engine:
 
     def _deliver(self, action: Deliver) -> None:
         job, outcome = action.job, action.outcome
-        metrics.child(metrics.JOBS_FINISHED, outcome.missing or "completed").inc()
+        came_to = outcome.missing or "completed"
+        self.outcomes[came_to] += 1
+        metrics.child(metrics.JOBS_FINISHED, came_to).inc()
         if outcome.missing in (MissingReason.NO_NODE, MissingReason.OVERLOADED) and outcome.details:
             self._selections.given_up(job, outcome.details)
         logger.info(
@@ -285,7 +290,7 @@ class Engine:
             src=job.request.src_lang,
             tgt=job.request.tgt_lang,
             audio_seconds=round(job.seconds, 3),
-            outcome=outcome.missing or "completed",
+            outcome=came_to,
             error=outcome.error,
             attempts=len(job.attempts),
             node=outcome.attempt.node_id if outcome.attempt else _last_node(job),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import trio
@@ -12,7 +12,7 @@ from linguad.core.clock import Clock
 from linguad.core.deadlines import Deadlines, earliest
 from linguad.core.ids import Ids
 from linguad.core.job import Job, JobRequest, Outcome
-from linguad.core.outputs import Check, Ended, LetGo, Output, Send, Submit
+from linguad.core.outputs import Check, Delivered, Ended, LetGo, Output, Send, Submit
 from linguad.core.room import Tell
 from linguad.core.rooms import Renumber, RoomOutput, Rooms
 from linguad.core.rules import SessionRules
@@ -53,6 +53,8 @@ KEPT_WHEN_SHORT = 256 * 1024
 """Bytes of results kept for a client that can resume while memory is short."""
 
 STOPPING = "the server is about to stop; connect again, and resume"
+
+_CUT, _QUEUE, _SEND, _NODE, _REORDER, _TOTAL = (metrics.STAGE_SECONDS[stage] for stage in metrics.STAGES)
 
 logger = log.get(__name__)
 
@@ -120,6 +122,17 @@ class Sessions:
 
     def __len__(self) -> int:
         return len(self._sessions)
+
+    @property
+    def attached(self) -> int:
+        """Sessions with a connection."""
+        return self._sessions.attached
+
+    def seen(self) -> Iterator[tuple[Session, bool, str]]:
+        """Every session, whether it has a connection, and the room it is in, or ""."""
+        for entry in self._sessions:
+            room = self.rooms.of(entry.session.id)
+            yield entry.session, entry.connection is not None, "" if room is None else room.id
 
     def paired_with(self, node_id: str) -> list[str]:
         """Ids of the sessions that only this node serves."""
@@ -319,6 +332,14 @@ class Sessions:
                 self._tell_client(entry, output.message, output.optional)
             case Submit():
                 self._jobs.submit(output.request, output.audio)
+            case Delivered():
+                times = output.times
+                _CUT.observe(times.cut_ms / 1000)
+                _QUEUE.observe(times.queue_ms / 1000)
+                _SEND.observe(times.send_ms / 1000)
+                _NODE.observe(times.node_ms / 1000)
+                _REORDER.observe(times.reorder_ms / 1000)
+                _TOTAL.observe(times.total_ms / 1000)
             case Tell() | Renumber():
                 self._perform_room(output)
             case Check() if entry.connection is not None:
