@@ -9,6 +9,7 @@ from linguad.core.health import Health, Status
 from linguad.core.key import Features, Key
 from linguad.core.languages import Languages
 from linguad.core.memory import Remembered
+from linguad.core.reruns import NONE
 from linguad.core.rules import NodeRules
 from linguad.core.services import ServiceTable
 from linguad.core.standing import ailment
@@ -53,6 +54,8 @@ class Node:
         self.services = ServiceTable(rules.marks)
         self.models: tuple[str, ...] = ()
         """Ids of the models on its disk that are switched on."""
+        self.reruns = NONE
+        """Repeated recognitions since its start, as it reported them last."""
         self.efficiencies: Mapping[str, float] = {}
         """Work per time of its services, as it reported it last."""
         self.languages = Languages(NodeLanguageCapabilities())
@@ -144,6 +147,8 @@ class Node:
         self.last_heartbeat_at = now
         if message.resource_usage is not None:
             self.usage = message.resource_usage
+        if message.rerun_metrics is not None:
+            self.reruns = message.rerun_metrics
         reported = message.processing_metrics
         if reported is not None and reported.service_efficiencies is not None:
             self.efficiencies = reported.service_efficiencies

@@ -160,6 +160,16 @@ class Session:
         return self._intake.cutter.overlong
 
     @property
+    def empty_finals(self) -> int:
+        """Finals that ended nothing."""
+        return self._intake.cutter.empty_finals
+
+    @property
+    def repeated_utterances(self) -> int:
+        """Whole utterances that came again."""
+        return self._intake.repeated
+
+    @property
     def dropped_silence_ms(self) -> int:
         """Silence that came in pieces too short to be utterances and led to nothing."""
         return self._intake.cutter.silence_ms

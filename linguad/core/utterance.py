@@ -140,6 +140,8 @@ class UtteranceCutter:
         """Chunks whose tail was not whole records and was dropped."""
         self.overlong = 0
         """Chunks with more audio, or more cuts, than one may have; the rest was dropped."""
+        self.empty_finals = 0
+        """Finals that ended nothing, because their utterance had been ended before."""
         self.silence_ms = 0
         """Silence that was dropped."""
 
@@ -196,6 +198,9 @@ class UtteranceCutter:
                 self._ending = ending
             else:
                 self._ended_nothing = ending
+                self.empty_finals += 1
+        elif final:
+            self.empty_finals += 1
         return cuts
 
     def due(self) -> float | None:

@@ -11,22 +11,20 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from functools import partial
 from typing import Literal
 
 import trio
 
-from linguad import __version__, log, metrics
+from linguad import __version__, log
 from linguad.config import Config
 from linguad.core.clock import Clock
 from linguad.core.coverage import Served
 from linguad.core.dispatch import Dispatch
 from linguad.core.fleet import Fleet
-from linguad.core.health import Status
 from linguad.core.node import Node
 from linguad.core.pairing import LiveCode
 from linguad.daemon.doors import Door
-from linguad.daemon.operating import add_operating_routes
+from linguad.daemon.operating import add_operating_routes, show_state
 from linguad.daemon.public import PublicApi
 from linguad.daemon.rules import (
     job_rules,
@@ -107,7 +105,12 @@ class Daemon:
         self.fleet = Fleet(node_rules(config), node_table(config), ids)
         self.node_memory = NodeMemory(self.fleet, self._clock, config.state_dir() / "nodes.json")
         self.dispatch = Dispatch(self.fleet, job_rules(config), ids)
-        self.engine = Engine(self.dispatch, self._budget, trio.current_time)
+        self.engine = Engine(
+            self.dispatch,
+            self._budget,
+            trio.current_time,
+            slow_path_s=config.log.slow_path_ms / 1000,
+        )
         self.engine_tasks = EngineTasks(self.engine, config.nodes.status_scan_interval_seconds)
         throttle_s = config.sessions.error_throttle_ms / 1000
         trusted = TrustedProxies(config.sessions.trusted_sources)
@@ -132,9 +135,7 @@ class Daemon:
         self.session_links = Links("session", session_settings, self.sessions.talk, self._budget)
         self.node_links = Links("node", node_settings, self._node_sockets.talk, self._budget)
         self._watch = Watch(self)
-        metrics.BUFFERED_BYTES.set_function(lambda: self._budget.used)
-        for status in Status:
-            metrics.NODES.labels(status.value).set_function(partial(self._count_nodes, status))
+        show_state(self, config)
 
     async def run(self, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until a stop signal, then end in order; starts with the port it listens on.
@@ -293,6 +294,14 @@ class Daemon:
         """Bytes held for connections and jobs."""
         return self._budget.used
 
+    def result_quality(self) -> Mapping[str, object]:
+        """How good results are, as `/api/v1/metrics` tells it."""
+        return self.engine.quality.told()
+
+    def slots_asked(self) -> tuple[int, int]:
+        """How often a slot was taken for a job, and how often none was free."""
+        return self.engine.selections.reserved, self.engine.selections.refused
+
     def now(self) -> float:
         """The time of all records, monotonic s."""
         return trio.current_time()
@@ -346,6 +355,3 @@ class Daemon:
         while True:
             self._clock.offset_s = time.time() - trio.current_time()
             await trio.sleep(CLOCK_SYNC_SECONDS)
-
-    def _count_nodes(self, status: Status) -> int:
-        return sum(node.status is status for node in self.fleet.nodes.values())

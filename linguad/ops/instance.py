@@ -61,6 +61,14 @@ class Instance(Protocol):
         """The pairs of languages that are served."""
         ...
 
+    def result_quality(self) -> Mapping[str, Any]:
+        """How good results are, as the `asr` object of `/api/v1/metrics`."""
+        ...
+
+    def slots_asked(self) -> tuple[int, int]:
+        """How often a slot was taken for a job, and how often none was free."""
+        ...
+
     def facts(self) -> Mapping[str, Any]:
         """Plain facts, as `/ready` tells them."""
         ...
