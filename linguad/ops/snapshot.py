@@ -41,7 +41,10 @@ class Snapshot:
         """The body of the answer; before the first count everything in it is zero."""
         self.updated_at_ms = 0
         """Unix time of the last count, ms; 0 for never."""
-        metrics.STATS_AGE.set_function(lambda: 0.0 if self.age_s == inf else self.age_s)
+        metrics.STATS_AGE.set_function(self._age_for_metrics)
+
+    def _age_for_metrics(self) -> float:
+        return max(0.0, time.time() - self.updated_at_ms / 1000) if self.updated_at_ms else 0.0
 
     @property
     def age_s(self) -> float:

@@ -75,7 +75,9 @@ class TestInDispatch:
         job = desk.submit()
         desk.node("b", cap=9)
         actions = desk.answer(job.attempts[0], "failed", error=MISSING)
-        assert only(ServiceMissing, actions) == [ServiceMissing("a", "nmt-service")]
+        assert only(ServiceMissing, actions) == [
+            ServiceMissing("a", "nmt-service", Mark.HOLDS, "downloading")
+        ]
         assert [message.job_id for message in sent(actions)] == [f"{job.id}~r2"]
         assert {desk.submit(0, f"s-{n}").attempts[0].node_id for n in range(2, 6)} == {"b"}
         assert desk.fleet.nodes["a"].status.value == "ready", "no fault of the node"
