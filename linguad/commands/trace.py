@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from datetime import datetime
 from typing import Any
 
@@ -22,7 +23,10 @@ CUTS = {
 }
 """What ended an utterance, in words that fit a column."""
 
-STAGES = ("cut", "queue", "send", "node", "reorder", "total")
+STAGES = ("cut", "queue", "send", "node", "reorder")
+
+PIPE_WIDTH = 160
+"""Columns of the output where it goes to a file or a program."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     if print_json(args, answer):
         return 0
     rows = answer["utterances"]
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
     for session in dict.fromkeys(row["session_id"] for row in rows):
         own = [row for row in rows if row["session_id"] == session]
         console.print(Text(f"Session {session}, trace {own[0]['trace_id']}", "bold"), soft_wrap=True)
@@ -65,23 +69,22 @@ def remarks(rows: list[dict[str, Any]]) -> list[str]:
             )
         if row["late"]:
             found.append(f"{place}: its text came after the client had been told that there is none.")
-        for attempt in row["attempts"]:
-            if attempt["end"] not in (None, "ok", "empty", "merged"):
-                found.append(
-                    f"{place}: attempt {attempt['number']} on {attempt['node_id']} ended {attempt['end']} "
-                    f"after {attempt['ended_ms'] - attempt['sent_ms']:.0f} ms."
-                )
+        found += [
+            f"{place}: attempt {attempt['number']} on {attempt['node_id']} ended {attempt['end']} "
+            f"after {attempt['ended_ms'] - attempt['sent_ms']:.0f} ms."
+            for attempt in row["attempts"]
+            if attempt["end"] not in (None, "ok", "empty", "merged")
+        ]
     return found
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD)
-    for name in ("#", "into", "ended by", "ms", "bytes", "gap", "node", "tries"):
+    title = f"ms; total = {' + '.join(STAGES)}"
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
+    for name in ("#", "into", "ended by", "long", "bytes", "gap", "node", "tries", "total"):
         table.add_column(name, justify="left" if name in ("into", "ended by", "node") else "right")
-    for stage in STAGES:
-        table.add_column(stage, justify="right")
-    table.add_column("outcome")
-    table.add_column("delivered")
+    for name in ("stages", "outcome", "delivered"):
+        table.add_column(name)
     for row in rows:
         table.add_row(
             f"{row['index']}{'!' if row['missing_before'] or row['early_final'] else ''}",
@@ -92,7 +95,8 @@ def _table(rows: list[dict[str, Any]]) -> Table:
             _number(row["since_previous_ms"]),
             Text(row["node_id"] or ""),
             str(len(row["attempts"])),
-            *(_number(row["stages"][f"{stage}_ms"]) for stage in STAGES),
+            _number(row["stages"]["total_ms"]),
+            "+".join(_number(row["stages"][f"{stage}_ms"]) or "?" for stage in STAGES),
             Text(row["outcome"] + (f" ({row['error']})" if row["error"] else "")),
             _clock(row["delivered_at_ms"]),
         )
