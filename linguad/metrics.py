@@ -268,19 +268,33 @@ MODEL_NA_LIMITED = Counter(
 MODEL_NA_MARKED = Counter(
     "scheduler_model_na_marked_total", "Such reports after which a service was not used"
 )
-MODEL_NA_BY_SERVICE = Counter("scheduler_model_na_by_service_total", "By service", ["service_id"])
-MODEL_NA_BY_REASON = Counter("scheduler_model_na_by_reason_total", "By the node's reason", ["reason"])
-MODEL_NA_LIMITED_BY_NODE = Counter(
-    "scheduler_model_na_rate_limited_by_node_total", "Not believed, by node", ["node_id"]
+MODEL_NA_BY_SERVICE = Counter(
+    "scheduler_model_na_by_service_total", "Such reports by service", ["service_id"]
 )
-MODEL_NA_MARKED_BY_NODE = Counter("scheduler_model_na_marked_by_node_total", "Believed, by node", ["node_id"])
-MODEL_NA_OTHER_SERVICE = Counter("scheduler_model_na_other_service_total", "Services beyond the first 200")
-MODEL_NA_OTHER_REASON = Counter("scheduler_model_na_other_reason_total", "Reasons beyond the first 200")
+MODEL_NA_BY_REASON = Counter(
+    "scheduler_model_na_by_reason_total", "Such reports by the node's reason", ["reason"]
+)
+MODEL_NA_LIMITED_BY_NODE = Counter(
+    "scheduler_model_na_rate_limited_by_node_total", "Reports that came too fast, by node", ["node_id"]
+)
+MODEL_NA_MARKED_BY_NODE = Counter(
+    "scheduler_model_na_marked_by_node_total",
+    "Reports after which a service was not used, by node",
+    ["node_id"],
+)
+MODEL_NA_OTHER_SERVICE = Counter(
+    "scheduler_model_na_other_service_total", "Reports of services beyond the first 200"
+)
+MODEL_NA_OTHER_REASON = Counter(
+    "scheduler_model_na_other_reason_total", "Reports with reasons beyond the first 200"
+)
 MODEL_NA_OTHER_LIMITED = Counter(
-    "scheduler_model_na_other_rate_limited_node_total", "Not believed, nodes beyond the first 100"
+    "scheduler_model_na_other_rate_limited_node_total",
+    "Reports that came too fast, of nodes beyond the first 100",
 )
 MODEL_NA_OTHER_MARKED = Counter(
-    "scheduler_model_na_other_marked_node_total", "Believed, nodes beyond the first 100"
+    "scheduler_model_na_other_marked_node_total",
+    "Reports after which a service was not used, of nodes beyond the first 100",
 )
 STATS_REQUESTS = Counter("scheduler_stats_requests_total", "Requests of /api/v1/stats")
 STATS_STALE = Counter("scheduler_stats_stale_total", "Answers of /api/v1/stats that were older than 10 s")

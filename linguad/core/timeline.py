@@ -17,7 +17,10 @@ MAX_ROWS = 500
 """Utterances told at once, the last ones."""
 
 EARLY_FINAL_S = 0.3
-"""Who goes on speaking so soon after a final was cut in the middle of a sentence, by his client."""
+"""Who goes on speaking so soon after a final was cut in the middle of a sentence, by his client.
+
+Recordings may be sent faster than they were spoken, so that utterances overlap; that tells nothing.
+"""
 
 
 class Try(Struct, frozen=True, kw_only=True):
@@ -142,7 +145,7 @@ def _row(
         since_previous_ms=None if since_s is None else round(since_s * 1000, 1),
         missing_before=missing,
         early_final=(
-            request.reason is CutReason.MANUAL and follows_s is not None and follows_s < EARLY_FINAL_S
+            request.reason is CutReason.MANUAL and follows_s is not None and abs(follows_s) < EARLY_FINAL_S
         ),
         status=job.status.value,
         outcome=came_to,
