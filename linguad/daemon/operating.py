@@ -18,6 +18,7 @@ from linguad.ops.instance import Instance
 from linguad.ops.live import add_live_route
 from linguad.ops.old_metrics import add_metrics_route, overload_rejects
 from linguad.ops.old_paths import add_old_paths
+from linguad.ops.query import answer_wrong
 from linguad.ops.sessions import add_session_routes
 from linguad.ops.statistics import add_stats_route
 from linguad.ops.utterances import add_utterance_routes
@@ -77,6 +78,7 @@ def add_operating_routes(
     app: QuartTrio, instance: Instance, watch: Watch, config: Config, token: str
 ) -> Viewers:
     """Serve them; returns who may look at pages."""
+    answer_wrong(app)
     viewers = Viewers(config.server.pages, token)
     add_viewer_routes(app, viewers)
     add_stats_route(app, watch.snapshot)

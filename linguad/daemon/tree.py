@@ -134,7 +134,7 @@ class Daemon:
         node_settings = link_settings(config.server, config.nodes)
         self.session_links = Links("session", session_settings, self.sessions.talk, self._budget)
         self.node_links = Links("node", node_settings, self._node_sockets.talk, self._budget)
-        self._watch = Watch(self)
+        self.watch = Watch(self)
         show_state(self, config)
 
     async def run(self, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
@@ -183,7 +183,7 @@ class Daemon:
             services.start_soon(self.engine_tasks.serve)
             services.start_soon(self.sessions.serve)
             services.start_soon(self.node_memory.run)
-            services.start_soon(self._watch.run)
+            services.start_soon(self.watch.run)
             if not self._has_hub and (url := self.config.hub_url()):
                 self.services = remote = RemoteServices(url, self.config.models_dir() / SERVICES_INDEX)
                 services.start_soon(remote.run)
@@ -222,7 +222,7 @@ class Daemon:
         add_explain_routes(app, self, token)
         add_language_routes(app, self.engine)
         add_pool_routes(app, self, self.config.pools, token)
-        add_operating_routes(app, self, self._watch, self.config, token)
+        add_operating_routes(app, self, self.watch, self.config, token)
         http = HttpApp("ops", app, self._proxies, (SESSION_PATH, NODE_PATH))
         front = Front(
             "scheduler",
@@ -338,7 +338,7 @@ class Daemon:
         """Let jobs finish, then say goodbye: clients first, so that their results still come."""
         logger.info("draining", open_jobs=self.dispatch.open_jobs, sessions=len(self.sessions))
         self.dispatch.amnesty.draining = True
-        self._watch.close()
+        self.watch.close()
         if self._api is not None:
             self._api.stop()
         self.sessions.finish(self.config.server.drain_seconds)

@@ -56,8 +56,8 @@ class Live:
         try:
             if self.listeners == 1 or not self._event:
                 self._make()
-            yield b"retry: %d\n\n" % RETRY_MS + self._event
             seen = self._number
+            yield b"retry: %d\n\n" % RETRY_MS + self._event
             while not self.closed:
                 if seen == self._number:
                     await self._next.wait()
