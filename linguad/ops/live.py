@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 
 import msgspec
 import trio
@@ -50,7 +50,7 @@ class Live:
         self.closed = True
         self._wake()
 
-    async def follow(self) -> AsyncIterator[bytes]:
+    async def follow(self) -> AsyncGenerator[bytes, None]:
         """The events from now on, at once the newest one. A slow listener misses some."""
         self.listeners += 1
         try:
@@ -86,7 +86,7 @@ def add_live_route(app: QuartTrio, live: Live, viewers: Viewers) -> None:
             answer.headers["Retry-After"] = "10"
             return answer
         if request.method == "HEAD":
-            return Response(content_type="text/event-stream")
+            return Response(b"", content_type="text/event-stream")
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         response = Response(live.follow(), content_type="text/event-stream", headers=headers)
         response.timeout = None

@@ -25,7 +25,7 @@ def add_old_paths(app: QuartTrio) -> None:
             # relative to the host, which a proxy may call otherwise
             query = request.query_string.decode("latin-1")
             place = successor + quote(node_id, safe="") + (f"?{query}" if query else "")
-            return Response(status=307, headers={"Location": place})
+            return Response(b"", status=307, headers={"Location": place})
 
         app.add_url_rule(path, endpoint=path, view_func=moved)
 

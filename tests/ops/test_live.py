@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import aclosing
 from typing import Any
 
 import trio
@@ -59,7 +60,7 @@ async def test_a_slow_listener_misses_some_and_holds_up_nobody(autojump_clock: M
     for _ in range(5):
         live.tick()
     assert data(await anext(slow)) == 5
-    await slow.aclose()  # type: ignore[attr-defined]
+    await slow.aclose()
     assert live.listeners == 0
 
 
@@ -115,11 +116,15 @@ async def test_what_is_told(autojump_clock: MockClock) -> None:
         await other.speak()
         await trio.sleep(2)
         world.daemon.watch.meter.tick()
-        told = data(await anext(world.daemon.watch.live.follow()))
+        async with aclosing(world.daemon.watch.live.follow()) as events:
+            told = data(await anext(events))
     assert told["state"] == {"ready": True, "reasons": [], "degraded": []}
     assert set(told["gauges"]) == set(GAUGES)
     assert told["gauges"]["sessions"] == 2
-    assert (told["gauges"]["nodes_ready"], told["gauges"]["jobs_waiting"]) == (0, 0)
+    assert (told["gauges"]["nodes_ready"], told["gauges"]["jobs_waiting"]) == (0, 1)
+    (queue,) = told["waiting"]
+    assert (queue["src"], queue["tgt"], queue["jobs"], queue["ready_nodes"]) == ("en", "zh", 1, False)
+    assert queue["oldest_s"] > 1.9
     assert told["outcomes"]["completed"] == 1
     assert told["gauges"]["results_per_minute"] == 1
     assert told["stages"]["total"]["p95_ms"] > 0
@@ -142,7 +147,7 @@ async def test_queues_and_nodes_without_work_are_told_up_to_a_number() -> None:
     for number in range(2 * SHOWN):
         desk.node(f"gone-{number:02}", "en", "fr")
         desk.lose(f"gone-{number:02}")
-    desk.node("ill", installed_services=services("asr"))
+    desk.node("ill", installed_services=services("asr", status="stopped"))
     desk.now += 1.5
     queues = waiting(desk.dispatch, desk.now)
     assert [(one.src, one.tgt, one.jobs, one.ready_nodes) for one in queues] == [
