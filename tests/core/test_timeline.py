@@ -49,7 +49,7 @@ def test_languages_of_a_room_are_rows_of_their_own() -> None:
     desk.node("a", "en", "es", "fr", cap=20)
     for index in (0, 1):
         for tgt in ("fr", "es"):
-            desk.submit(index, tgt=tgt, lane=f"s-1#{tgt}", room_id="r-1", now=None or desk.now)
+            desk.submit(index, tgt=tgt, lane=f"s-1#{tgt}", room_id="r-1")
         later(desk, 5.0)
     found = lines(desk)
     assert [(row.index, row.tgt) for row in found] == [(0, "es"), (0, "fr"), (1, "es"), (1, "fr")]
