@@ -309,10 +309,8 @@ class Dispatch:
         self, job: Job, attempt: Attempt, message: JobResult, now: float, actions: list[Action]
     ) -> None:
         verdict = judge(message.error)
-        service = missing_service(message.error)
-        if service is not None:
-            mark = self.fleet.mark_unavailable(attempt.row, service, now)
-            actions.append(ServiceMissing(attempt.node_id, service, mark, why_missing(message.error)))
+        if (service := missing_service(message.error)) is not None:
+            actions += self.service_missing(attempt.node_id, service, why_missing(message.error), now)
         actions.append(self._attempts.end(job, attempt, AttemptEnd.FAILED, now))
         self._blame(attempt, verdict.blame, now, actions)
         if not verdict.same_node:
@@ -496,9 +494,7 @@ class Dispatch:
 
     def service_missing(self, node_id: str, service_id: str, reason: str, now: float) -> list[Action]:
         """A registered node lacks a service it reports, whatever the job (node-protocol 7)."""
-        row = self.fleet.row_of(node_id)
-        if row is None:
+        if (row := self.fleet.row_of(node_id)) is None:
             return []
-        return [
-            ServiceMissing(node_id, service_id, self.fleet.mark_unavailable(row, service_id, now), reason)
-        ]
+        mark = self.fleet.mark_unavailable(row, service_id, now)
+        return [ServiceMissing(node_id, service_id, mark, reason)]
