@@ -242,6 +242,28 @@ async def scoped(
             task_status.started(scope)
 
 
+class TestRubbish:
+    async def test_what_others_write_into_redis_ends_nobody(self, server: RedisServer) -> None:
+        a, b = Instance("a", server.url), Instance("b", server.url)
+        async with members(a, b):
+            keys = a.cluster.keys
+            for number, sign in enumerate([b"no JSON", b'"text"', b"[]", b"\xff", b'{"boot": 5}']):
+                server.do("SET", keys.of("i", f"rubbish-{number}", "alive"), sign)
+                server.do("ZADD", keys.instances, 1, f"rubbish-{number}")
+            server.do("ZADD", keys.instances, 1, b"\xff{}")
+            await until(lambda: len(a.cluster.peers.alive()) == 6)
+            a.send("rubbish-0", "nobody can read this")
+            inbox = a.cluster.place.key("inbox", "b")
+            server.do("XADD", inbox, "*", b"\xff", b"\xff")
+            letter = {"kind": "Note", "body": b"\xc1", "from": "x", "to": "y", "account": "z", "lane": ""}
+            letter |= {"seq": "-1", "at_ms": "0", "expires_ms": "9" * 30}
+            server.do("XADD", inbox, "*", *(word for pair in letter.items() for word in pair))
+            assert (await a.cluster.desk.page())["online_instances"] == 7
+            assert a.send(b, "fine")
+            await until(lambda: b.texts == ["fine"])
+            assert counted(a) == counted(b) == ["up"]
+
+
 class TestNames:
     async def test_a_name_that_lives_is_refused(self, server: RedisServer) -> None:
         a = Instance("a", server.url)

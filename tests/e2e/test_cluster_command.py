@@ -90,7 +90,8 @@ async def test_two_instances(start: Start, redis: RedisServer) -> None:
     redis.stop()
     await answer(a, "/ready", lambda said: said["degraded"] == ["redis"])
     assert (await a.get("/ready"))[0] == 200
-    assert (await a.get("/api/v1/cluster"))[0] == 503
+    said = await answer(a, "/api/v1/cluster", lambda said: "error" in said)
+    assert said["error"]["code"] == "redis_away"
     failed = await run("cluster", *server)
     assert (failed.returncode, "local work goes on" in failed.stderr) == (1, True)
     a.stop()
