@@ -134,3 +134,24 @@ async def test_an_instance_alone(start: Start) -> None:
     done = await run("cluster", "--server", f"http://127.0.0.1:{await daemon.port()}")
     assert (done.returncode, "set cluster.redis_url" in done.stderr) == (1, True)
     daemon.stop()
+
+
+async def test_without_redis_own_nodes_serve_own_sessions(start: Start, redis: RedisServer) -> None:
+    redis.stop()
+    daemon = start(cluster={"redis_url": redis.url, "heartbeat_seconds": 1}, **APART)
+    said = await answer(daemon, "/ready", lambda said: said["ready"])
+    assert said["degraded"] == ["redis"]
+    async with daemon.working_node(), daemon.client() as client:
+        await client.speak()
+        assert (await client.result())["utterance_index"] == 0
+        redis.start()
+        await page(daemon, online=1)
+        await client.speak()
+        assert (await client.result())["utterance_index"] == 1
+        redis.freeze()
+        await client.speak()
+        assert (await client.result())["utterance_index"] == 2
+        await answer(daemon, "/ready", lambda said: said["degraded"] == ["redis"])
+        redis.thaw()
+        await answer(daemon, "/ready", lambda said: said["degraded"] == [])
+    daemon.stop()
