@@ -19,6 +19,7 @@ document.title = t("title");
 let session = null;
 let withSound = true;
 let problems = new Map();
+let asked = null; // a room that is to be entered as soon as there is a session
 
 const notice = new Notice(find("notice"));
 const log = find("talk");
@@ -26,7 +27,7 @@ const log = find("talk");
 const conversation = new Conversation({
   log,
   template: find("utterance"),
-  scroller: document.querySelector("main"),
+  scroller: document.scrollingElement,
   onReplay: (clip) => {
     player.stop();
     player.play(clip);
@@ -50,7 +51,7 @@ const player = new Player({
 
 const speaker = new Speaker({
   button: find("microphone"),
-  isPlaying: () => player.current !== null,
+  isPlaying: () => player.isPlaying,
   onBegin: () => {
     player.unlock();
     player.stop();
@@ -58,12 +59,14 @@ const speaker = new Speaker({
   },
   onSpeech: (samples) => session?.sendAudio(samples),
   onPause: () => session?.endUtterance(),
+  onProblem: (key) => notice.say(key, {}, "bad"),
   onChange: () => render(),
 });
 
 const languages = new Languages({
   spoken: find("spoken"),
   wanted: find("wanted"),
+  speaks: find("speaks"),
   hears: find("hears"),
   onChange: (isChoice) => {
     if (isChoice) session?.update(chosen());
@@ -74,7 +77,7 @@ const languages = new Languages({
 
 const room = new Room({
   onEnter: (message) => {
-    languages.isInRoom = room?.code !== null;
+    languages.isInRoom = room.code !== null;
     if (message) {
       player.unlock();
       open();
@@ -134,15 +137,16 @@ function open() {
     onMessage: hear,
     onState: (state, facts) => {
       document.body.dataset.session = state;
-      if (state === "reconnecting") notice.say("reconnecting", {}, "warn");
       if (state === "open") began(facts);
+      else if (state === "reconnecting" && session.id) notice.say("reconnecting", {}, "warn");
+      else if (state === "reconnecting" && !notice.says("refused")) notice.say("offline", {}, "warn");
       render();
     },
   });
 }
 
 function began({ isNew, lost }) {
-  if (notice.says("reconnecting")) notice.say(lost ? "lost" : "connected", {}, lost ? "warn" : "good");
+  if (notice.says("reconnecting") || notice.says("offline")) notice.say(lost ? "lost" : "connected", {}, lost ? "warn" : "good");
   if (!isNew) return;
   conversation.beginAnew();
   problems = new Map();
@@ -151,8 +155,6 @@ function began({ isNew, lost }) {
   if (message) askForRoom(message);
 }
 
-/** Asks for a room as soon as there is a session. */
-var asked = null;
 function askForRoom(message) {
   const { heard, spoken } = languages.chosen;
   if (!session.say({ ...message, preferred_lang: heard || spoken })) asked = message;

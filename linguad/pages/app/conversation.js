@@ -1,6 +1,6 @@
 /** What was said, as it is read: one entry for each utterance, in the order in which they began. */
 
-import { language, show, t } from "../static/i18n.js";
+import { show, t } from "../static/i18n.js";
 
 const NEAR_END_PX = 120;
 const MAX_ENTRIES = 500;
@@ -28,6 +28,8 @@ export class Conversation {
   heard(index, text, jobId, lang) {
     if (jobId) this._jobs.set(jobId, index);
     const entry = this._waiting.get(index) ?? this._add("mine waiting");
+    // It is read aloud when it is complete, not with every word that comes.
+    entry.ariaBusy = "true";
     this._waiting.set(index, entry);
     if (text) setText(entry, "said", text, lang);
     this._follow();
@@ -40,6 +42,7 @@ export class Conversation {
     this._waiting.delete(waiting && index);
     const entry = waiting ?? this._add("");
     entry.className = `utterance ${isMine ? "mine" : "theirs"}`;
+    entry.ariaBusy = null;
     entry.querySelector(".who").textContent = name;
     // Where all understand the speaker nothing is translated.
     setText(entry, "said", result.text_translated ? result.text_asr : "", said);
@@ -65,6 +68,7 @@ export class Conversation {
     }
     const failed = entry ?? this._add("mine");
     failed.className = "utterance mine failed";
+    failed.ariaBusy = null;
     failed.querySelector(".meant").textContent = why;
     this._follow();
   }
@@ -72,7 +76,7 @@ export class Conversation {
   /** Texts of the page's own language, after it changed. */
   retell() {
     for (const summary of this._log.querySelectorAll(".timing summary")) {
-      summary.textContent = t("timing", { total: summary.dataset.total });
+      summary.textContent = t("timing", { ...summary.dataset });
     }
   }
 
@@ -108,8 +112,8 @@ function showTimes(entry, { time_breakdown: times, service_timings: services = {
   const timing = entry.querySelector(".timing");
   const summary = timing.querySelector("summary");
   timing.hidden = false;
-  summary.dataset.total = Math.round(times.total_ms).toLocaleString(language());
-  summary.textContent = t("timing", { total: summary.dataset.total });
+  summary.dataset.seconds = (times.total_ms / 1000).toFixed(1);
+  summary.textContent = t("timing", { ...summary.dataset });
   for (const stage of STAGES) {
     const ms = took[`${stage}_ms`] ?? 0;
     if (ms < 0.5) continue;

@@ -6,15 +6,17 @@ const ASK_AGAIN_MS = 15_000;
 const REMEMBERED_AS = { spoken: "linguad.spoken", wanted: "linguad.wanted", heard: "linguad.heard" };
 
 export class Languages {
-  /** `spoken` and `wanted` are the fields, `hears` the one beside the name; `onChange` follows every choice. */
-  constructor({ spoken, wanted, hears, onChange }) {
-    this._fields = { spoken, wanted, hears };
+  /** `spoken` and `wanted` are fields of the page, `speaks` and `hears` of the door; `onChange` follows. */
+  constructor({ spoken, wanted, speaks, hears, onChange }) {
+    this._fields = { spoken, wanted, speaks, hears };
     this._onChange = onChange;
     this._pairs = [];
     this.isReached = true;
     this.isInRoom = false;
     this.chosen = Object.fromEntries(Object.entries(REMEMBERED_AS).map(([role, name]) => [role, remembered(name, "")]));
-    spoken.addEventListener("change", () => this._choose({ spoken: spoken.value }));
+    for (const field of [spoken, speaks]) {
+      field.addEventListener("change", () => this._choose({ spoken: field.value }));
+    }
     wanted.addEventListener("change", () => this._choose({ [this.isInRoom ? "heard" : "wanted"]: wanted.value }));
     hears.addEventListener("change", () => this._choose({ heard: hears.value }));
   }
@@ -57,6 +59,7 @@ export class Languages {
     const all = codes([...sources, ...targets], heard);
     const isSource = (code) => this._pairs.some((pair) => pair.src === code);
     fill(this._fields.spoken, sources, spoken, isSource);
+    fill(this._fields.speaks, sources, spoken, isSource);
     if (this.isInRoom) fill(this._fields.wanted, all, heard, () => true);
     else fill(this._fields.wanted, targets, wanted, (code) => this.serves(spoken, code));
     fill(this._fields.hears, all, heard, () => true);

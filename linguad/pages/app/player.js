@@ -3,6 +3,8 @@
 import { oggOfPackets } from "./ogg.js";
 
 const RATE = 16_000; // of PCM16
+const RESUME_MS = 2_000;
+const STOPPED = {};
 
 export class Player {
   /** `onStart` and `onEnd` get what is played. */
@@ -10,9 +12,12 @@ export class Player {
     this._on = { onStart, onEnd, onError };
     this._context = null;
     this._waiting = [];
-    this._source = null;
-    this.current = null;
+    this._current = null;
+    this._silence = null;
   }
+
+  /** Whether speech is to be heard now. */
+  get isPlaying() { return this._silence !== null; }
 
   /** Makes sound possible; browsers want a gesture of the user for that. */
   unlock() {
@@ -23,47 +28,54 @@ export class Player {
   /** Plays a clip, `{ audio, format }` with bytes as base64, after those before it. */
   play(clip) {
     this._waiting.push(clip);
-    if (!this.current) this._next();
+    if (!this._current) this._next();
   }
 
   /** Falls silent, and forgets what waits. */
   stop() {
     this._waiting = [];
-    if (this.current) this.current = { ...this.current, isStopped: true };
-    this._source?.stop();
+    if (this._current) this._current = STOPPED;
+    this._silence?.();
   }
 
   async _next() {
     const clip = this._waiting.shift();
     if (!clip) return;
-    this.current = clip;
-    let started = false;
+    this._current = clip;
     try {
       this.unlock();
       const buffer = await decode(this._context, clip);
-      if (this._context.state !== "running") await this._context.resume();
-      if (this.current.isStopped) return;
-      started = true;
-      this._on.onStart(clip);
-      await this._sound(buffer);
+      await this._awake();
+      if (this._current !== STOPPED) await this._sound(clip, buffer);
     } catch (error) {
       this._on.onError(error);
     } finally {
-      this.current = this._source = null;
-      if (started) this._on.onEnd(clip);
+      this._current = null;
       this._next();
     }
   }
 
-  _sound(buffer) {
-    return new Promise((resolve) => {
-      const source = this._context.createBufferSource();
-      this._source = source;
-      source.buffer = buffer;
-      source.connect(this._context.destination);
+  /** Waits until sound can be heard; without a gesture of the user that may be never. */
+  async _awake() {
+    if (this._context.state === "running") return;
+    await Promise.race([this._context.resume(), new Promise((resolve) => setTimeout(resolve, RESUME_MS))]);
+    if (this._context.state !== "running") throw new DOMException("The browser keeps silent.", "NotAllowedError");
+  }
+
+  async _sound(clip, buffer) {
+    const source = this._context.createBufferSource();
+    source.buffer = buffer;
+    source.connect(this._context.destination);
+    const over = new Promise((resolve) => {
+      this._silence = resolve;
       source.onended = resolve;
-      source.start();
     });
+    source.start();
+    this._on.onStart(clip);
+    await over;
+    source.stop();
+    this._silence = null;
+    this._on.onEnd(clip);
   }
 }
 

@@ -21,6 +21,7 @@ export class Room {
     find("with-others").onclick = () => this.openDoor();
     find("create").onclick = () => this._ask({ type: "room_create", client_ts: Date.now() });
     find("join").onclick = () => this._join(find("code").value.replace(/\s/g, ""));
+    find("enter").onclick = () => this._join(this._wanted);
     find("code").onkeydown = (event) => event.key === "Enter" && (event.preventDefault(), find("join").click());
     find("name").onkeydown = (event) => event.key === "Enter" && (event.preventDefault(), this._main().click());
     find("copy-link").onclick = () => this._copy();
@@ -30,7 +31,6 @@ export class Room {
 
   /** Shows the door, if need be with what went wrong. */
   openDoor(problem = "") {
-    find("code").value = this._wanted ?? "";
     find("door-problem").textContent = problem;
     find("door-problem").hidden = !problem;
     this.retell();
@@ -55,7 +55,7 @@ export class Room {
         break;
       case "room_error":
         if (message.code === "ALREADY_IN_ROOM") break;
-        if (message.code === "ROOM_NOT_FOUND") this._forget();
+        if (message.code !== "ROOM_FULL") this._forget();
         this.openDoor(this._explain(message.code));
         break;
       case "room_expired":
@@ -68,12 +68,12 @@ export class Room {
   /** Texts of the page's own language, after it changed. */
   retell() {
     find("door-title").textContent = this._wanted ? t("doorJoin", { code: spaced(this._wanted) }) : t("doorOpen");
-    find("create").classList.toggle("main", !this._wanted);
-    find("join").classList.toggle("main", !!this._wanted);
+    find("enter").hidden = !this._wanted;
+    find("create").hidden = find("by-code").hidden = !!this._wanted;
     if (this._members) this._show(...this._members);
   }
 
-  _main() { return find(this._wanted ? "join" : "create"); }
+  _main() { return find(this._wanted ? "enter" : "create"); }
 
   _join(code) {
     if (CODE.test(code)) this._ask({ type: "room_join", room_code: code });
@@ -137,11 +137,11 @@ export class Room {
     const pills = members.map((member) => {
       const pill = document.createElement("li");
       const isMe = member.session_id === ownId;
-      const name = isMe ? t("you") : this.nameOf(member.session_id);
+      const name = this.nameOf(member.session_id);
+      // Other clients hear what their session is translated to, which is not told.
+      const heard = member.preferred_lang && { name, language: languageName(member.preferred_lang) };
       pill.className = isMe ? "pill me" : "pill";
-      pill.textContent = member.preferred_lang
-        ? t("member", { name, language: languageName(member.preferred_lang) })
-        : name;
+      pill.textContent = heard ? t(isMe ? "me" : "member", heard) : name;
       return pill;
     });
     if (members.length === 1) {

@@ -15,13 +15,12 @@ const WRITES_TEXT = "input, select, textarea, dialog";
 const OF_BUTTONS = "button, summary, a";
 
 export class Speaker {
-  constructor({ button, isPlaying, onBegin, onSpeech, onPause, onChange }) {
+  constructor({ button, isPlaying, onBegin, onSpeech, onPause, onProblem, onChange }) {
     this.isAllowed = isAllowed();
     this._button = button;
     this._isPlaying = isPlaying;
-    this._on = { onBegin, onSpeech, onPause, onChange };
+    this._on = { onBegin, onSpeech, onPause, onProblem, onChange };
     this._mode = "off"; // or opening, held, free
-    this._problem = "";
     this._pressedAt = 0;
     this._isPressed = false;
     this._endsIt = false;
@@ -45,7 +44,6 @@ export class Speaker {
   /** The key of the text that says what to do now. */
   get hint() {
     if (!this.isAllowed) return "microphoneInsecure";
-    if (this._problem) return this._problem;
     if (this._mode === "opening") return "hintOpening";
     if (this._mode === "off") return "hintIdle";
     if (this._isPlaying()) return "hintPlaying";
@@ -85,14 +83,13 @@ export class Speaker {
 
   async _begin() {
     clearTimeout(this._closing);
-    this._problem = "";
     this._on.onBegin();
     this._become("opening");
     try {
       await this._microphone.open();
     } catch (error) {
-      this._problem = error.name === "NotFoundError" ? "microphoneMissing" : "microphoneDenied";
       this._become("off");
+      this._on.onProblem(error.name === "NotFoundError" ? "microphoneMissing" : "microphoneDenied");
       return;
     }
     if (this._mode !== "opening") return;
