@@ -66,6 +66,8 @@ export class Languages {
   }
 
   _choose(choice) {
+    // Who speaks another language now hears it, too, unless something else was wanted.
+    if (choice.spoken && this.chosen.heard === this.chosen.spoken) this.chosen.heard = choice.spoken;
     Object.assign(this.chosen, choice);
     if (!this.isInRoom && choice.spoken && !this.isServed) this.chosen.wanted = this._firstTarget() ?? this.chosen.wanted;
     for (const [role, name] of Object.entries(REMEMBERED_AS)) remember(name, this.chosen[role]);
