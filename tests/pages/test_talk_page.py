@@ -21,7 +21,7 @@ import soundfile
 import trio
 from accessibility import barriers
 from browser import Page, browser
-from harness import Json
+from harness import Json, Node
 from line import Line
 from processes import DaemonProcess, Process, clean_environment, command
 
@@ -395,7 +395,20 @@ async def test_partial_texts_and_failures(daemon: DaemonProcess, someone: Any) -
         await node.answer(job, text_asr="", text_translated="", tts_audio="", extra={"reason": "ASR_EMPTY"})
         await talk.page.until("document.querySelectorAll('.waiting').length === 0")
         assert await talk.page.run("window.hacked") is None
+        await talk.click("#microphone")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(break_down, node)
+            await talk.page.until("document.querySelector('.failed') !== null")
+            nursery.cancel_scope.cancel()
+        (why,) = await talk.text(".failed .meant")
+        assert why.startswith("This sentence could not be translated: ")
         talk.quiet()
+
+
+async def break_down(node: Node) -> None:
+    """Fail in every job."""
+    while True:
+        await node.fail(await node.job())
 
 
 async def test_plain_http_from_elsewhere(daemon: DaemonProcess, someone: Any) -> None:
@@ -466,6 +479,13 @@ async def test_nobody_is_kept_out(scheme: str, daemon: DaemonProcess, someone: A
         assert await barriers(talk.page) == []
         assert await talk.page.run("document.documentElement.scrollWidth") == 360
         talk.quiet()
+
+
+async def test_barriers_are_found(daemon: DaemonProcess, someone: Any) -> None:
+    async with someone(await daemon.port()) as talk:
+        await talk.page.run("document.querySelector('main').append(document.createElement('input'))")
+        (found,) = await barriers(talk.page)
+        assert found.startswith("label: <input>")
 
 
 async def test_how_pages_are_served(daemon: DaemonProcess) -> None:

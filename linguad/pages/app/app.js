@@ -82,8 +82,6 @@ const room = new Room({
       player.unlock();
       open();
       askForRoom(message);
-    } else {
-      session.update(chosen());
     }
     languages.show();
     tellServed();
@@ -146,7 +144,7 @@ function open() {
 }
 
 function began({ isNew, lost }) {
-  if (notice.says("reconnecting") || notice.says("offline")) notice.say(lost ? "lost" : "connected", {}, lost ? "warn" : "good");
+  if (["reconnecting", "offline", "refused"].some((key) => notice.says(key))) notice.say(lost ? "lost" : "connected", {}, lost ? "warn" : "good");
   if (!isNew) return;
   conversation.beginAnew();
   problems = new Map();
@@ -248,5 +246,6 @@ function render() {
   find("wanted-label").textContent = t(find("wanted-label").dataset.t);
   find("sound").setAttribute("aria-pressed", withSound);
   find("hint").textContent = t(speaker.hint);
-  find("microphone").disabled = !speaker.isAllowed || (!languages.isServed && !languages.isInRoom);
+  const isUseful = languages.isServed || languages.isInRoom;
+  find("microphone").disabled = !speaker.isAllowed || !(isUseful || speaker.isOn);
 }

@@ -23,7 +23,7 @@ export class Languages {
 
   /** Asks the server, now and again and again. */
   async watch() {
-    await this.ask();
+    if (!document.hidden) await this.ask();
     setTimeout(() => this.watch(), ASK_AGAIN_MS);
   }
 

@@ -9,6 +9,7 @@ import { Gate } from "./gate.js";
 import { isAllowed, Microphone } from "./microphone.js";
 
 const HOLD_MS = 400;
+const TAIL = 2; // pieces after letting go: people do so while they say the last word
 const KEPT_OPEN_MS = 15_000; // so that the next sentence is not cut at its beginning
 const LOUD = 0.15; // of speech; the ring is full then
 const WRITES_TEXT = "input, select, textarea, dialog";
@@ -25,6 +26,7 @@ export class Speaker {
     this._isPressed = false;
     this._endsIt = false;
     this._isSpeaking = false;
+    this._tail = 0;
     this._closing = null;
     this._gate = new Gate();
     this._microphone = new Microphone((samples, loudness) => this._hear(samples, loudness));
@@ -38,8 +40,16 @@ export class Speaker {
     button.addEventListener("click", (event) => event.detail === 0 && this._toggle());
     button.addEventListener("contextmenu", (event) => event.preventDefault());
     document.addEventListener("keydown", (event) => this._key(event, () => event.repeat || this._press()));
-    document.addEventListener("keyup", (event) => this._key(event, () => this._release()));
+    document.addEventListener("keyup", (event) => {
+      if (event.code !== "Space") return;
+      if (event.target === button) event.preventDefault(); // or some browsers would click it as well
+      this._release();
+    });
+    addEventListener("blur", () => this._release());
   }
+
+  /** Whether the microphone is in use. */
+  get isOn() { return this._mode !== "off"; }
 
   /** The key of the text that says what to do now. */
   get hint() {
@@ -69,7 +79,7 @@ export class Speaker {
     if (this._button.disabled) return;
     this._isPressed = true;
     this._pressedAt = performance.now();
-    this._endsIt = this._mode !== "off";
+    this._endsIt = this.isOn;
     if (!this._endsIt) this._begin();
   }
 
@@ -83,6 +93,8 @@ export class Speaker {
 
   async _begin() {
     clearTimeout(this._closing);
+    this._tail = 0;
+    this._pause();
     this._on.onBegin();
     this._become("opening");
     try {
@@ -98,7 +110,8 @@ export class Speaker {
   }
 
   _end() {
-    this._pause();
+    if (this._mode === "held") this._tail = TAIL;
+    else this._pause();
     this._become("off");
     this._closing = setTimeout(() => this._microphone.close(), KEPT_OPEN_MS);
   }
@@ -111,7 +124,11 @@ export class Speaker {
   }
 
   _hear(samples, loudness) {
-    if (this._mode === "off" || this._mode === "opening") return;
+    if (this._tail > 0) {
+      this._on.onSpeech(samples);
+      if (--this._tail === 0) this._pause();
+    }
+    if (!this.isOn || this._mode === "opening") return;
     if (this._isPlaying()) {
       // What comes out of the loudspeaker is not to be translated back.
       this._pause();
