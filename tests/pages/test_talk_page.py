@@ -110,6 +110,10 @@ class Talk:
             f".some((one) => one.checkVisibility() && one.textContent === {json.dumps(text)})"
         )
 
+    async def was_told(self, text: str) -> None:
+        """Wait until this was the news, which may be hidden again by now."""
+        await self.page.until(f"document.getElementById('notice').textContent === {json.dumps(text)}")
+
     async def text(self, selector: str) -> list[str]:
         """What all of these say."""
         found: list[str] = await self.page.run(
@@ -204,7 +208,7 @@ async def test_what_nobody_serves_is_grey(network: DaemonProcess, someone: Any) 
         assert await talk.page.run("document.getElementById('microphone').disabled")
         await talk.choose("#wanted", "es")
         await talk.ready()
-        await talk.reads("#notice", "English to Spanish can be translated again.")
+        await talk.was_told("English to Spanish can be translated again.")
         talk.quiet()
 
 
@@ -292,7 +296,7 @@ async def test_a_cut_line_is_mended_and_nothing_is_lost(daemon: DaemonProcess, s
             )
             await node.answer(lost, text_translated="said while you were away")
             line.mend()
-            await talk.reads("#notice", "Connected again.")
+            await talk.was_told("Connected again.")
             await talk.reads(".meant", "said while you were away")
             await node.answer(await node.job(), text_translated="said after that")
             await talk.reads(".meant", "said after that")
