@@ -7,7 +7,7 @@ from base64 import b64encode
 import trio
 from conftest import Start
 from processes import PATIENCE_S, DaemonProcess, linguad
-from stream_app import SECOND, refused, stream_of, ticket_of, until_free
+from stream_app import SECOND, refused, stream_of, ticket_of, until_in_use
 
 
 async def test_whole_utterances(daemon: DaemonProcess) -> None:
@@ -28,7 +28,7 @@ async def test_whole_utterances(daemon: DaemonProcess) -> None:
         ended = await app.hear("ended")
         assert ended["session_id"] == started["session_id"]
         assert ended["usage"]["audio_ms"] == 3000
-    await until_free(api)
+    await until_in_use(api, 0)
 
 
 async def test_a_signal_that_the_server_cuts(daemon: DaemonProcess) -> None:
@@ -101,7 +101,7 @@ async def test_a_client_that_vanishes_frees_its_slot(start: Start) -> None:
             jobs = [await node.job() for _ in range(4)]
             assert (await api.call("GET", "/v1/me")).json["sessions_in_use"] == 1
             # with four in flight nothing more is read
-        await until_free(api)
+        await until_in_use(api, 0)
         cancelled = {(await node.until("job_cancel"))["job_id"] for _ in jobs}
         assert cancelled == {job["job_id"] for job in jobs}
 

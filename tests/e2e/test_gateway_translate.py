@@ -11,6 +11,7 @@ import soundfile
 import trio
 from conftest import Start
 from processes import PATIENCE_S, DaemonProcess, form
+from stream_app import until_in_use
 
 WEATHER = Path(__file__).parent.parent.parent / "demo" / "audio" / "weather.wav"
 SECOND = bytes(range(1, 251)) * 128
@@ -133,7 +134,7 @@ async def test_a_caller_who_hangs_up_frees_slot_and_node(start: Start) -> None:
         await stream.aclose()
         with trio.fail_after(PATIENCE_S):
             assert (await node.until("job_cancel"))["job_id"] == job["job_id"]
-        assert (await api.call("GET", "/v1/me")).json["sessions_in_use"] == 0
+        await until_in_use(api, 0)
         gone = await daemon.event("api_request", route="/v1/speech/translate")
         assert gone["status"] == 499
         _, figures = await daemon.get("/metrics")
@@ -156,6 +157,7 @@ async def test_more_at_once_than_a_tenant_may(start: Start) -> None:
     async with daemon.node(max_concurrent_jobs=20) as node, trio.open_nursery() as nursery:
         for _ in range(10):
             nursery.start_soon(ask)
+        await until_in_use(api, 10)
         jobs = [await node.job() for _ in range(4)]
         await ask()
         assert statuses == [429]
