@@ -7,16 +7,17 @@ from contextlib import asynccontextmanager
 
 import trio
 from links import until
+from patience import PATIENCE_S
 
 from linguad.cluster.service import Cluster
 from linguad.config.cluster import Cluster as ClusterSettings
 from linguad.wire.letters import Letter
 
-TEST_S = 120.0
+TEST_S = 2 * PATIENCE_S
 """Longest any test may take, s."""
 
-HEARTBEAT_S = 0.5
-"""Short, so that deaths are noticed soon; a machine that stands still for a second is taken for dead."""
+HEARTBEAT_S = 2.0
+"""Short, so that deaths are noticed soon; what stands still for twice as long is taken for dead, s."""
 
 
 class Note(Letter, frozen=True):

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import trio
 from conftest import Start
+from patience import PATIENCE_S
 from processes import DaemonProcess, linguad, write_config
 from redis_server import RedisServer
 
-PATIENCE_S = 60.0
 APART: dict[str, Any] = {"gateway": {"enabled": False}, "hub": {"enabled": False}}
 
 
@@ -50,7 +50,7 @@ async def page(daemon: DaemonProcess, *, online: int) -> dict[str, Any]:
 
 async def test_two_instances(start: Start, redis: RedisServer) -> None:
     def instance(name: str) -> DaemonProcess:
-        cluster = {"redis_url": redis.url, "instance_id": name, "heartbeat_seconds": 1}
+        cluster = {"redis_url": redis.url, "instance_id": name, "heartbeat_seconds": 5}
         return start(cluster=cluster, **APART)
 
     a, b = instance("first"), instance("second")
@@ -97,7 +97,7 @@ async def test_two_instances(start: Start, redis: RedisServer) -> None:
 
 
 async def test_wiping(start: Start, redis: RedisServer, tmp_path: Path) -> None:
-    cluster = {"redis_url": redis.url, "instance_id": "only", "heartbeat_seconds": 0.5}
+    cluster = {"redis_url": redis.url, "instance_id": "only", "heartbeat_seconds": 5}
     daemon = start(cluster=cluster, **APART)
     await page(daemon, online=1)
     config = ("--config", str(write_config(tmp_path / "wipe.toml", cluster=cluster, **APART)))
@@ -115,7 +115,7 @@ async def test_wiping(start: Start, redis: RedisServer, tmp_path: Path) -> None:
 
 
 async def test_a_name_is_for_one_instance(start: Start, redis: RedisServer) -> None:
-    cluster = {"redis_url": redis.url, "instance_id": "${NAME_OF_POD}", "heartbeat_seconds": 0.5}
+    cluster = {"redis_url": redis.url, "instance_id": "${NAME_OF_POD}", "heartbeat_seconds": 5}
     daemon = start(env={"NAME_OF_POD": "pod-1"}, cluster=cluster, **APART)
     seen = await page(daemon, online=1)
     assert seen["instance_id"] == "pod-1"
