@@ -14,6 +14,7 @@ PAGES = {
     "docs/defects.md": {"D": range(1, 37)},
     "docs/defects-sessions.md": {"D": range(43)},
     "docs/defects-gateway.md": {"D": range(1, 17), "A": range(1, 18)},
+    "docs/defects-hub.md": {"D": range(1, 19), "A": range(1, 21)},
     "docs/defects-models.md": {
         "D": range(1, 19),
         "S": range(1, 9),

@@ -67,6 +67,16 @@ async def test_a_trash_that_somebody_emptied_is_made_again(shop: Shop) -> None:
     assert len(list((shop.root / "_trash").iterdir())) == 1
 
 
+async def test_what_was_deleted_goes_for_good_when_its_days_are_over(tmp_path: Path) -> None:
+    async with open_shop(tmp_path / "models", trash_days=0) as shop:
+        for version in ("1.0.0", "1.1.0"):
+            await shop.publish("m", version, {"a.bin": version.encode()})
+        assert (await shop.ask("DELETE", "/api/admin/models/m/versions/1.0.0", key=ADMIN)).status == 204
+        with trio.move_on_after(0.2):
+            await shop.hub._clean()
+        assert list((shop.root / "_trash").iterdir()) == []
+
+
 async def test_a_disk_that_fails_is_told(shop: Shop) -> None:
     put(shop.root, "storage/m/1.0.0/a.bin", b"1")
     await shop.hub.catalog.rescan()

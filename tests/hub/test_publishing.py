@@ -433,6 +433,8 @@ def problems(path: Path, version: str = "1.0.0") -> list[str]:
 
 def test_a_good_package(tmp_path: Path) -> None:
     package(tmp_path / "s.zip", "s", "1.0.0")
+    with zipfile.ZipFile(tmp_path / "s.zip", "a") as file, file.open("large", "w", force_zip64=True) as entry:
+        entry.write(b"as in a package of more than 4 GiB")
     assert problems(tmp_path / "s.zip") == []
 
 
