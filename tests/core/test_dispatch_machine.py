@@ -256,5 +256,5 @@ class AnyHistory(RuleBasedStateMachine):
         assert self.desk.fleet.table.statistics() == dict.fromkeys(self.desk.fleet.table.statistics(), 0)
 
 
-AnyHistory.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+AnyHistory.TestCase.settings = settings(max_examples=150, stateful_step_count=40)
 TestAnyHistory = AnyHistory.TestCase
