@@ -41,6 +41,7 @@ from linguad.ids import RandomIds
 from linguad.net import collector
 from linguad.net.front import Front, FrontSettings
 from linguad.net.http import HttpApp
+from linguad.net.inherited import inherited
 from linguad.net.links import Links
 from linguad.net.peer import TrustedProxies
 from linguad.net.supervise import notify, watch_signals, watchdog
@@ -169,6 +170,7 @@ class Daemon:
         task_status: trio.TaskStatus[int],
     ) -> None:
         server, stop = self.config.server, trio.Event()
+        handed = inherited(door.name for door in doors)
         async with trio.open_nursery() as services:
             await services.start(watch_signals, stop, server.hard_stop_seconds, log.reopen)
             services.start_soon(watchdog)
@@ -184,7 +186,7 @@ class Daemon:
             if self._api is not None:
                 await services.start(self._api.run)
             for door in doors:
-                await door.open(services, server.backlog)
+                await door.open(services, server, handed)
             async with trio.open_nursery() as connections:
                 async with trio.open_nursery() as accept:
                     for door in doors:
