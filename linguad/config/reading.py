@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_origin
 
@@ -50,6 +50,25 @@ def load(path: Path | None, env: Mapping[str, str]) -> Config:
     return _Reader(env).read(path)
 
 
+def contradictions(config: Config, wrong: Collection[str] = ()) -> list[tuple[str, str]]:
+    """Settings that do not go together, each with the problem; those that are `wrong` anyway are left out."""
+    problems: list[tuple[str, str]] = []
+    if not {"pools.capability", "pools.tenants"} & set(wrong):
+        problems += pools.strangers(config.pools)
+    for lower, upper in ORDERED:
+        if lower in wrong or upper in wrong:
+            continue
+        low, high = (getattr(getattr(config, table), key) for table, key in map(_split, (lower, upper)))
+        if low > high:
+            problems.append((lower, f"{toml(low)} is more than {upper}, which is {toml(high)}"))
+    return problems
+
+
+def _split(path: str) -> tuple[str, str]:
+    table, _, key = path.partition(".")
+    return table, key
+
+
 class _Reader:
     """One reading: the values given so far, by table and name, and the problems found."""
 
@@ -67,10 +86,12 @@ class _Reader:
                 self._take_variable(variable, text)
         notices = self._take_earlier(path)
         tables: dict[str, Any] = {name: kind(**self._converted(name)) for name, kind in TABLES.items()}
-        self._compare(tables)
+        config = Config(**tables, notices=tuple(notices))
+        wrong = {path for path, _ in self.problems}
+        self.problems += contradictions(config, wrong)
         if self.problems:
             raise ConfigError(self.problems)
-        return Config(**tables, notices=tuple(notices))
+        return config
 
     def _problem(self, path: str, text: str) -> None:
         self.problems.append((path, text))
@@ -137,17 +158,6 @@ class _Reader:
             source = f" (given by {variable})" if variable else ""
             self.problems += [(setting.path, text + source) for text in wrong]
         return good
-
-    def _compare(self, tables: Mapping[str, Any]) -> None:
-        wrong = {path for path, _ in self.problems}
-        if not wrong & {"pools.capability", "pools.tenants"}:
-            self.problems += pools.strangers(tables["pools"])
-        for lower, upper in ORDERED:
-            if lower in wrong or upper in wrong:
-                continue
-            low, high = (getattr(tables[table], key) for table, key in (lower.split("."), upper.split(".")))
-            if low > high:
-                self._problem(lower, f"{toml(low)} is more than {upper}, which is {toml(high)}")
 
 
 def _parsed(path: Path) -> dict[str, Any]:

@@ -39,12 +39,15 @@ A table or key that is not listed here is an error, as is a value out of its ran
 at once, and the daemon ends with exit code 2. `linguad config check` does only that; `linguad config show`
 prints what is in force, secrets hidden. `etc/linguad.toml` holds every setting with its reason.
 
+"Holds after" says what it takes for a changed setting of a running daemon: a reload (`systemctl reload
+linguad`, SIGHUP), which cuts no connection, or a restart. See [operations.md](operations.md#change-settings).
+
 <!-- Printed by `python -m linguad.config --page`; change linguad/config/, not this page. -->
 """
 
 _PAGE_COLUMNS = """\
-| Setting | Default | Unit | Allowed | What and why |
-| --- | --- | --- | --- | --- |
+| Setting | Default | Unit | Allowed | Holds after | What and why |
+| --- | --- | --- | --- | --- | --- |
 """
 
 _OLD_HEAD = """\
@@ -85,6 +88,7 @@ def reference() -> str:
         parts.append(f"\n\n{_comment(kind.__doc__ or '')}[{name}]\n")
         for setting in settings_of(name, kind).values():
             facts = f"Default {_default(setting)}; allowed is {setting.allowed}."
+            facts += " A reload takes it over." if setting.live else ""
             parts.append(f"\n{_comment(setting.description)}{_comment(facts)}")
             parts.append(f"#{setting.name} = {toml(setting.default)}\n")
     return "".join(parts)
@@ -102,6 +106,7 @@ def settings_page() -> str:
                 f"`{toml(setting.default)}`",
                 setting.unit,
                 setting.allowed,
+                "reload" if setting.live else "restart",
                 setting.description,
             )
             parts.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |\n")
