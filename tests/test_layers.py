@@ -67,7 +67,7 @@ RULES: dict[str, Rule] = {
     "audio": Rule(FIRST_ROW | {"net"}, frozenset({"trio", "msgspec", "av", "numpy", "soundfile"})),
     **dict.fromkeys(("sessions", "nodes", "dispatch", "ops", "cluster"), PART_RULE),
     "gateway": Rule(PART_RULE.parts, PART_RULE.packages | {"multipart", "quart_schema"}),
-    "hub": Rule(PART_RULE.parts, PART_RULE.packages | {"h11", "cryptography"}),
+    "hub": Rule(PART_RULE.parts, PART_RULE.packages | {"cryptography"}),
     "store": Rule(PART_RULE.parts, HTTP_SIDE | {"sqlalchemy", "alembic"}),
     **dict.fromkeys(("worker", "client", "models"), APART_RULE),
     "planning": Rule(FIRST_ROW, frozenset({"msgspec", "matplotlib"})),

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import trio
+from patience import PATIENCE_S
 
 from linguad.config.hub import Hub as Settings
 from linguad.core.tenant import Key, Scope, Tenant
@@ -142,7 +143,7 @@ class Shop:
     async def hashed(self) -> None:
         """Wait until every file has its digest."""
         catalog = self.hub.catalog
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE_S):
             while catalog.unhashed():
                 await catalog.wait_change(catalog.current.revision)
 
@@ -166,7 +167,7 @@ class Shop:
 
 async def read_all(stream: trio.abc.ReceiveStream) -> bytes:
     got = bytearray()
-    with trio.fail_after(30):
+    with trio.fail_after(PATIENCE_S):
         try:
             async for chunk in stream:
                 got += chunk

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 import trio
+from patience import PATIENCE_S
 from shop import OLD, checksums, package, put, sha
 
 from linguad.errors import LinguadError
@@ -32,7 +33,7 @@ async def opened(root: Path, **options: Any) -> AsyncIterator[Catalog]:
 
 
 async def until(catalog: Catalog, condition: Callable[[], object]) -> None:
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE_S):
         while not condition():
             await catalog.wait_change(catalog.current.revision)
 

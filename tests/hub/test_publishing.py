@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
+from patience import PATIENCE_S
 from shop import ADMIN, Answer, Shop, open_shop, package, put, sha
 
 from linguad.core.tenant import Scope
@@ -85,7 +86,7 @@ async def test_an_interrupted_upload_goes_on_even_after_a_restart(shop: Shop) ->
     head = f"PATCH {file} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ADMIN}\r\nUpload-Offset: 0\r\n"
     async with await shop.connect() as stream:
         await stream.send_all(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data[:100_000])
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE_S):
         while (await shop.ask("HEAD", file, key=ADMIN)).headers["upload-offset"] != "100000":  # noqa: ASYNC110
             await trio.sleep(0.01)
     wrong = await shop.ask("PATCH", file, data, key=ADMIN, Upload_Offset="0")
@@ -114,7 +115,7 @@ async def test_wrong_bytes_are_refused_and_can_be_sent_again(shop: Shop) -> None
     await shop.ask("PATCH", f"{upload}/files/a.bin", b"right", key=ADMIN, Upload_Offset="0")
     accepted = await shop.ask("POST", f"{upload}/commit", key=ADMIN)
     assert (accepted.status, accepted.json) == (202, {"status_url": upload})
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE_S):
         while (await shop.ask("GET", upload, key=ADMIN)).json["state"] != "committed":  # noqa: ASYNC110
             await trio.sleep(0.01)
 
@@ -288,7 +289,7 @@ async def test_verifying_takes_damaged_versions_away(shop: Shop) -> None:
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     revision = shop.hub.catalog.current.revision
     assert (await shop.ask("POST", "/api/admin/verify?model_id=m", key=ADMIN)).status == 202
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE_S):
         await shop.hub.catalog.wait_change(revision)
     assert (await shop.get("/storage/models/m/1.0.0/a.bin")).status == 503
     assert (await shop.get("/api/models")).json == []

@@ -185,8 +185,10 @@ class TestHolding:
     async def test_a_cancelled_task_lets_go_within_a_second(self, tmp_path: Path) -> None:
         locks = Locks(tmp_path)
         holding = Holding(locks, locks)
-        with trio.move_on_after(0.01):
-            async with holding.task(ONE, wait=False):
+        with trio.CancelScope() as scope:
+            async with holding.task(ONE, wait=False) as lock:
+                assert locks.owners() == [lock.owner]
+                scope.cancel()
                 await trio.sleep_forever()
         assert locks.owners() == []
 
