@@ -15,7 +15,8 @@ from linguad.errors import ConfigError, LinguadError
 
 COMMANDS = {
     "serve": "run the daemon",
-    "config": "check or show the configuration",
+    "config": "check, show or convert the configuration",
+    "doctor": "see whether this machine and the settings will do, and say what to do",
     "node": "run the reference node: speech recognition, translation and speech on this machine's CPU",
     "translate": "send a sound file through a session and get its translation",
     "explain": "tell why an utterance was translated where it was, or not at all",
