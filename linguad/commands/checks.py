@@ -19,8 +19,6 @@ from typing import Literal
 
 import msgspec
 import trio
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, inspect, text
 
 from linguad.config import Config
 from linguad.errors import LinguadError
@@ -32,7 +30,7 @@ from linguad.net.redis.link import Link, Resolver
 from linguad.net.redis.status import Limits
 from linguad.pools import COMPILED
 from linguad.store.database import Database, store_url
-from linguad.store.migrate import STEPS
+from linguad.store.migrate import age
 
 State = Literal["good", "warning", "bad"]
 
@@ -216,33 +214,18 @@ async def check_store(config: Config) -> list[Finding]:
         if database.file is not None and not database.file.exists():
             return [good("store", f"{database.file} will be made at the first start.")]
         try:
-            revision = await database.read(_revision)
+            schema = await database.read(age)
         finally:
             await database.close()
     except LinguadError as error:
         return [bad("store", str(error), "Bring the database up, or change store.url.")]
-    steps = ScriptDirectory(str(STEPS))
-    known, newest = {step.revision for step in steps.walk_revisions()}, steps.get_current_head()
-    if revision == newest:
-        return [good("store", f"{database.shown} is of this version.")]
-    if revision and revision not in known:
-        return [
-            bad(
-                "store",
-                f"{database.shown} was written by a newer linguad.",
-                "Run that one, or give this one a copy that was made before.",
-            )
-        ]
-    return [
-        good("store", f"{database.shown} is older and will be brought to this version at the next start.")
-    ]
-
-
-def _revision(connection: Connection) -> str:
-    """The last step that was done; "" for none."""
-    if not inspect(connection).has_table("alembic_version"):
-        return ""
-    return str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar() or "")
+    match schema:
+        case "current":
+            return [good("store", f"{database.shown} is of this version.")]
+        case "older":
+            return [good("store", f"{database.shown} will be brought to this version at the next start.")]
+    cure = "Run that version, or give this one a copy that was made before."
+    return [bad("store", f"{database.shown} was written by a newer linguad.", cure)]
 
 
 def check_files(config: Config, *, strict: bool) -> Iterator[Finding]:

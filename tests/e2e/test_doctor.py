@@ -103,7 +103,7 @@ async def test_store(tmp_path: Path) -> None:
     await database.open()
     await database.close()
     assert "of this version" in one(await checks.check_store(config), "store").said
-    for revision, state, word in (("0001", "good", "older"), ("9999", "bad", "newer")):
+    for revision, state, word in (("0001", "good", "will be brought"), ("9999", "bad", "newer")):
         engine = create_engine(f"sqlite:///{file}")
         with engine.begin() as connection:
             connection.execute(text("UPDATE alembic_version SET version_num = :number"), {"number": revision})
