@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import tomllib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_origin
 
@@ -69,6 +69,14 @@ def _split(path: str) -> tuple[str, str]:
     return table, key
 
 
+def made_of(tables: Mapping[str, Mapping[str, object]]) -> Config:
+    """The configuration of these settings alone. Raises ConfigError with everything that is wrong."""
+    reader = _Reader({})
+    for table, settings in tables.items():
+        reader.given[table].update(settings)
+    return reader.made()
+
+
 class _Reader:
     """One reading: the values given so far, by table and name, and the problems found."""
 
@@ -80,15 +88,18 @@ class _Reader:
 
     def read(self, path: Path | None) -> Config:
         if path is not None:
-            self._take_file(path)
+            self._take(parsed(path), path)
         for variable, text in sorted(self.env.items()):
             if variable.startswith(PREFIX):
                 self._take_variable(variable, text)
         notices = self._take_earlier(path)
+        return self.made(notices)
+
+    def made(self, notices: Sequence[log.Notice] = ()) -> Config:
+        """The configuration of all that was given."""
         tables: dict[str, Any] = {name: kind(**self._converted(name)) for name, kind in TABLES.items()}
         config = Config(**tables, notices=tuple(notices))
-        wrong = {path for path, _ in self.problems}
-        self.problems += contradictions(config, wrong)
+        self.problems += contradictions(config, {path for path, _ in self.problems})
         if self.problems:
             raise ConfigError(self.problems)
         return config
@@ -96,10 +107,9 @@ class _Reader:
     def _problem(self, path: str, text: str) -> None:
         self.problems.append((path, text))
 
-    def _take_file(self, path: Path) -> None:
-        content = _parsed(path)
+    def _take(self, content: Mapping[str, Any], path: Path) -> None:
         if "scheduler" in content:
-            raise ConfigError([(str(path), old.FILE_HINT)])
+            raise ConfigError([(str(path), old.file_hint(path))])
         for table, values in content.items():
             if table not in SETTINGS:
                 self._problem(table, _unknown_table(table))
@@ -160,7 +170,8 @@ class _Reader:
         return good
 
 
-def _parsed(path: Path) -> dict[str, Any]:
+def parsed(path: Path) -> dict[str, Any]:
+    """The content of a TOML file. Raises ConfigError with the reason if it cannot be read."""
     try:
         # Some editors begin a file with a byte order mark.
         return tomllib.loads(path.read_text("utf-8-sig"))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import msgspec
 from msgspec.structs import asdict
 
-from linguad.config import old
+from linguad.config import oldkeys
 from linguad.config.base import Setting, plain_number, settings_of, size
 from linguad.config.whole import TABLES, Config
 
@@ -50,20 +50,32 @@ _PAGE_COLUMNS = """\
 | --- | --- | --- | --- | --- | --- |
 """
 
-_OLD_HEAD = """\
-## Names of the earlier server
+_OLD_PAGE = """\
+# Names of the earlier server
 
-Its `config.toml` is not read: `serve` refuses it and points here. These keys live on under new names; others
-have lost their meaning.
+What became of each key of the earlier server's files. `linguad config convert` carries them over, see
+[migration.md](migration.md).
 
+<!-- Printed by `python -m linguad.config --old`; change linguad/config/oldkeys.py, not this page. -->
+"""
+
+_NEW_NAMES = """\
 | Earlier key | Setting |
 | --- | --- |
 """
 
-_OLD_TAIL = """
+_NO_NAMES = """\
+| Earlier key or table | Why it has no meaning any more |
+| --- | --- |
+"""
+
+_SETTINGS_TAIL = """
+## Earlier log settings
+
 `RUST_LOG`, `LOG_FORMAT` and an `observability.json` (in the working directory, its `config` directory, its
 parent, or beside the configuration file) are still read, each with the event `setting_deprecated`. They give
-`log.level`, `log.levels` and `log.format` where these are not set; `RUST_LOG` wins over the file.
+`log.level`, `log.levels` and `log.format` where these are not set; `RUST_LOG` wins over the file. What became
+of the keys of the earlier `config.toml` is in [old-settings.md](old-settings.md).
 """
 
 
@@ -110,9 +122,21 @@ def settings_page() -> str:
                 setting.description,
             )
             parts.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |\n")
-    parts.append(f"\n{_OLD_HEAD}")
-    parts += [f"| `{earlier}` | `{path}` |\n" for earlier, path in old.NAMES.items()]
-    parts.append(_OLD_TAIL)
+    parts.append(_SETTINGS_TAIL)
+    return "".join(parts)
+
+
+def old_page() -> str:
+    """docs/old-settings.md: every key of the earlier server, with the setting or the reason."""
+    parts = [_OLD_PAGE]
+    for title, names, dropped in (
+        ("Scheduler", oldkeys.NAMES | oldkeys.CLUSTER_NAMES, oldkeys.DROPPED),
+        ("Gateway", oldkeys.GATEWAY_NAMES, oldkeys.GATEWAY_DROPPED),
+    ):
+        parts.append(f"\n## {title}\n\n{_NEW_NAMES}")
+        parts += [f"| `{key}` | `{path}` |\n" for key, path in names.items()]
+        parts.append(f"\n{_NO_NAMES}")
+        parts += [f"| `{key}` | {why} |\n" for key, why in dropped.items()]
     return "".join(parts)
 
 
