@@ -37,7 +37,7 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command in `argv` and return its exit code."""
     words = sys.argv[1:] if argv is None else list(argv)
-    args = _parser(words).parse_args(words)
+    args = parser_of(words).parse_args(words)
     run: Callable[[argparse.Namespace], int] = import_module(f"linguad.commands.{args.command}").run
     try:
         return run(args)
@@ -53,8 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
-    """The parser; only the command that is asked for is imported, so that all of them start fast."""
+def parser_of(words: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser of a command line; only its command is imported, so that all of them start fast."""
     parser = argparse.ArgumentParser(
         prog="linguad", description="The central server of the Lingua real-time speech-translation network."
     )
