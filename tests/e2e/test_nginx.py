@@ -110,7 +110,7 @@ class House:
 @pytest.fixture
 async def house(start: Start, tmp_path: Path) -> AsyncIterator[House]:
     """A daemon that trusts nginx, and nginx."""
-    daemon = start(server={"trusted_proxies": ["127.0.0.1"]}, log={"level": "debug"})
+    daemon = start(server={"trusted_proxies": ["127.0.0.1"]}, gateway={"failed_auth_limit": 1})
     await daemon.event("started")
     ports = {}
     for door in ("scheduler", "gateway", "hub"):
@@ -151,5 +151,6 @@ async def test_who_asks_is_known_and_operators_pages_are_not_for_everybody(house
     assert json.loads((await nginx.get("hub", "/health"))[1]) == {"status": "OK"}
     status, _ = await nginx.get("linguad", "/api/v1/nodes")
     assert status == 401, "a program behind a proxy is not on this machine"
-    assert (await nginx.get("linguad", "/ready", X_Forwarded_For="198.51.100.7"))[0] == 200
-    await daemon.event("http_request", path="/ready", address="198.51.100.7")
+    caller = {"X_Forwarded_For": "198.51.100.7", "Authorization": "Bearer lk_test_wrong"}
+    assert (await nginx.get("api", "/v1/me", **caller))[0] == 401
+    await daemon.event("address_blocked", address="198.51.100.7")
