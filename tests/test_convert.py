@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from linguad.cli import main
 from linguad.config import load
 from linguad.config.converting import LOST, convert
-from linguad.config.oldkeys import CLUSTER_NAMES, DROPPED, GATEWAY_DROPPED, GATEWAY_NAMES, NAMES
+from linguad.config.oldkeys import DROPPED, GATEWAY_DROPPED, GATEWAY_NAMES, NAMES
 from linguad.config.reading import SETTINGS, parsed
 
 FILES = Path(__file__).parent / "old_files"
@@ -53,7 +53,7 @@ def test_every_key_is_carried_over_or_listed_with_its_reason(tmp_path: Path) -> 
     assert unknown == []
     carried = tomllib.loads(text)
     for source, content, names in (
-        ("scheduler", SCHEDULER, NAMES | CLUSTER_NAMES),
+        ("scheduler", SCHEDULER, NAMES),
         ("gateway", GATEWAY, GATEWAY_NAMES),
     ):
         for key in leaves(content):
@@ -64,7 +64,7 @@ def test_every_key_is_carried_over_or_listed_with_its_reason(tmp_path: Path) -> 
 
 def test_the_files_hold_every_key_that_is_known() -> None:
     for content, names, dropped in (
-        (SCHEDULER, NAMES | CLUSTER_NAMES, DROPPED),
+        (SCHEDULER, NAMES, DROPPED),
         (GATEWAY, GATEWAY_NAMES, GATEWAY_DROPPED),
     ):
         there = set(leaves(content))
@@ -85,6 +85,18 @@ def test_what_is_carried_over_means_the_same(tmp_path: Path) -> None:
     assert made.pools.policy == "least_connections"
     assert made.gateway.cors_allowed_origins == ("https://app.example.com",)
     assert made.store.url == "sqlite:////var/lib/linguad/gateway.db"
+
+
+def test_redis_needs_a_store_that_can_be_shared(tmp_path: Path) -> None:
+    assert "SQLite" in convert(SCHEDULER, GATEWAY, None)
+    shared = {**GATEWAY, "store": {"url": "postgresql://linguad@db/linguad"}}
+    made = read(tmp_path, convert(SCHEDULER, shared, None))
+    assert (made.cluster.redis_url, made.cluster.key_prefix) == ("redis://:sesame@127.0.0.1:6379", "lingua")
+    assert made.cluster.instance_id == "auto"
+    cluster = {"mode": "cluster", "url": "redis://a", "cluster_urls": ["redis://b", "redis://c"]}
+    several = {"scheduler": {"phase2": {"redis": cluster}}}
+    made = read(tmp_path, convert(several, shared, None))
+    assert (made.cluster.redis_url, made.cluster.redis_urls) == ("", ("redis://b", "redis://c"))
 
 
 def test_older_names_of_tables_are_known() -> None:

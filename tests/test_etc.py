@@ -14,7 +14,6 @@ import yaml
 
 from linguad.cli import parser_of
 from linguad.config import Config, load
-from linguad.config.oldkeys import CLUSTER_NAMES
 from linguad.config.reading import PREFIX, SETTINGS
 
 ETC = Path(__file__).parent.parent / "etc"
@@ -24,9 +23,6 @@ DOORS = {"scheduler": 5010, "gateway": 8081, "hub": 5000}
 PROBES = {5010: {"/health", "/ready", "/metrics"}, 8081: {"/health"}, 5000: {"/health", "/health/ready"}}
 GRACE_S = 35
 """How long whatever supervises linguad waits before it kills; more than linguad itself does."""
-
-CLUSTER = set(CLUSTER_NAMES.values())
-"""Settings of several instances."""
 
 
 def unit(path: Path) -> dict[str, list[str]]:
@@ -54,10 +50,9 @@ def check_environment(env: Mapping[str, object]) -> None:
         if not name.startswith(PREFIX):
             continue
         table, _, key = name.removeprefix(PREFIX).lower().partition("__")
-        assert key in SETTINGS.get(table, {}) or f"{table}.{key}" in CLUSTER, name
+        assert key in SETTINGS.get(table, {}), name
         assert isinstance(value, str), f"{name} must be a text"
-        if table in SETTINGS:
-            given[name] = re.sub(r"\$\{?\w+\}?", "given", value)
+        given[name] = re.sub(r"\$\{?\w+\}?", "given", value)
     load(None, given)
 
 
@@ -213,7 +208,9 @@ class TestKubernetes:
             assert pod["terminationGracePeriodSeconds"] == GRACE_S
             (container,) = pod["containers"]
             parse(container["args"])
-            check_environment({entry["name"]: entry.get("value", "given") for entry in container["env"]})
+            secrets = {"LINGUAD_STORE__URL": "postgresql://given/given"}
+            env = {e["name"]: e.get("value", secrets.get(e["name"], "given")) for e in container["env"]}
+            check_environment(env)
             open_ports = {port["containerPort"] for port in container["ports"]}
             assert open_ports <= set(DOORS.values())
             for probe in ("livenessProbe", "readinessProbe"):

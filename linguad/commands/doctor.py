@@ -30,7 +30,6 @@ from linguad.commands.checks import (
 )
 from linguad.commands.config import add_config_argument
 from linguad.commands.deployment import check_deployment
-from linguad.config import Config
 from linguad.errors import ConfigError, EngineError
 from linguad.worker.engines import ENGINES
 from linguad.worker.process import probe
@@ -72,7 +71,9 @@ async def _examined(args: argparse.Namespace) -> list[Finding]:
     except ConfigError as error:
         return [*_wrong_settings(error), *findings]
     findings += await check_ports(settings)
-    findings += await check_redis(_redis_urls(settings))
+    findings += await check_redis(
+        [url for url in (settings.cluster.redis_url, *settings.cluster.redis_urls) if url]
+    )
     findings += await check_store(settings)
     findings += await _check_engines()
     findings += check_files(settings, strict=args.deployment)
@@ -86,14 +87,6 @@ async def _examined(args: argparse.Namespace) -> list[Finding]:
 def _wrong_settings(error: ConfigError) -> Iterator[Finding]:
     for path, problem in error.problems:
         yield bad("config", f"{path}: {problem}.", "Change it; linguad config check looks at this alone.")
-
-
-def _redis_urls(settings: Config) -> list[str]:
-    """Where Redis is, if the settings name any."""
-    cluster = getattr(settings, "cluster", None)
-    if cluster is None:
-        return []
-    return [url for url in (cluster.redis_url, *cluster.redis_urls) if url]
 
 
 async def _check_engines() -> list[Finding]:

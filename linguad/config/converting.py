@@ -48,7 +48,7 @@ class Conversion:
     def scheduler(self, content: Mapping[str, Any]) -> None:
         """Take over the scheduler's file."""
         keys = dict(_leaves(content))
-        names = oldkeys.NAMES | oldkeys.CLUSTER_NAMES
+        names = oldkeys.NAMES
         without = _switched_off(keys)
         for key, value in keys.items():
             known = _latest(key)
@@ -117,9 +117,7 @@ class Conversion:
 
     def _set(self, source: str, key: str, value: object, path: str, setting: object) -> None:
         table, _, name = path.partition(".")
-        if name not in SETTINGS.get(table, {}):
-            self._drop(source, key, value, f"this version has no setting {path}")
-        elif path in ("server.host", "gateway.host") and setting == "0.0.0.0":
+        if path in ("server.host", "gateway.host") and setting == "0.0.0.0":
             self.tables.setdefault(table, {})[name] = ""
         else:
             self.tables.setdefault(table, {})[name] = setting
@@ -129,29 +127,23 @@ class Conversion:
         self.dropped.append(Dropped(source, key, value, why))
 
     def _settle(self) -> None:
-        """Take out what cannot be used: what is wrong itself, else what contradicts the rest."""
+        """Take settings out, until all that is left can be used."""
         while problems := _problems(self.tables):
-            wrong = [(path, text) for path, text in problems if self._take_out(path, text)]
-            if not wrong and not self._take_out_one(problems):
+            own = {".".join(path.split(".")[:2]): text for path, text in problems}
+            everything = [f"{table}.{name}" for table, settings in self.tables.items() for name in settings]
+            helps = (path for path in (*own, *everything) if len(self._without(path)) < len(problems))
+            if (path := next(helps, None)) is None:
                 raise ConfigError(problems)
+            table, _, name = path.partition(".")
+            del self.tables[table][name]
+            first, text = problems[0]
+            self._drop(*self._from[path], own.get(path) or f"{first} {text}")
 
-    def _take_out(self, path: str, problem: str) -> bool:
-        """Take out the setting of a path, which may lead into it; whether there was one."""
-        table, name = path.split(".")[:2]
-        if self.tables.get(table, {}).pop(name, None) is None:
-            return False
-        self._drop(*self._from[f"{table}.{name}"], problem)
-        return True
-
-    def _take_out_one(self, problems: Sequence[tuple[str, str]]) -> bool:
-        """Take out the first setting without which there are fewer problems; whether there is one."""
-        for table, settings in self.tables.items():
-            for name in settings:
-                rest = {key: value for key, value in settings.items() if key != name}
-                if len(_problems(self.tables | {table: rest})) < len(problems):
-                    path, text = problems[0]
-                    return self._take_out(f"{table}.{name}", f"{path} {text}")
-        return False
+    def _without(self, path: str) -> Sequence[tuple[str, str]]:
+        """The problems that are left without a setting."""
+        table, _, name = path.partition(".")
+        rest = {key: value for key, value in self.tables.get(table, {}).items() if key != name}
+        return _problems(self.tables | {table: rest})
 
 
 def _problems(tables: Mapping[str, Mapping[str, object]]) -> Sequence[tuple[str, str]]:

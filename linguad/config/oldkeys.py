@@ -71,16 +71,12 @@ NAMES = {
     "scheduler.phase3.strict_pool_eligibility": "pools.strict_eligibility",
     "scheduler.phase3.fallback_scan_all_pools": "pools.fallback",
     "scheduler.phase3.max_members": "pools.max_members",
-}
-"""Keys of the earlier scheduler and the settings that took their place."""
-
-CLUSTER_NAMES = {
     "scheduler.phase2.redis.url": "cluster.redis_url",
     "scheduler.phase2.redis.cluster_urls": "cluster.redis_urls",
     "scheduler.phase2.redis.key_prefix": "cluster.key_prefix",
     "scheduler.phase2.instance_id": "cluster.instance_id",
 }
-"""The same for several instances on Redis; only if the earlier server used Redis."""
+"""Keys of the earlier scheduler and the settings that took their place."""
 
 GATEWAY_NAMES = {
     "server.host": "gateway.host",

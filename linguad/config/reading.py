@@ -12,7 +12,7 @@ from typing import Any, Literal, get_origin
 import msgspec
 
 from linguad import log
-from linguad.config import old, pools
+from linguad.config import cluster, old, pools
 from linguad.config.base import Setting, settings_of
 from linguad.config.whole import TABLES, Config
 from linguad.config.writing import HIDDEN, quoted, toml
@@ -55,6 +55,7 @@ def contradictions(config: Config, wrong: Collection[str] = ()) -> list[tuple[st
     problems: list[tuple[str, str]] = []
     if not {"pools.capability", "pools.tenants"} & set(wrong):
         problems += pools.strangers(config.pools)
+    problems += cluster.clashes(config.cluster, config.store, gateway=config.gateway.enabled)
     for lower, upper in ORDERED:
         if lower in wrong or upper in wrong:
             continue

@@ -130,7 +130,7 @@ def old_page() -> str:
     """docs/old-settings.md: every key of the earlier server, with the setting or the reason."""
     parts = [_OLD_PAGE]
     for title, names, dropped in (
-        ("Scheduler", oldkeys.NAMES | oldkeys.CLUSTER_NAMES, oldkeys.DROPPED),
+        ("Scheduler", oldkeys.NAMES, oldkeys.DROPPED),
         ("Gateway", oldkeys.GATEWAY_NAMES, oldkeys.GATEWAY_DROPPED),
     ):
         parts.append(f"\n## {title}\n\n{_NEW_NAMES}")

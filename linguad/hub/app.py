@@ -92,7 +92,7 @@ class HubApp:
 
         @app.get("/health/ready")
         async def ready() -> Response:
-            reasons = self._ready()
+            reasons = await trio.to_thread.run_sync(self._ready)
             return plain({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
 
         @app.get("/metrics")

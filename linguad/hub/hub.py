@@ -118,7 +118,7 @@ class Hub:
         await self.http.drain()
 
     def not_ready(self) -> list[str]:
-        """Why nothing should be asked of this hub."""
+        """Why nothing should be asked of this hub. For a worker thread: a disk may take its time."""
         reasons = []
         if not os.access(self.catalog.root / "storage", os.R_OK | os.X_OK):
             reasons.append("storage_unreadable")

@@ -275,10 +275,10 @@ class PlayedHub:
 
 @asynccontextmanager
 async def played_hub(
-    models: dict[str, dict[str, Files]] | None = None, *, old: bool = False
+    models: dict[str, dict[str, Files]] | None = None, *, old: bool = False, hub: PlayedHub | None = None
 ) -> AsyncIterator[PlayedHub]:
     """A hub on a free port of loopback, until the end of the block."""
-    hub = PlayedHub(models or {}, old)
+    hub = hub or PlayedHub(models or {}, old)
     async with trio.open_nursery() as nursery:
         listeners: list[trio.SocketListener] = await nursery.start(_listen, hub)
         port = listeners[0].socket.getsockname()[1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 from functools import partial
 from pathlib import Path
@@ -19,6 +21,7 @@ from linguad.models.errors import (
     ChecksumError,
     FileMissingError,
     HubProtocolError,
+    InsufficientSpaceError,
     ModelError,
     NetworkError,
     SizeMismatchError,
@@ -183,6 +186,31 @@ async def test_after_a_loss_of_power_only_what_was_durable_is_believed(tmp_path:
     assert part.read_bytes() == DATA
 
 
+async def test_what_a_full_disk_took_is_not_written_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk takes the first half of a block and then nothing for one write."""
+    data = DATA * 10
+    pwrite, taken = os.pwrite, 0
+
+    def full(file: int, some: memoryview, at: int) -> int:
+        nonlocal taken
+        taken += 1
+        if taken == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return pwrite(file, some[: len(some) // 2] if taken == 1 else some, at)
+
+    monkeypatch.setattr(os, "pwrite", full)
+    async with played_hub() as hub:
+        with pytest.raises(InsufficientSpaceError):
+            await fetch(hub, tmp_path / "a.part", data)
+        kept = (tmp_path / "a.part").read_bytes()
+        assert kept
+        assert data.startswith(kept)
+        assert await fetch(hub, tmp_path / "a.part", data) == sha256(data)
+    assert hub.ranges_asked() == {"a": [None, f"bytes={len(kept)}-"]}
+
+
 @pytest.mark.parametrize(
     ("kinds", "error", "requests"),
     [
@@ -226,7 +254,7 @@ async def test_a_redirect_leads_to_the_same_hub_only(tmp_path: Path) -> None:
     async with played_hub() as hub, trio.open_nursery() as nursery:
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
         address = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
-        targets = iter([f"{address}/storage/models/m/1/b", f"{hub.url}/storage/models/m/1/a"])
+        targets = iter([f"{address}/storage/models/m/1/b", f"{hub.url}/storage/models/m/1/a", "http://["])
 
         async def redirect(stream: trio.SocketStream) -> None:
             async with stream:
@@ -236,8 +264,9 @@ async def test_a_redirect_leads_to_the_same_hub_only(tmp_path: Path) -> None:
 
         nursery.start_soon(partial(trio.serve_listeners, redirect, listeners))
         wanted = WantedFile("a", len(DATA), sha256(DATA))
-        with pytest.raises(HubProtocolError, match="another host"):
-            await Fetch(address + "/a", "1", wanted, tmp_path / "p", Count(), Gate()).run()
+        for why in ("another host", "no address"):
+            with pytest.raises(HubProtocolError, match=why):
+                await Fetch(address + "/a", "1", wanted, tmp_path / "p", Count(), Gate()).run()
         nursery.cancel_scope.cancel()
 
 
