@@ -65,7 +65,7 @@ RULES: dict[str, Rule] = {
     "net": Rule(FIRST_ROW, TRIO_SIDE | {"hypercorn", "wsproto", "h11", "redis", "hiredis"}),
     "web": Rule(FIRST_ROW | {"net"}, HTTP_SIDE | {"quart_schema"}),
     "audio": Rule(FIRST_ROW | {"net"}, frozenset({"trio", "msgspec", "av", "numpy", "soundfile"})),
-    **dict.fromkeys(("sessions", "nodes", "dispatch", "ops", "cluster"), PART_RULE),
+    **dict.fromkeys(("sessions", "nodes", "dispatch", "ops", "pages", "cluster"), PART_RULE),
     "gateway": Rule(PART_RULE.parts, PART_RULE.packages | {"multipart", "quart_schema"}),
     "hub": Rule(PART_RULE.parts, PART_RULE.packages | {"cryptography"}),
     "store": Rule(PART_RULE.parts, HTTP_SIDE | {"sqlalchemy", "alembic"}),
