@@ -13,7 +13,7 @@ import shutil
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +21,7 @@ import msgspec
 import trio
 
 from linguad.config import Config
+from linguad.config.cluster import Cluster
 from linguad.errors import LinguadError
 from linguad.net.listen import listen
 from linguad.net.redis import sentinel
@@ -136,16 +137,17 @@ def _get(url: str) -> tuple[int, str]:
         return 0, ""
 
 
-async def check_redis(urls: Sequence[str]) -> list[Finding]:
+async def check_redis(settings: Cluster) -> list[Finding]:
     """Whether each Redis can be used, and its clock agrees with ours."""
+    urls = [url for url in (settings.redis_url, *settings.redis_urls) if url]
     if not urls:
         return [good("redis", "None is configured: this instance works alone.")]
-    return [finding for url in urls for finding in await _redis(url)]
+    return [finding for url in urls for finding in await _redis(url, settings)]
 
 
-async def _redis(url: str) -> list[Finding]:
+async def _redis(url: str, settings: Cluster) -> list[Finding]:
     try:
-        info, now = await _redis_says(url)
+        info, now = await _redis_says(_resolver(url, settings))
     except LinguadError as error:
         cure = "See that the server runs and that its address and password are right."
         return [bad("redis", f"It cannot be used: {error}.", cure)]
@@ -156,9 +158,9 @@ async def _redis(url: str) -> list[Finding]:
     return found
 
 
-async def _redis_says(url: str) -> tuple[dict[str, object], float]:
+async def _redis_says(resolve: Resolver) -> tuple[dict[str, object], float]:
     """What a Redis tells of itself, and its time. Raises LinguadError."""
-    link = Link(_resolver(url), Limits(), name="doctor", client_name="linguad:doctor")
+    link = Link(resolve, Limits(), name="doctor", client_name="linguad:doctor")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(link.run)
         try:
@@ -176,9 +178,9 @@ async def _redis_says(url: str) -> tuple[dict[str, object], float]:
     return said
 
 
-def _resolver(url: str) -> Resolver:
+def _resolver(url: str, settings: Cluster) -> Resolver:
     if url.startswith(sentinel.SCHEMES):
-        return sentinel.Sentinels(url)
+        return sentinel.Sentinels(url, user=settings.sentinel_user, password=settings.sentinel_password)
     address = parse(url)
 
     async def resolve() -> Address:

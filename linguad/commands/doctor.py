@@ -71,9 +71,7 @@ async def _examined(args: argparse.Namespace) -> list[Finding]:
     except ConfigError as error:
         return [*_wrong_settings(error), *findings]
     findings += await check_ports(settings)
-    findings += await check_redis(
-        [url for url in (settings.cluster.redis_url, *settings.cluster.redis_urls) if url]
-    )
+    findings += await check_redis(settings.cluster)
     findings += await check_store(settings)
     findings += await _check_engines()
     findings += check_files(settings, strict=args.deployment)

@@ -24,6 +24,7 @@ from linguad.commands import checks
 from linguad.commands.checks import Finding
 from linguad.commands.deployment import check_deployment
 from linguad.config import Config
+from linguad.config.cluster import Cluster
 from linguad.store.database import Database
 
 
@@ -73,21 +74,21 @@ async def test_ports(tmp_path: Path, start: Start) -> None:
 
 
 async def test_redis(redis: RedisServer) -> None:
-    found = await checks.check_redis([redis.tcp_url])
+    found = await checks.check_redis(Cluster(redis_url=redis.tcp_url))
     assert [finding.state for finding in found] == ["good", "warning"]
     assert "allkeys-lru" in found[1].said
-    assert one(await checks.check_redis([]), "redis").state == "good"
+    assert one(await checks.check_redis(Cluster()), "redis").state == "good"
     with socket.create_server(("127.0.0.1", 0)) as silent:
         nobody = silent.getsockname()[1]
     for url in (f"redis://127.0.0.1:{nobody}", "http://127.0.0.1", "redis+sentinel://127.0.0.1:1/main"):
-        assert one(await checks.check_redis([url]), "redis").state == "bad"
+        assert one(await checks.check_redis(Cluster(redis_url=url)), "redis").state == "bad"
 
 
 async def test_redis_with_a_wrong_password() -> None:
     guarded = RedisServer("requirepass another", port=True).start()
     try:
         url = guarded.tcp_url.replace("://", "://:sesame-open@")
-        finding = one(await checks.check_redis([url]), "redis")
+        finding = one(await checks.check_redis(Cluster(redis_url=url)), "redis")
     finally:
         guarded.clear_away()
     assert finding.state == "bad"
