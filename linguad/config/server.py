@@ -108,6 +108,14 @@ class Server(Table, frozen=True, kw_only=True):
             "(net.core.somaxconn).",
         ),
     ] = 1024
+    reuse_port: Annotated[
+        bool,
+        Meta(
+            description="Whether several instances on this machine may listen on the same ports; the kernel "
+            "deals connections out among them (SO_REUSEPORT). False, because a second instance on the same "
+            "port is more likely a mistake, and is refused."
+        ),
+    ] = False
     max_buffered_bytes: Annotated[
         int,
         Meta(

@@ -69,7 +69,6 @@ class Dispatch:
 
     def __init__(self, fleet: Fleet, rules: JobRules, ids: Ids) -> None:
         self.fleet = fleet
-        self.rules = rules
         self.jobs: dict[str, Job] = {}
         self._ids = ids
         self._sessions: dict[str, SessionJobs] = {}
@@ -78,8 +77,8 @@ class Dispatch:
         self._deadlines: Deadlines[str] = Deadlines()
         self._history = History(rules.terminal_retention_s, rules.explained_jobs)
         self.amnesty = Amnesty()
-        self._placement = Placement(fleet, rules, self._attempts, self._deadlines)
-        self.waiting = self._placement.waiting
+        self.placement = Placement(fleet, rules, self._attempts, self._deadlines)
+        self.waiting = self.placement.waiting
 
     def submit(
         self, request: JobRequest, audio: Audio, now: float, *, refuse: bool = False
@@ -92,7 +91,7 @@ class Dispatch:
         job = Job(
             id=self._ids.job(),
             request=request,
-            key=self._placement.key_of(request),
+            key=self.placement.key_of(request),
             lane=session.lane_of(request, self.fleet.route),
             audio=audio,
             seconds=audio.seconds,
@@ -104,17 +103,17 @@ class Dispatch:
         for slice_ in session.abandoned_by(job):
             self._merge(slice_, now, actions)
         self.jobs[job.id] = session.open[job.id] = job
-        if refuse or self._placement.full_for(request.tenant):
+        if refuse or self.placement.full_for(request.tenant):
             self._refuse(job, MissingReason.OVERLOADED, ErrorCode.NODE_OVERLOADED, now, actions)
         elif job.key.pools == NOWHERE:
             self._refuse(job, MissingReason.NO_NODE, ErrorCode.NO_AVAILABLE_NODE, now, actions)
         else:
-            self._placement.pend(job, now)
-        return job, self._placement.settle(now, actions)
+            self.placement.pend(job, now)
+        return job, self.placement.settle(now, actions)
 
     def key_of(self, request: JobRequest) -> Key:
         """What such jobs ask of a node now."""
-        return self._placement.key_of(request)
+        return self.placement.key_of(request)
 
     def register(self, message: NodeRegister, connection: int, now: float) -> tuple[Node, list[Action]]:
         """A node registered over the connection of that generation; raises WireError when it must not."""
@@ -135,9 +134,9 @@ class Dispatch:
         if node.status is not Status.READY:
             self._move_unfinished_turns(node, now, actions)
         if not known:
-            self._placement.reconsider()
-        actions += self._placement.wake(node.id, now, known=known)
-        return self._placement.settle(now, actions)
+            self.placement.reconsider()
+        actions += self.placement.wake(node.id, now, known=known)
+        return self.placement.settle(now, actions)
 
     def _move_unfinished_turns(self, node: Node, now: float, actions: list[Action]) -> None:
         """A node that gets no new jobs cannot get the rest of a turn: what it has of it goes elsewhere."""
@@ -184,7 +183,7 @@ class Dispatch:
             self._complete(job, JobStatus.COMPLETED_NO_TEXT, without_text(reason, now), now, actions)
         else:
             self._node_failed(job, attempt, message, now, actions)
-        return self._placement.settle(now, actions)
+        return self.placement.settle(now, actions)
 
     def progress(self, message: JobAck | JobStarted | NodeAsrPartial, node_id: str) -> list[Action]:
         """A node told that it took or began a job, or what it heard so far (node-protocol 2.7, 2.9)."""
@@ -215,8 +214,8 @@ class Dispatch:
                 homeless.append(job)
         for turn in by_turn(homeless):
             self._retry(turn, node_gone(now), now, actions)
-        self._placement.reconsider()
-        return self._placement.settle(now, actions)
+        self.placement.reconsider()
+        return self.placement.settle(now, actions)
 
     def session_ended(self, session_id: str, now: float) -> list[Action]:
         """Nobody wants the results of a session any more: its jobs are cancelled, nothing is reported."""
@@ -229,11 +228,11 @@ class Dispatch:
                 self._call_off(job, attempt, AttemptEnd.CANCELLED, "session_closed", now, actions)
             self._close(job, JobStatus.CANCELLED, without_text(MissingReason.CANCELLED, now), now, actions)
         del self._sessions[session_id]
-        return self._placement.settle(now, actions)
+        return self.placement.settle(now, actions)
 
     def explain(self, name: str, now: float) -> list[dict[str, object]]:
         """All about the jobs meant by a job id, a node's job id, a trace id, or `SESSION:INDEX`."""
-        return explain(find(self.jobs, name), now, self.fleet, self.waiting, self.rules)
+        return explain(find(self.jobs, name), now, self.fleet, self.waiting, self.placement.rules)
 
     @property
     def open_jobs(self) -> int:
@@ -250,16 +249,16 @@ class Dispatch:
         if (stood_still_s := self.amnesty.notice(self._deadlines, self.jobs, now)) is not None:
             actions.append(StoodStill(stood_still_s))
         for node in self.fleet.tick(now):
-            actions += self._placement.wake(node.id, now)
+            actions += self.placement.wake(node.id, now)
         self._attempts.tick(now)
-        self._placement.settle(now, actions)
+        self.placement.settle(now, actions)
         while (job_id := self._deadlines.pop(now)) is not None:
             job = self.jobs[job_id]
             if job.status is JobStatus.PENDING:
                 self._give_up_waiting(job, now, actions)
             else:
                 self._look_after(job, now, actions)
-            self._placement.settle(now, actions)
+            self.placement.settle(now, actions)
         self._history.age(now, self._attempts.forget, lambda job: self.jobs.pop(job.id))
         return actions
 
@@ -271,8 +270,8 @@ class Dispatch:
         if job.open_attempts:
             if job.hedge_at is not None and job.hedge_at <= now:
                 alone = not self._sessions[job.request.session_id].slices_before(job)
-                self._placement.hedge(job, now, actions, alone=alone)
-            self._placement.watch(job)
+                self.placement.hedge(job, now, actions, alone=alone)
+            self.placement.watch(job)
 
     def _usable_answer(
         self, job: Job, attempt: Attempt, message: JobResult, now: float, actions: list[Action]
@@ -345,7 +344,7 @@ class Dispatch:
         rescued = (
             kind is ResultClass.COMPLETE
             and job.status in (JobStatus.COMPLETED_NO_TEXT, JobStatus.FAILED)
-            and now - job.finished_at <= self.rules.late_result_s
+            and now - job.finished_at <= self.placement.rules.late_result_s
             and job.request.session_id in self._sessions
         )
         if not rescued:
@@ -356,8 +355,9 @@ class Dispatch:
 
     def _give_up_waiting(self, job: Job, now: float, actions: list[Action]) -> None:
         key = job.key
-        if key.node and self.rules.pairing_allow_fallback and now - job.created_at < self.rules.max_age_s:
-            self._placement.widen(job, now)
+        rules = self.placement.rules
+        if key.node and rules.pairing_allow_fallback and now - job.created_at < rules.max_age_s:
+            self.placement.widen(job, now)
         else:
             self._refuse(job, *self._refusals.verdict(key), now, actions)
 
@@ -395,7 +395,7 @@ class Dispatch:
         """An attempt failed: the job goes elsewhere, and with it what the node has of the same turn."""
         if job.open_attempts:
             return
-        if not allowed or not self.rules.may_retry(job, now):
+        if not allowed or not self.placement.rules.may_retry(job, now):
             self._complete(job, JobStatus.FAILED, outcome, now, actions)
             return
         turn = [job]
@@ -412,9 +412,9 @@ class Dispatch:
 
         They share a wire session on their next node as they did on this one.
         """
-        again = [job for job in turn if self.rules.may_retry(job, now)]
+        again = [job for job in turn if self.placement.rules.may_retry(job, now)]
         if again:
-            self._placement.pend_again(again, outcome, now)
+            self.placement.pend_again(again, outcome, now)
         for job in turn:
             if job not in again and not job.status.final:
                 self._complete(job, JobStatus.FAILED, outcome, now, actions)
@@ -455,7 +455,7 @@ class Dispatch:
         self, job: Job, status: JobStatus, outcome: Outcome, now: float, actions: list[Action]
     ) -> None:
         if job in self.waiting:
-            self._placement.withdraw(job)
+            self.placement.withdraw(job)
         self._sessions[job.request.session_id].open.pop(job.id, None)
         job.status, job.finished_at = status, now
         # what was said and all else of size is not kept for late answers
@@ -488,7 +488,7 @@ class Dispatch:
         self, job: Job, attempt: Attempt, end: AttemptEnd, reason: str, now: float, actions: list[Action]
     ) -> None:
         actions.append(self._attempts.end(job, attempt, end, now))
-        if self.rules.send_cancel:
+        if self.placement.rules.send_cancel:
             message = JobCancel(job_id=attempt.wire_job_id, trace_id=job.request.trace_id, reason=reason)
             actions.append(Cancel(attempt.node_id, message))
 

@@ -361,11 +361,18 @@ class Fleet:
         before = node.weight
         node.speak_of(said)
         self._sync(node)
-        if node.weight != before:
-            row = self._rows[node_id]
-            for key in self._index.keys(row):
-                self._index.speed_changed(row, key)
+        self._weighed(node, before)
         return node
+
+    def change_rules(self, rules: NodeRules) -> None:
+        """Live by other rules from now on; the place of every node in the table follows at once."""
+        self.rules = rules
+        for node in self.nodes.values():
+            before = node.weight
+            node.change_rules(rules)
+            self._index.update(self._rows[node.id])
+            self._sync(node)
+            self._weighed(node, before)
 
     def remembered(self, node_id: str) -> Remembered:
         """What outlives the record of a node."""
@@ -408,6 +415,13 @@ class Fleet:
 
     def _speed(self, node: Node, key: Key) -> float:
         return self.speeds.of(node.id, key.work) * node.weight
+
+    def _weighed(self, node: Node, before: float) -> None:
+        """Tell the table if a node's weight is no longer what it was."""
+        if node.weight != before:
+            row = self._rows[node.id]
+            for key in self._index.keys(row):
+                self._index.speed_changed(row, key)
 
     def _forget(self, node: Node) -> None:
         """Drop the record of an offline node; it left its keys and gave back its slots when it was lost."""

@@ -66,7 +66,7 @@ class Node:
         self.missed: Counter[str] = Counter()
         """How often it was for want of a type of service, as `tts:no_impl`."""
         self._reported_languages = NodeLanguageCapabilities()
-        self._reported_cap = rules.max_concurrent_jobs
+        self._reported_cap: int | None = None
         self._sparse_heartbeats = False
 
     @property
@@ -79,7 +79,7 @@ class Node:
     @property
     def cap(self) -> int:
         """Jobs at once: the operator's word, else the node's, else the default."""
-        return self.override.cap or self._reported_cap
+        return self.override.cap or self._reported_cap or self.rules.max_concurrent_jobs
 
     @property
     def slots(self) -> int:
@@ -121,6 +121,14 @@ class Node:
         """Take an operator's word, in place of an earlier one."""
         self.said = said
         self.override = said.over(self.rules.overrides.get(self.id, NOTHING_SAID))
+
+    def change_rules(self, rules: NodeRules) -> None:
+        """Live by other rules from now on."""
+        self.rules = rules
+        self.health.change_rules(rules)
+        self.speak_of(self.said)
+        if self.online:
+            self.pool = rules.pools.home(self.id, self.services.installed)
 
     def recall(self, remembered: Remembered) -> None:
         """Take over what an earlier record of the node left."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Literal
 
@@ -17,6 +17,7 @@ import trio
 
 from linguad import __version__, log
 from linguad.config import Config
+from linguad.config.changes import taken_over
 from linguad.core.clock import Clock
 from linguad.core.coverage import Served
 from linguad.core.dispatch import Dispatch
@@ -42,6 +43,7 @@ from linguad.ids import RandomIds
 from linguad.net import collector
 from linguad.net.front import Front, FrontSettings
 from linguad.net.http import HttpApp
+from linguad.net.inherited import inherited
 from linguad.net.links import Links
 from linguad.net.peer import TrustedProxies
 from linguad.net.supervise import notify, watch_signals, watchdog
@@ -93,9 +95,12 @@ logger = log.get(__name__)
 class Daemon:
     """One instance of linguad, put together from its parts."""
 
-    def __init__(self, config: Config, *, only: Part | None = None) -> None:
-        """With `only`, one part alone; what it does not need stays idle."""
+    def __init__(
+        self, config: Config, *, only: Part | None = None, reread: Callable[[], Config] | None = None
+    ) -> None:
+        """With `only`, one part alone; what it does not need stays idle. `reread` is what a reload asks."""
         self.config = config
+        self._reread = reread or (lambda: config)
         self._only = only
         self._has_hub = only == "hub" or (only is None and config.hub.enabled)
         self._has_gateway = only is None and config.gateway.enabled
@@ -121,6 +126,7 @@ class Daemon:
         throttle_s = config.sessions.error_throttle_ms / 1000
         trusted = TrustedProxies(config.sessions.trusted_sources)
         limit = SessionLimit(config.sessions.max_sessions, config.sessions.max_sessions_per_address, trusted)
+        self._session_limit = limit
         self._last_sessions = LastSessions(config.state_dir() / "sessions.json")
         self.sessions = Sessions(
             self.engine,
@@ -183,8 +189,9 @@ class Daemon:
         task_status: trio.TaskStatus[int],
     ) -> None:
         server, stop = self.config.server, trio.Event()
+        handed = inherited(door.name for door in doors)
         async with trio.open_nursery() as services:
-            await services.start(watch_signals, stop, server.hard_stop_seconds, log.reopen)
+            await services.start(watch_signals, stop, server.hard_stop_seconds, self.reload)
             services.start_soon(watchdog)
             services.start_soon(self._sync_clock)
             services.start_soon(self.engine_tasks.serve)
@@ -201,7 +208,7 @@ class Daemon:
             if self._api is not None:
                 await services.start(self._api.run)
             for door in doors:
-                await door.open(services, server.backlog)
+                await door.open(services, server, handed)
             async with trio.open_nursery() as connections:
                 async with trio.open_nursery() as accept:
                     for door in doors:
@@ -268,6 +275,23 @@ class Daemon:
         """Read what the process before left in the state directory."""
         await self.node_memory.load()
         await self._last_sessions.load(time.time())
+
+    def reload(self) -> None:
+        """Take over what the settings say now as far as that goes without a restart, and open the log anew.
+
+        Raises LinguadError with the reason if they cannot be used; then everything is as before.
+        """
+        config, taken, waiting = taken_over(self.config, self._reread())
+        log.configure(config.log)
+        self.config = config
+        self.engine.change_rules(node_rules(config), job_rules(config))
+        self.sessions.change_rules(session_rules(config))
+        self._session_limit.change(config.sessions.max_sessions, config.sessions.max_sessions_per_address)
+        if self._api is not None:
+            self._api.change(config.gateway)
+        logger.info("reloaded", changed=taken)
+        if waiting:
+            logger.warning("restart_needed", settings=waiting)
 
     def facts(self) -> dict[str, object]:
         """What `/ready` tells beside readiness."""

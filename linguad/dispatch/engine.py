@@ -33,6 +33,7 @@ from linguad.core.job import AttemptEnd, Job, JobRequest, MissingReason, Outcome
 from linguad.core.metering import Metering, Usage
 from linguad.core.node import Node
 from linguad.core.pairing import LiveCode
+from linguad.core.rules import JobRules, NodeRules
 from linguad.core.services import Mark
 from linguad.core.utterance import Audio
 from linguad.dispatch.missing import MissingModels
@@ -197,6 +198,15 @@ class Engine:
     def override(self, node_id: str, said: Override) -> None:
         """An operator says something about a known node; raises KeyError if there is none of that id."""
         self.perform(self.dispatch.override(node_id, said, self._now()))
+
+    def change_rules(self, nodes: NodeRules, jobs: JobRules) -> None:
+        """Live by other rules from now on; jobs that wait may have found their node, and keep their pools."""
+        fleet = self.dispatch.fleet
+        self.dispatch.placement.change_rules(jobs)
+        fleet.change_rules(nodes)
+        for node in fleet.nodes.values():
+            self.override(node.id, node.said)
+        self._sessions.nodes_changed()
 
     def pairing_code(self, node_id: str, asked_by: str) -> LiveCode:
         """A new pairing code for a registered node, which "node" or "admin" asked for."""

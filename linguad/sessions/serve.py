@@ -93,6 +93,7 @@ class Sessions:
     ) -> None:
         """`last` knows the sessions of the process that ran before; `now` is the clock, monotonic s."""
         self._jobs = jobs
+        self._rules = rules
         self._clock = clock
         self._error_throttle_s = error_throttle_s
         self._budget = budget
@@ -104,7 +105,7 @@ class Sessions:
             self._sessions,
             jobs,
             lambda init, standing: Session(
-                ids.session(), init, rules, ids, clock, standing, rooms=self.rooms
+                ids.session(), init, self._rules, ids, clock, standing, rooms=self.rooms
             ),
             self._perform,
             limit,
@@ -164,6 +165,11 @@ class Sessions:
         """A client connected; gateways break on pings, so it gets none before it says who it is."""
         link.may_ping = False
         return SocketConnection(link, self._error_throttle_s, self._now)
+
+    def change_rules(self, rules: SessionRules) -> None:
+        """Rooms live by other rules from now on, and sessions that begin from now on."""
+        self._rules = rules
+        self.rooms.rules = rules.rooms
 
     def finish(self, left_s: float) -> None:
         """The server stops in so long: cut what is buffered, and tell clients that can resume elsewhere."""
