@@ -30,6 +30,8 @@ class Cancel(Struct, frozen=True):
 
     node_id: str
     message: JobCancel
+    owner: str = ""
+    """The instance that has the socket of the node, "" if it is here."""
 
 
 class Progress(Struct, frozen=True):

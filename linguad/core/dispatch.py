@@ -22,7 +22,7 @@ from linguad.core.actions import (
     StoodStill,
 )
 from linguad.core.amnesty import Amnesty
-from linguad.core.attempts import Attempts
+from linguad.core.attempts import Attempts, Held
 from linguad.core.capability import NOWHERE
 from linguad.core.deadlines import Deadlines, earliest
 from linguad.core.explain import Refusals, explain, find
@@ -54,7 +54,6 @@ from linguad.core.utterance import Audio, CutReason
 from linguad.errors import ErrorCode
 from linguad.wire.node import (
     JobAck,
-    JobCancel,
     JobResult,
     JobStarted,
     NodeAsrPartial,
@@ -62,6 +61,7 @@ from linguad.wire.node import (
     NodeRegister,
 )
 from linguad.wire.override import Override
+from linguad.wire.record import NodeRecord
 
 
 class Dispatch:
@@ -73,7 +73,7 @@ class Dispatch:
         self.jobs: dict[str, Job] = {}
         self._ids = ids
         self._sessions: dict[str, SessionJobs] = {}
-        self._attempts = Attempts(fleet, rules.deferred_release_s)
+        self._attempts = Attempts(fleet, rules)
         self._refusals = Refusals(fleet)
         self._deadlines: Deadlines[str] = Deadlines()
         self._history = History(rules.terminal_retention_s, rules.explained_jobs)
@@ -146,7 +146,7 @@ class Dispatch:
             if all(job.deferrable for job in turn):
                 for job in turn:
                     for attempt in job.open_attempts:
-                        self._call_off(job, attempt, AttemptEnd.SUPERSEDED, "superseded", now, actions)
+                        self._attempts.call_off(job, attempt, AttemptEnd.SUPERSEDED, "superseded", now, actions)
                 self._retry(turn, node_gone(now), now, actions)
 
     def result(self, message: JobResult, node_id: str, now: float) -> list[Action]:
@@ -205,9 +205,61 @@ class Dispatch:
         """A node's socket is gone: its open attempts end and their jobs go elsewhere (node-protocol 6.10)."""
         if not self.fleet.lost(node_id, connection):
             return []
+        return self._lost(self._attempts.open_on(node_id), now)
+
+    def afar_lost(self, owner: str, wire_job_ids: list[str], now: float) -> list[Action]:
+        """Another instance lost the socket of a node, and with it these attempts."""
+        return self._lost(self._attempts.open_among(owner, wire_job_ids), now)
+
+    def owner_gone(self, owner: str, now: float) -> list[Action]:
+        """Another instance is gone, with the sockets of its nodes."""
+        held = self._attempts.open_of(owner)
+        for node in self.fleet.of_owner(owner):
+            held += [one for one in self._attempts.open_on(node.id) if one not in held]
+            self.fleet.lost(node.id, node.connection)
+        return self._lost(held, now)
+
+    def open_afar(self, owner: str) -> dict[str, list[str]]:
+        """What runs through another instance: by node the names of attempts."""
+        found: dict[str, list[str]] = {}
+        for _, attempt in self._attempts.open_of(owner):
+            found.setdefault(attempt.node_id, []).append(attempt.wire_job_id)
+        return found
+
+    def refused(self, owner: str, wire_job_id: str, now: float) -> list[Action]:
+        """Another instance did not give an attempt to its node: the job chooses again, nobody is to blame.
+
+        What was sent after it of its wire session will be refused too, so the lane goes on under another.
+        """
+        actions: list[Action] = []
+        for job, attempt in self._attempts.open_among(owner, [wire_job_id]):
+            actions.append(self._attempts.end(job, attempt, AttemptEnd.REFUSED, now))
+            self.fleet.refused(attempt.row, now)
+            job.lane.leave(attempt.row)
+            if not job.open_attempts:
+                self._placement.pend_again(self._turn_of(job, attempt, now, actions), job.outcome, now)
+        return self._placement.settle(now, actions)
+
+    def learned(self, record: NodeRecord, others: int, now: float) -> list[Action]:
+        """Another instance told of a node of its own, of which so many slots are used by others than us."""
+        node = self.fleet.learn(record, others, now)
+        return self._offers_changed(node, now) if node is not None else []
+
+    def in_reach(self, reachable: bool, now: float) -> list[Action]:
+        """Whether nodes of other instances can be had at all."""
+        actions: list[Action] = []
+        for node in self.fleet.in_reach(reachable):
+            actions += self._offers_changed(node, now, known=True)
+        return actions
+
+    def freed(self, node_id: str, now: float) -> list[Action]:
+        """A slot of a node came back that none of our own attempts had."""
+        return self._placement.settle(now, self._placement.wake(node_id, now, known=True))
+
+    def _lost(self, held: list[Held], now: float) -> list[Action]:
         actions: list[Action] = []
         homeless: list[Job] = []
-        for job, attempt in self._attempts.open_on(node_id):
+        for job, attempt in held:
             actions.append(self._attempts.end(job, attempt, AttemptEnd.NODE_LOST, now))
             job.exclude(attempt.row)
             if not job.open_attempts:
@@ -225,7 +277,7 @@ class Dispatch:
             return actions
         for job in list(session.open.values()):
             for attempt in job.open_attempts:
-                self._call_off(job, attempt, AttemptEnd.CANCELLED, "session_closed", now, actions)
+                self._attempts.call_off(job, attempt, AttemptEnd.CANCELLED, "session_closed", now, actions)
             self._close(job, JobStatus.CANCELLED, without_text(MissingReason.CANCELLED, now), now, actions)
         del self._sessions[session_id]
         return self._placement.settle(now, actions)
@@ -376,7 +428,7 @@ class Dispatch:
         silent = self.fleet.node_at(attempt.row).last_answer_at > attempt.sent_at
         end = AttemptEnd.SILENT if silent else AttemptEnd.TIMEOUT
         once_more = not silent or all(earlier.end is not AttemptEnd.SILENT for earlier in job.attempts)
-        self._call_off(job, attempt, end, "job_timeout", now, actions)
+        self._attempts.call_off(job, attempt, end, "job_timeout", now, actions)
         self._blame(attempt, not silent, now, actions)
         job.exclude(attempt.row)
         outcome = Outcome(missing=MissingReason.JOB_TIMEOUT, error=ErrorCode.JOB_TIMEOUT, received_at=now)
@@ -398,14 +450,18 @@ class Dispatch:
         if not allowed or not self.rules.may_retry(job, now):
             self._complete(job, JobStatus.FAILED, outcome, now, actions)
             return
+        self._retry(self._turn_of(job, failed, now, actions), outcome, now, actions)
+
+    def _turn_of(self, job: Job, failed: Attempt, now: float, actions: list[Action]) -> list[Job]:
+        """A job with what nodes have of its turn and language, which is called off, in order of utterance."""
         turn = [job]
         for other in self._sessions[job.request.session_id].running_beside(job):
             for attempt in other.open_attempts:
-                self._call_off(other, attempt, AttemptEnd.SUPERSEDED, "superseded", now, actions)
+                self._attempts.call_off(other, attempt, AttemptEnd.SUPERSEDED, "superseded", now, actions)
             if failed.row in job.excluded_rows:
                 other.exclude(failed.row)
             turn.append(other)
-        self._retry(sorted(turn, key=lambda one: one.request.utterance_index), outcome, now, actions)
+        return sorted(turn, key=lambda one: one.request.utterance_index)
 
     def _retry(self, turn: list[Job], outcome: Outcome, now: float, actions: list[Action]) -> None:
         """Let jobs of one turn, in order, have another attempt each, or end them with this outcome.
@@ -437,7 +493,7 @@ class Dispatch:
                 continue
             slice_.request = replace(slice_.request, reason=CutReason.MANUAL)
             for attempt in slice_.open_attempts:
-                self._call_off(slice_, attempt, AttemptEnd.SUPERSEDED, "superseded", now, actions)
+                self._attempts.call_off(slice_, attempt, AttemptEnd.SUPERSEDED, "superseded", now, actions)
             if slice_ not in self.waiting:
                 alone.append(slice_)
         self._retry(alone, node_gone(now), now, actions)
@@ -446,7 +502,7 @@ class Dispatch:
         """What a slice held is in another answer."""
         status = JobStatus.COMPLETED if slice_.heard else JobStatus.COMPLETED_NO_TEXT
         for attempt in slice_.open_attempts:
-            self._finish_attempt(slice_, attempt, AttemptEnd.MERGED, now, actions)
+            self._attempts.finish(slice_, attempt, AttemptEnd.MERGED, now, actions)
         merged = without_text(MissingReason.MERGED, now)
         self._close(slice_, status, merged, now, actions)
         actions.append(Deliver(slice_, merged))
@@ -473,24 +529,8 @@ class Dispatch:
         """An answer ends the job: its attempt ends, if it was not given up before, and any other one."""
         for other in job.open_attempts:
             if other is not attempt:
-                self._call_off(job, other, AttemptEnd.SUPERSEDED, "superseded", now, actions)
-        self._finish_attempt(job, attempt, end, now, actions)
-
-    def _finish_attempt(
-        self, job: Job, attempt: Attempt, end: AttemptEnd, now: float, actions: list[Action]
-    ) -> None:
-        if attempt.open:
-            actions.append(self._attempts.end(job, attempt, end, now))
-            usable = end in (AttemptEnd.OK, AttemptEnd.EMPTY)
-            self.fleet.job_ended(attempt.row, now, usable=usable, blame=False, sent_at=attempt.sent_at)
-
-    def _call_off(
-        self, job: Job, attempt: Attempt, end: AttemptEnd, reason: str, now: float, actions: list[Action]
-    ) -> None:
-        actions.append(self._attempts.end(job, attempt, end, now))
-        if self.rules.send_cancel:
-            message = JobCancel(job_id=attempt.wire_job_id, trace_id=job.request.trace_id, reason=reason)
-            actions.append(Cancel(attempt.node_id, message))
+                self._attempts.call_off(job, other, AttemptEnd.SUPERSEDED, "superseded", now, actions)
+        self._attempts.finish(job, attempt, end, now, actions)
 
     def service_missing(self, node_id: str, service_id: str, now: float) -> list[Action]:
         """A registered node lacks a service it reports, whatever the job (node-protocol 7)."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 from linguad.core import admission
 from linguad.core.capability import ANYWHERE
-from linguad.core.deadlines import Deadlines
+from linguad.core.deadlines import Deadlines, earliest
 from linguad.core.health import Status
 from linguad.core.ids import Ids
 from linguad.core.index import KeyIndex
@@ -26,6 +26,7 @@ from linguad.wire.common import PipelineConfig, ServiceTimings
 from linguad.wire.language import AUTO, normalize
 from linguad.wire.node import NodeHeartbeat, NodeRegister
 from linguad.wire.override import Override
+from linguad.wire.record import NodeRecord
 
 MAX_GPU_QUEUE = 10_000
 """Tasks believed of one node; a number without end would not fit the table."""
@@ -56,6 +57,10 @@ class Fleet:
         self._index = KeyIndex(table, self._by_row, self._speed)
         self._offline: dict[str, None] = {}
         self._marks: Deadlines[tuple[str, str]] = Deadlines()
+        self._refused: dict[int, None] = {}
+        """Rows that get no new jobs for a while, because their owner had no slot left."""
+        self._refusals: Deadlines[int] = Deadlines()
+        self._changed: Callable[[str], object] | None = None
         self._scanned_at: float | None = None
 
     def register(self, message: NodeRegister, connection: int, now: float) -> Node:
@@ -67,22 +72,59 @@ class Fleet:
         """
         admission.check(message, self.rules.require_gpu)
         node_id = self._usable_id(message.node_id)
-        node = self.nodes.get(node_id)
+        node = self._record(node_id, now)
         if node is None:
-            if len(self.nodes) >= self.rules.max_nodes:
-                raise WireError(ErrorCode.NODE_OVERLOADED, "this server has as many nodes as it may have")
-            node = self.nodes[node_id] = Node(node_id, self.rules, now)
-            remembered = self.memory.take(node_id)
-            node.recall(remembered)
-            self.speeds.recall(node_id, remembered.speeds)
-            row = self._rows[node_id] = self.table.add_node(node_id, node.slots)
-            self._by_row[row] = node
-            self._index.add(row)
-        self._offline.pop(node_id, None)
+            raise WireError(ErrorCode.NODE_OVERLOADED, "this server has as many nodes as it may have")
         node.registered(message, connection, now)
         self._index.update(self._rows[node.id])
         self._sync(node)
         return node
+
+    def learn(self, record: NodeRecord, others_use: int, now: float) -> Node | None:
+        """Take over what another instance tells of a node of its own; None if there is no room for it.
+
+        The caller made sure that the lease is newer than any known one, and that the socket is not here.
+        """
+        node = self._record(record.node, now)
+        if node is not None:
+            row = self._rows[node.id]
+            before = None if node.afar is None else (node.offer, node.weight)
+            node.described(record, others_use, now)
+            self._refusals.set(row, None)
+            self._refused.pop(row, None)
+            if (node.offer, node.weight) != before:
+                self._index.update(row)
+                self._reweigh(row)
+            self._sync(node)
+        return node
+
+    def refused(self, row: int, now: float) -> None:
+        """The owner of a row had no slot left: no new jobs for it for a while."""
+        node = self._by_row.get(row)
+        if node is not None and node.afar is not None:
+            self._refused[row] = None
+            self._refusals.set(row, now + self.rules.refused_s)
+            self._sync(node)
+
+    def in_reach(self, reachable: bool) -> list[Node]:
+        """Whether the owners of other nodes can be asked; returns the nodes whose state that changes."""
+        afar = [node for node in self.nodes.values() if node.afar and node.out_of_reach is reachable]
+        for node in afar:
+            node.out_of_reach = not reachable
+            self._sync(node)
+        return afar
+
+    def of_owner(self, owner: str) -> list[Node]:
+        """The nodes of another instance."""
+        return [node for node in self.nodes.values() if node.owner == owner]
+
+    def would_serve(self, key: Key) -> bool:
+        """Whether a node fits a key that cannot be had only because its owner cannot be asked."""
+        return any(node.would_serve and node.fits(key) for node in self.nodes.values())
+
+    def when_changed(self, do: Callable[[str], object]) -> None:
+        """Say who is told of every node that may have changed in something other instances should know."""
+        self._changed = do
 
     def heartbeat(self, message: NodeHeartbeat, now: float) -> tuple[Node, bool]:
         """Take a heartbeat of a registered node; the caller checked that the id belongs to the connection.
@@ -114,6 +156,8 @@ class Fleet:
     def job_ended(self, row: int, now: float, *, usable: bool, blame: bool, sent_at: float) -> None:
         """Tell a node's health what became of an attempt."""
         node = self._by_row[row]
+        if node.afar is not None:
+            return  # its owner sees all of its answers, and judges
         before = node.status, node.slots
         if usable:
             node.health.job_answered()
@@ -129,20 +173,26 @@ class Fleet:
             return False
         self._marks.set((node.id, service_id), now + self.rules.marks.ttl_s)
         self._index.update(self._rows[node.id])
+        self._tell(node)
         return True
 
     def due(self) -> float | None:
         """When `tick` has something to do, monotonic s."""
-        return self._marks.due()
+        return earliest(self._marks.due(), self._refusals.due())
 
     def tick(self, now: float) -> list[Node]:
-        """Let marks end that held long enough; returns the nodes that can do more again."""
+        """Let marks and refusals end that held long enough; returns the nodes that can do more again."""
         changed = []
+        while (row := self._refusals.pop(now)) is not None:
+            del self._refused[row]
+            changed.append(self._by_row[row])
+            self._sync(self._by_row[row])
         while (mark := self._marks.pop(now)) is not None:
             node = self.nodes.get(mark[0])
             if node is not None:
                 node.services.clear(mark[1])
                 self._index.update(self._rows[node.id])
+                self._tell(node)
                 changed.append(node)
         return changed
 
@@ -345,7 +395,8 @@ class Fleet:
             return False
         rows = self._index.rows(key)
         others = sum(self.table.cap(row) for row in set(besides) & rows if self._is_ready(row))
-        return self.table.ready_slots(handle) > others
+        refused = self._refused.keys() & rows - set(besides) if self._refused else ()
+        return self.table.ready_slots(handle) > others or any(map(self._is_ready, refused))
 
     def override(self, node_id: str, said: Override) -> Node:
         """Take an operator's word about a known node; its place in the table follows at once.
@@ -357,9 +408,7 @@ class Fleet:
         node.speak_of(said)
         self._sync(node)
         if node.weight != before:
-            row = self._rows[node_id]
-            for key in self._index.keys(row):
-                self._index.speed_changed(row, key)
+            self._reweigh(self._rows[node_id])
         return node
 
     def remembered(self, node_id: str) -> Remembered:
@@ -404,6 +453,24 @@ class Fleet:
     def _speed(self, node: Node, key: Key) -> float:
         return self.speeds.of(node.id, key.work) * node.weight
 
+    def _reweigh(self, row: int) -> None:
+        for key in self._index.keys(row):
+            self._index.speed_changed(row, key)
+
+    def _record(self, node_id: str, now: float) -> Node | None:
+        """The record of a node that is there; None if there is no room for another one."""
+        node = self.nodes.get(node_id)
+        if node is None and len(self.nodes) < self.rules.max_nodes:
+            node = self.nodes[node_id] = Node(node_id, self.rules, now)
+            remembered = self.memory.take(node_id)
+            node.recall(remembered)
+            self.speeds.recall(node_id, remembered.speeds)
+            row = self._rows[node_id] = self.table.add_node(node_id, node.slots)
+            self._by_row[row] = node
+            self._index.add(row)
+        self._offline.pop(node_id, None)
+        return node
+
     def _forget(self, node: Node) -> None:
         """Drop the record of an offline node; it left its keys and gave back its slots when it was lost."""
         self.memory.keep(node.id, self.remembered(node.id))
@@ -427,12 +494,19 @@ class Fleet:
         """Bring the table's row in step with the record."""
         row = self._rows[node.id]
         usage = node.usage
-        self.table.set_cap(row, node.slots)
+        self.table.set_cap(row, 0 if row in self._refused else node.slots)
         self.table.set_ready(row, node.status is Status.READY)
         busiest = max(usage.cpu_percent or 0.0, usage.mem_percent or 0.0, usage.gpu_percent or 0.0)
         penalty_s = self.rules.overload_penalty_s if busiest >= self.rules.resource_threshold else 0.0
-        queue = min(usage.gpu_queue_length or 0, MAX_GPU_QUEUE)
+        queue = min((usage.gpu_queue_length or 0) + node.others_use, MAX_GPU_QUEUE)
+        if node.afar is not None:
+            penalty_s += self.rules.remote_penalty_s
         self.table.set_load(row, self.rules.gpu_queue_task_s * queue, penalty_s)
+        self._tell(node)
+
+    def _tell(self, node: Node) -> None:
+        if self._changed is not None:
+            self._changed(node.id)
 
 
 def _same_work(key: Key, pool: int | None) -> set[Key]:

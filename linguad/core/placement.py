@@ -81,7 +81,7 @@ class Placement:
         self.waiting.add(job)
         self._stirred[job.request.lane] = None
 
-    def pend_again(self, turn: list[Job], outcome: Outcome, now: float) -> None:
+    def pend_again(self, turn: list[Job], outcome: Outcome | None, now: float) -> None:
         """Let jobs of one turn, in order, wait for another node, on which they share a wire session."""
         first = turn[0]
         wanted = max(job.next_number for job in turn)
