@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from linguad.core.capability import Probe
 from linguad.core.job import Attempt, Job, Outcome
+from linguad.wire.letters_jobs import JobRefused, JobsLost, NodeSaid
 from linguad.wire.node import JobAssign, JobCancel
 
 
@@ -32,6 +33,27 @@ class Cancel(Struct, frozen=True):
     message: JobCancel
     owner: str = ""
     """The instance that has the socket of the node, "" if it is here."""
+
+
+class Hand(Struct, frozen=True):
+    """Send a node something about the job of another instance: a frame as it came, or a message."""
+
+    node_id: str
+    message: str | JobCancel
+
+
+class Tell(Struct, frozen=True):
+    """Send another instance a letter, with a frame of a node beside."""
+
+    instance: str
+    letter: JobRefused | NodeSaid | JobsLost
+    frame: str = ""
+
+
+class Freed(Struct, frozen=True):
+    """A slot of a node came back that no attempt of ours had."""
+
+    node_id: str
 
 
 class Progress(Struct, frozen=True):
@@ -107,6 +129,9 @@ Action = (
     Assign
     | NobodyFree
     | Cancel
+    | Hand
+    | Tell
+    | Freed
     | Progress
     | Partial
     | Deliver

@@ -15,8 +15,7 @@ from linguad.core.fleet import Fleet
 from linguad.core.job import Attempt, AttemptEnd, AttemptState, Chosen, Job
 from linguad.core.key import Features
 from linguad.core.rules import JobRules
-from linguad.wire.node import JobCancel
-
+from linguad.wire.node import JobCancel, JobResult
 
 Held = tuple[Job, Attempt]
 """An attempt with its job."""
@@ -78,6 +77,22 @@ class Attempts:
             actions.append(self.end(job, attempt, end, now))
             usable = end in (AttemptEnd.OK, AttemptEnd.EMPTY)
             self._fleet.job_ended(attempt.row, now, usable=usable, blame=False, sent_at=attempt.sent_at)
+
+    def answered(
+        self, job: Job, attempt: Attempt, end: AttemptEnd, now: float, actions: list[Action]
+    ) -> None:
+        """An answer ends the job: its attempt ends, if it was not given up before, and any other one."""
+        for other in job.open_attempts:
+            if other is not attempt:
+                self.call_off(job, other, AttemptEnd.SUPERSEDED, "superseded", now, actions)
+        self.finish(job, attempt, end, now, actions)
+
+    def learn(self, job: Job, attempt: Attempt, message: JobResult, now: float) -> None:
+        """A usable answer tells how fast its node is."""
+        processing_s = (message.processing_time_ms or 0.0) / 1000
+        timings = message.extra.service_timings if message.extra else None
+        waited_s = now - attempt.sent_at
+        self._fleet.answered(attempt.row, job.key, job.seconds, processing_s, waited_s, timings)
 
     def call_off(
         self, job: Job, attempt: Attempt, end: AttemptEnd, reason: str, now: float, actions: list[Action]

@@ -1,4 +1,4 @@
-"""All nodes: who is registered, what a job asks of them, and the compiled table kept in step (design 6)."""
+"""All nodes: who is registered, and the compiled table they are selected from kept in step (design 6)."""
 
 from __future__ import annotations
 
@@ -11,19 +11,17 @@ from linguad.core.deadlines import Deadlines, earliest
 from linguad.core.health import Status
 from linguad.core.ids import Ids
 from linguad.core.index import KeyIndex
-from linguad.core.key import ANY, Features, Key
+from linguad.core.key import Features, Key
 from linguad.core.memory import MAX_SPEEDS, Memory, Remembered
 from linguad.core.node import Node
 from linguad.core.pairing import PairingCodes
 from linguad.core.rehearsal import Rehearsal
 from linguad.core.rules import NodeRules
-from linguad.core.services import Services
 from linguad.core.speed import Speeds
 from linguad.core.steps import at_once
 from linguad.errors import ErrorCode, WireError
 from linguad.pools import NodeTable, fnv1a64
-from linguad.wire.common import PipelineConfig, ServiceTimings
-from linguad.wire.language import AUTO, normalize
+from linguad.wire.common import ServiceTimings
 from linguad.wire.node import NodeHeartbeat, NodeRegister
 from linguad.wire.override import Override
 from linguad.wire.record import NodeRecord
@@ -33,9 +31,6 @@ MAX_GPU_QUEUE = 10_000
 
 MAX_OFFLINE_NODES = 10_000
 """Records of nodes that are gone; the oldest is forgotten for a new one."""
-
-MAX_AMONG = 8
-"""Possible source languages of a job that are looked at."""
 
 STANDSTILL_S = 1.0
 """A timer that fires so much too late tells that our own process stood still."""
@@ -60,6 +55,7 @@ class Fleet:
         self._refused: dict[int, None] = {}
         """Rows that get no new jobs for a while, because their owner had no slot left."""
         self._refusals: Deadlines[int] = Deadlines()
+        self._reachable = True
         self._changed: Callable[[str], object] | None = None
         self._scanned_at: float | None = None
 
@@ -76,6 +72,7 @@ class Fleet:
         if node is None:
             raise WireError(ErrorCode.NODE_OVERLOADED, "this server has as many nodes as it may have")
         node.registered(message, connection, now)
+        self._admit(self._rows[node.id])
         self._index.update(self._rows[node.id])
         self._sync(node)
         return node
@@ -90,8 +87,8 @@ class Fleet:
             row = self._rows[node.id]
             before = None if node.afar is None else (node.offer, node.weight)
             node.described(record, others_use, now)
-            self._refusals.set(row, None)
-            self._refused.pop(row, None)
+            node.out_of_reach = not self._reachable
+            self._admit(row)
             if (node.offer, node.weight) != before:
                 self._index.update(row)
                 self._reweigh(row)
@@ -106,8 +103,15 @@ class Fleet:
             self._refusals.set(row, now + self.rules.refused_s)
             self._sync(node)
 
+    def _admit(self, row: int) -> None:
+        """That it was refused once means nothing any more."""
+        if row in self._refused:
+            del self._refused[row]
+            self._refusals.set(row, None)
+
     def in_reach(self, reachable: bool) -> list[Node]:
         """Whether the owners of other nodes can be asked; returns the nodes whose state that changes."""
+        self._reachable = reachable
         afar = [node for node in self.nodes.values() if node.afar and node.out_of_reach is reachable]
         for node in afar:
             node.out_of_reach = not reachable
@@ -120,6 +124,8 @@ class Fleet:
 
     def would_serve(self, key: Key) -> bool:
         """Whether a node fits a key that cannot be had only because its owner cannot be asked."""
+        if self._reachable:
+            return False
         return any(node.would_serve and node.fits(key) for node in self.nodes.values())
 
     def when_changed(self, do: Callable[[str], object]) -> None:
@@ -272,50 +278,6 @@ class Fleet:
         pools = self.rules.pools
         return fnv1a64(tenant if tenant in pools.tenants else session_id, pools.hash_seed)
 
-    def key(
-        self,
-        src: str,
-        tgt: str,
-        pipeline: PipelineConfig,
-        lang_a: str | None = None,
-        lang_b: str | None = None,
-        *,
-        among: Sequence[str] = (),
-        speakers: bool = False,
-        features: Features = Features.NONE,
-        node: str = "",
-        session: str = "",
-        tenant: str = "",
-    ) -> Key:
-        """What a job asks of a node (resolution 33); two-way if only the pair of languages is known.
-
-        Of an unknown source `among` others it asks for the first with a free slot, else with a ready node,
-        else with any. To tell `speakers` apart needs the tone service. `features` and `node` narrow down who
-        fits, and so do the capability pools, where `session` and `tenant` may have a say.
-        """
-        needs = Services.needed(pipeline)
-        if speakers:
-            needs |= Services.TONE
-        source, target = normalize(src), normalize(tgt)
-        pools = ANYWHERE if node else self._pools_for(needs, session, tenant)
-
-        def asked(src: str, tgt: str, *, two_way: bool = False) -> Key:
-            return Key(src, tgt, needs, two_way, features, node, pools)
-
-        if not needs & Services.NMT:
-            return asked(ANY if source == AUTO else source, ANY)
-        if source != AUTO:
-            return asked(source, target)
-        if lang_a and lang_b:
-            a, b = normalize(lang_a), normalize(lang_b)
-            both_ways = asked(*sorted((a, b)), two_way=True)
-            return both_ways if self.serves(both_ways) else asked(a, b)
-        possible = [asked(code, target) for code in map(normalize, among[:MAX_AMONG]) if code != AUTO]
-        for good in (self.has_room, self.has_ready, self.serves):
-            if (found := next(filter(good, possible), None)) is not None:
-                return found
-        return possible[0] if possible else asked(ANY, target)
-
     def serves(self, key: Key) -> bool:
         """Whether a registered node fits a key, whatever its state."""
         if key.node:
@@ -436,10 +398,6 @@ class Fleet:
         _, pool, _ = self.table.where(row)
         return [(key, self._speed(node, key), pool) for key in sorted(self._index.keys(row))[:most]]
 
-    def _pools_for(self, needs: Services, session: str, tenant: str) -> tuple[int, ...]:
-        pools = self.rules.pools
-        return pools.asked(needs, tenant, self.route(session, tenant)) if pools.pools else ANYWHERE
-
     def _is_ready(self, row: int) -> bool:
         return self._by_row[row].status is Status.READY
 
@@ -478,6 +436,7 @@ class Fleet:
         del self.nodes[node.id]
         self._offline.pop(node.id, None)
         row = self._rows.pop(node.id)
+        self._admit(row)
         self._index.remove(row)
         del self._by_row[row]
         self.table.remove_node(row)

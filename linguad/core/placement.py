@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from linguad.core import probes
 from linguad.core.actions import Action, Assign, NobodyFree, Progress
+from linguad.core.asking import key_for
 from linguad.core.assignment import assign_message
 from linguad.core.attempts import Attempts
 from linguad.core.deadlines import Deadlines
@@ -52,7 +53,8 @@ class Placement:
     def key_of(self, request: JobRequest) -> Key:
         """What a job asks of a node; for a two-way job it depends on who is there."""
         wanted = Features.of(request.features)
-        return self._fleet.key(
+        return key_for(
+            self._fleet,
             request.src_lang,
             request.tgt_lang,
             request.pipeline,
