@@ -162,6 +162,20 @@ REDIS_SECONDS = Histogram(
     ["op"],
     buckets=(0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5),
 )
+INSTANCES = Gauge("linguad_instances", "Live instances, this one included, as last looked up")
+INSTANCES_ADOPTED = Counter(
+    "linguad_instances_adopted_total", "Dead instances whose inbox this one has taken over"
+)
+LETTERS = Counter(
+    "linguad_letters_total",
+    "Letters to other instances (sent, refused, lost) and from them (delivered, expired, dead …), by kind",
+    ["kind", "what"],
+)
+INBOX_LENGTH = Gauge("linguad_inbox_length", "Letters in this instance's inbox")
+INBOX_PENDING = Gauge(
+    "scheduler_phase2_inbox_pending", "Of these, letters that were handed out and are not acknowledged"
+)
+DEAD_LETTERS = Counter("scheduler_phase2_dlq_moved_total", "Letters that became dead letters here")
 
 HUB_REVISION = Gauge(
     "linguad_hub_revision", "Revision of the hub's catalogue, Unix time in ms of its last change"

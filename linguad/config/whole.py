@@ -10,6 +10,7 @@ import msgspec
 from msgspec import field
 
 from linguad.config.base import Table
+from linguad.config.cluster import Cluster
 from linguad.config.gateway import Gateway
 from linguad.config.hub import Hub
 from linguad.config.jobs import Jobs
@@ -33,6 +34,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     pools: Pools = field(default_factory=Pools)
     gateway: Gateway = field(default_factory=Gateway)
     hub: Hub = field(default_factory=Hub)
+    cluster: Cluster = field(default_factory=Cluster)
     store: Store = field(default_factory=Store)
     log: Log = field(default_factory=Log)
     notices: tuple[Notice, ...] = ()
@@ -82,6 +84,7 @@ TABLES: dict[str, type[Table]] = {
     "pools": Pools,
     "gateway": Gateway,
     "hub": Hub,
+    "cluster": Cluster,
     "store": Store,
     "log": Log,
 }

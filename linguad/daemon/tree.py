@@ -11,7 +11,7 @@ import sys
 import time
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import trio
 
@@ -62,6 +62,9 @@ from linguad.store.registry import Registry
 from linguad.store.start import Store, opened
 from linguad.web.admin import admin_token
 from linguad.wire.override import Override
+
+if TYPE_CHECKING:
+    from linguad.cluster.service import Cluster
 
 Part = Literal["scheduler", "hub"]
 """What `linguad serve --only` may name. A gateway alone needs a cluster to give its work to."""
@@ -127,6 +130,7 @@ class Daemon:
         self.session_links = Links("session", session_settings, self.sessions.talk, self._budget)
         self.node_links = Links("node", node_settings, self._node_sockets.talk, self._budget)
         metrics.BUFFERED_BYTES.set_function(lambda: self._budget.used)
+        self.cluster = self._cluster()
         for status in Status:
             metrics.NODES.labels(status.value).set_function(partial(self._count_nodes, status))
 
@@ -176,6 +180,8 @@ class Daemon:
             services.start_soon(self.engine_tasks.serve)
             services.start_soon(self.sessions.serve)
             services.start_soon(self.node_memory.run)
+            if self.cluster is not None:
+                await services.start(self.cluster.run)
             if not self._has_hub and (url := self.config.hub_url()):
                 self._services = remote = RemoteServices(url, self.config.models_dir() / SERVICES_INDEX)
                 services.start_soon(remote.run)
@@ -203,7 +209,18 @@ class Daemon:
                     await door.drain()
                 connections.cancel_scope.deadline = trio.current_time() + GOODBYE_SECONDS
             await self.node_memory.save()
+            if self.cluster is not None:
+                await self.cluster.leave()
             services.cancel_scope.cancel()
+
+    def _cluster(self) -> Cluster | None:
+        """Our part in a cluster, if there is one; an instance alone has nothing of Redis in memory."""
+        settings = self.config.cluster
+        if self._only == "hub" or not (settings.redis_url or settings.redis_urls):
+            return None
+        from linguad.cluster.service import Cluster
+
+        return Cluster(settings, lambda: (len(self._node_sockets), len(self.sessions)))
 
     def _scheduler_door(self) -> Door:
         """The port of clients, nodes and operators."""
@@ -255,8 +272,8 @@ class Daemon:
         return []
 
     def degraded(self) -> list[str]:
-        """Dependencies that are away while work goes on without them; none exist yet."""
-        return []
+        """Dependencies that are away while work goes on without them."""
+        return ["redis"] if self.cluster is not None and not self.cluster.up else []
 
     def nodes(self) -> list[tuple[Node, int]]:
         """Every known node and the slots it has in use."""
@@ -299,6 +316,8 @@ class Daemon:
         """Let jobs finish, then say goodbye: clients first, so that their results still come."""
         logger.info("draining", open_jobs=self.dispatch.open_jobs, sessions=len(self.sessions))
         self.dispatch.amnesty.draining = True
+        if self.cluster is not None:
+            await self.cluster.drain()
         if self._api is not None:
             self._api.stop()
         self.sessions.finish(self.config.server.drain_seconds)

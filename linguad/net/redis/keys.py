@@ -27,6 +27,7 @@ class Keys:
             raise RedisError(
                 f"{prefix!r} cannot begin keys in Redis; allowed are up to 64 letters, digits and ._:-"
             )
+        self.prefix = prefix
         self._base = f"{prefix}:{VERSION}:"
         self.instances = f"{self._base}reg:inst"
         """The sorted set of all instances."""

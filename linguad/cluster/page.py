@@ -1,0 +1,112 @@
+"""What operators see of the cluster: its instances and what lies in their inboxes (pools-and-cluster 7.4)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import msgspec
+import trio
+
+from linguad.cluster.bus import Bus
+from linguad.cluster.peers import Peers
+from linguad.cluster.place import GROUP, Place
+from linguad.metrics import INBOX_LENGTH, INBOX_PENDING
+from linguad.wire.peer import Peer
+
+FRESH_S = 2.0
+"""How long an answer holds, s: many may look at it."""
+
+
+class Page:
+    """Mutable state: the last answer."""
+
+    def __init__(self, place: Place, peers: Peers, bus: Bus) -> None:
+        self._place = place
+        self._peers = peers
+        self._bus = bus
+        self._parts: dict[str, Callable[[], object]] = {}
+        self._answer: dict[str, Any] = {}
+        self._until = trio.current_time()
+
+    def add(self, name: str, tell: Callable[[], object]) -> None:
+        """Have a member more, such as the age of the directory."""
+        self._parts[name] = tell
+
+    async def __call__(self) -> Mapping[str, Any]:
+        """The whole page, as JSON can have it. Raises RedisAway, RedisRefusal."""
+        now = trio.current_time()
+        if not self._answer or now >= self._until:
+            self._answer = await self._made()
+            self._until = now + FRESH_S
+        return self._answer | {name: tell() for name, tell in self._parts.items()}
+
+    async def measure(self) -> None:
+        """Put our own inbox into the metrics. Raises as `__call__` does."""
+        length, pending, _ = await self._inbox(self._place.me.instance)
+        INBOX_LENGTH.set(length)
+        INBOX_PENDING.set(pending)
+
+    async def _made(self) -> dict[str, Any]:
+        place = self._place
+        listed = cast("list[bytes]", await place.redis.caller.call(("ZRANGE", place.keys.instances, 0, -1)))
+        names = sorted({*(name.decode() for name in listed), place.me.instance})
+        instances = [await self._instance(name) for name in names]
+        return {
+            "instance_id": place.me.instance,
+            "redis_key_prefix": place.keys.prefix,
+            "total_instances": len(instances),
+            "online_instances": sum(one["is_online"] for one in instances),
+            "total_sessions": sum(one["sessions_owned"] for one in instances),
+            "total_pending": sum(one["inbox_pending"] for one in instances),
+            "total_dlq": sum(one["dlq_length"] for one in instances),
+            "instances": instances,
+            "redis": [
+                {
+                    "link": link.name,
+                    "server": link.server,
+                    "version": link.version,
+                    "state": link.state.name.lower(),
+                }
+                for link in place.redis.status()
+            ],
+            "unacknowledged_bytes": self._bus.unacknowledged(),
+            "peers_age_seconds": round(trio.current_time() - self._peers.looked_at, 1),
+        }
+
+    async def _instance(self, name: str) -> dict[str, Any]:
+        sign = await self._place.redis.caller.call(("GET", self._place.key("alive", name)))
+        length, pending, dead = await self._inbox(name)
+        peer = Peer(instance=name, boot="")
+        if isinstance(sign, bytes):
+            try:
+                peer = msgspec.json.decode(sign, type=Peer)
+            except msgspec.DecodeError:
+                peer = Peer(instance=name, boot="unreadable")
+        uptime_s = time.time() - peer.started_at_ms / 1000 if peer.started_at_ms else 0
+        return {
+            "instance_id": name,
+            "hostname": peer.hostname,
+            "pid": peer.pid,
+            "version": peer.version,
+            "address": peer.address,
+            "started_at_ms": peer.started_at_ms,
+            "uptime_seconds": max(0, int(uptime_s)),
+            "is_online": sign is not None,
+            "draining": peer.draining,
+            "inbox_length": length,
+            "inbox_pending": pending,
+            "dlq_length": dead,
+            "nodes_owned": peer.nodes,
+            "sessions_owned": peer.sessions,
+        }
+
+    async def _inbox(self, name: str) -> tuple[int, int, int]:
+        """Letters there, of these handed out and not done with, and dead ones."""
+        place = self._place
+        inbox, dlq = place.key("inbox", name), place.key("dlq", name)
+        asked = (("XLEN", inbox), ("XPENDING", inbox, GROUP), ("XLEN", dlq))
+        length, pending, dead = await place.redis.caller.call_all(asked)
+        waiting = pending[0] if isinstance(pending, list) else 0  # else there is no such group
+        return cast("int", length), int(waiting), cast("int", dead)

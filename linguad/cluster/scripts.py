@@ -1,0 +1,107 @@
+"""The scripts of presence and inboxes. All keys of one are of one instance; the clock is Redis's."""
+
+from __future__ import annotations
+
+from linguad.net.redis.scripts import Script
+
+ANNOUNCE = Script(
+    "announce",
+    # Keys: alive, inbox. Arguments: boot, JSON, ms to live, group.
+    # Gives the time in ms, whether we lived already, and who has the name if another does.
+    # Without memory nothing new can be written, but what is there can be kept.
+    """
+local held = redis.call('GET', KEYS[1])
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if held and cjson.decode(held).boot ~= ARGV[1] then return {now, 0, held} end
+redis.pcall('XGROUP', 'CREATE', KEYS[2], ARGV[4], '0', 'MKSTREAM')
+local set = redis.pcall('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+if set.err then
+  if not held then return set end
+  redis.call('PEXPIRE', KEYS[1], ARGV[3])
+end
+return {now, held and 1 or 0, false}
+""",
+)
+
+LEAVE = Script(
+    "leave",
+    # Keys: alive, inbox, acked. Argument: boot. Removes what is ours, unless another has the name.
+    """
+local held = redis.call('GET', KEYS[1])
+if held and cjson.decode(held).boot ~= ARGV[1] then return 0 end
+redis.call('DEL', KEYS[1])
+if redis.call('EXISTS', KEYS[2]) == 1 and redis.call('XLEN', KEYS[2]) == 0 then
+  redis.call('DEL', KEYS[2], KEYS[3])
+end
+return 1
+""",
+)
+
+SEEN = Script(
+    "seen",
+    # Key: the set of instances. Argument: an instance.
+    """
+local time = redis.call('TIME')
+return redis.call('ZADD', KEYS[1], time[1] * 1000 + math.floor(time[2] / 1000), ARGV[1])
+""",
+)
+
+SEND = Script(
+    "send",
+    # Keys: alive, inbox, acked of the receiver. Arguments: boot, account, sender, then for each letter
+    # kind, body, audio, lane, seq, ms to live. Nothing is written to a process that is gone.
+    # Gives the bytes it is done with and the entries before, or nothing.
+    """
+local held = redis.call('GET', KEYS[1])
+if not held or cjson.decode(held).boot ~= ARGV[1] then return false end
+local before = redis.call('XLEN', KEYS[2])
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+for i = 4, #ARGV, 6 do
+  redis.call('XADD', KEYS[2], '*', 'kind', ARGV[i], 'body', ARGV[i + 1], 'audio', ARGV[i + 2],
+    'lane', ARGV[i + 3], 'seq', ARGV[i + 4], 'from', ARGV[3], 'to', ARGV[1], 'account', ARGV[2],
+    'at_ms', now, 'expires_ms', now + ARGV[i + 5])
+end
+return {tonumber(redis.call('HGET', KEYS[3], ARGV[2]) or 0), before}
+""",
+)
+
+DONE = Script(
+    "done",
+    # Keys: inbox, acked. Arguments: group, ms to live of the counts, then for each letter id, account, bytes.
+    # What was done with before is not counted twice.
+    """
+local done = 0
+for i = 3, #ARGV, 3 do
+  if redis.call('XACK', KEYS[1], ARGV[1], ARGV[i]) == 1 then
+    redis.call('XDEL', KEYS[1], ARGV[i])
+    redis.call('HINCRBY', KEYS[2], ARGV[i + 1], ARGV[i + 2])
+    done = done + 1
+  end
+end
+redis.call('PEXPIRE', KEYS[2], ARGV[2])
+return done
+""",
+)
+
+ADOPT = Script(
+    "adopt",
+    # Keys: alive, adopter of the dead. Arguments: the adopter, ms to live. For one, if nobody lives there.
+    """
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+return redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) and 1 or 0
+""",
+)
+
+BURY = Script(
+    "bury",
+    # Keys: alive, adopter, inbox, acked, dlq of the dead. Argument: the adopter.
+    # Not if it lives again, not if another adopted it, not while letters lie there.
+    """
+if redis.call('EXISTS', KEYS[1]) == 1 or redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
+if redis.call('EXISTS', KEYS[3]) == 1 and redis.call('XLEN', KEYS[3]) > 0 then return 0 end
+redis.call('DEL', KEYS[2], KEYS[3], KEYS[4], KEYS[5])
+return 1
+""",
+)
