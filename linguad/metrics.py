@@ -171,6 +171,12 @@ LETTERS = Counter(
     "Letters to other instances (sent, refused, lost) and from them (delivered, expired, dead …), by kind",
     ["kind", "what"],
 )
+REMOTE_JOBS = Counter(
+    "linguad_remote_jobs_total",
+    "Jobs between instances: on the asker's side asked, unsent, refused, answered, lost; declined_REASON on "
+    "the side of the node's owner",
+    ["what"],
+)
 INBOX_LENGTH = Gauge("linguad_inbox_length", "Letters in this instance's inbox")
 INBOX_PENDING = Gauge(
     "scheduler_phase2_inbox_pending", "Of these, letters that were handed out and are not acknowledged"

@@ -33,7 +33,7 @@ class Afar:
         return actions
 
     def refused(self, owner: str, wire_job_id: str, now: float) -> list[Action]:
-        """The owner did not give an attempt to its node; it gets nothing for it for a while."""
+        """The owner did not give an attempt to its node, which gets no more for a while."""
         actions: list[Action] = []
         for job, attempt in self._dispatch.attempts.open_among(owner, (wire_job_id,)):
             self._fleet.refused(attempt.row, now)
@@ -53,9 +53,14 @@ class Afar:
             self._fleet.lost(node.id, node.connection)
         return self._dispatch.lost(list(held.values()), now)
 
-    def open(self, owner: str) -> dict[str, list[str]]:
-        """What waits for an answer through another instance: by node the names of the attempts."""
-        found: dict[str, list[str]] = {}
-        for _, attempt in self._dispatch.attempts.open_of(owner):
-            found.setdefault(attempt.node_id, []).append(attempt.wire_job_id)
-        return found
+    def owner_silent(self, owner: str, now: float) -> list[Action]:
+        """Nothing was heard of an owner for so long that it takes us for dead: no answer comes any more."""
+        return self._dispatch.lost(self._dispatch.attempts.open_of(owner), now)
+
+    def open(self, owner: str) -> list[str]:
+        """The names of the attempts that wait for an answer through another instance."""
+        return [attempt.wire_job_id for _, attempt in self._dispatch.attempts.open_of(owner)]
+
+    def owners(self) -> set[str]:
+        """Instances through which attempts wait for an answer."""
+        return self._dispatch.attempts.owners()

@@ -138,6 +138,11 @@ class Attempts:
         held = (one for there in self._on_node.values() for one in there.values() if one[1].owner == owner)
         return sorted(held, key=_in_order)
 
+    def owners(self) -> set[str]:
+        """The other instances through which something runs."""
+        held = (attempt for there in self._on_node.values() for _, attempt in there.values())
+        return {attempt.owner for attempt in held if attempt.owner}
+
     def open_among(self, owner: str, wire_job_ids: Iterable[str]) -> list[Held]:
         """Those of some attempts that run through another instance, each session's in order of utterance."""
         found = (self._by_wire.get(name) for name in wire_job_ids)

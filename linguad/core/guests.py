@@ -105,13 +105,14 @@ class Guests:
         """The asker tells what it still waits for: all else ends, and it learns what is not here."""
         actions: list[Action] = []
         waited_for = set(letter.jobs)
-        for guest in list(self._on_node.get(letter.node, {}).values()):
-            if guest.asker == asker and guest.asked.job not in waited_for:
+        for name, guest in list(self._guests.items()):
+            if guest.open and guest.asker == asker and name not in waited_for:
                 actions += self._give_up(guest, "superseded", now)
         for name in letter.jobs:
             known = self._guests.get(name)
             if known is None or not known.open:
-                actions.append(Tell(asker, JobRefused(node=letter.node, job=name, why="unknown")))
+                node_id = "" if known is None else known.asked.node
+                actions.append(Tell(asker, JobRefused(node=node_id, job=name, why="unknown")))
         return actions
 
     def said(

@@ -1,13 +1,10 @@
 """Letters about jobs of one instance on a node of another (design 7).
 
 The asker has the job, the owner has the socket of the node. What node and scheduler say to each other travels
-beside the letter as it is on the node's own wire, so that a frame is written and read once. All letters about
-a node have one lane, so they arrive in the order in which they were sent.
+beside the letter as it is on the node's own wire, so that a frame is written and read once.
 """
 
 from __future__ import annotations
-
-from msgspec import field
 
 from linguad.wire.letters import Letter
 
@@ -40,10 +37,9 @@ class JobCalledOff(Letter, frozen=True, tag="job_called_off"):
 
 
 class JobsOpen(Letter, frozen=True, tag="jobs_open"):
-    """Asker to owner: these and no others still wait for the node; repairs what lost letters left behind."""
+    """Asker to owner: these and no others still wait for nodes of the owner; repairs what went wrong before."""
 
-    node: str
-    jobs: list[str] = field(default_factory=list)
+    jobs: list[str]
 
 
 class JobRefused(Letter, frozen=True, tag="job_refused"):
