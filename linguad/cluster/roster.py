@@ -1,7 +1,7 @@
 """Which nodes are whose: what others are told of ours, and what is made of what they tell (design 7).
 
-A node belongs to the instance with the highest epoch in its record, the newest registration; its socket is the
-proof until then. No I/O: `directory.py` carries records to Redis and back.
+A node belongs to the instance with the highest epoch in its record, which is the newest registration; until
+Redis has spoken its socket is the proof. No I/O: `directory.py` carries records to Redis and back.
 """
 
 from __future__ import annotations

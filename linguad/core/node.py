@@ -82,6 +82,8 @@ class Node:
     @property
     def cap(self) -> int:
         """Jobs at once: the operator's word, else the node's, else the default."""
+        if self.afar is not None:
+            return self.afar.slots
         return self.override.cap or self._reported_cap
 
     @property

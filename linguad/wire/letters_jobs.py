@@ -37,7 +37,7 @@ class JobCalledOff(Letter, frozen=True, tag="job_called_off"):
 
 
 class JobsOpen(Letter, frozen=True, tag="jobs_open"):
-    """Asker to owner: these and no others still wait for nodes of the owner; repairs what went wrong before."""
+    """Asker to owner: these and no others still wait for its nodes; repairs what went wrong before."""
 
     jobs: list[str]
 
