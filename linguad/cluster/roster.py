@@ -48,6 +48,7 @@ class Lease(NamedTuple):
     connection: int
     """The registration it is for; a newer one wants a new epoch."""
     epoch: int
+    """0 while we do not know it."""
 
 
 class Roster:
@@ -56,15 +57,18 @@ class Roster:
     def __init__(
         self,
         instance: str,
+        boot: str,
         fleet: Fleet,
         afar: Afar,
         guests: Guests,
         desk: Desk,
         sockets: Sockets,
-        is_alive: Callable[[str], bool],
+        is_alive: Callable[[str, str], bool],
         now: Callable[[], float],
     ) -> None:
+        """`is_alive` tells whether a process of this instance and boot lives."""
         self.instance = instance
+        self._boot = boot
         self._fleet = fleet
         self._afar = afar
         self._guests = guests
@@ -107,28 +111,35 @@ class Roster:
         own = self._fleet.slots_used(node_id) - guests.total()
         used_by = {name: count for name, count in {self.instance: own, **guests}.items() if count}
         lease = self._leases.get(node_id)
-        epoch = lease.epoch if lease is not None and lease.connection == node.connection else 0
-        return node.record(self.instance, epoch, used_by), node.connection, node.heartbeat_timeout_s
+        if lease is None or lease.connection != node.connection:
+            # Redis may take the record and we not hear of it
+            lease = self._leases[node_id] = Lease(node.connection, 0)
+        return (
+            node.record(self.instance, self._boot, lease.epoch, used_by),
+            node.connection,
+            node.heartbeat_timeout_s,
+        )
 
     def leased(self, node_id: str, connection: int, epoch: int) -> None:
         """Redis took our record."""
         self._leases[node_id] = Lease(connection, epoch)
 
-    def withdrawn(self, node_id: str) -> int:
-        """The epoch of the lease of a node that is not here any more; 0 if there was none."""
-        lease = self._leases.pop(node_id, None)
-        return lease.epoch if lease is not None else 0
+    def withdrawn(self, node_id: str) -> None:
+        """Redis holds no record of ours any more of a node that is not here."""
+        node = self._fleet.nodes.get(node_id)
+        if node is None or not _is_here(node):
+            self._leases.pop(node_id, None)
 
     def heard(self, node_id: str, record: NodeRecord | None) -> None:
         """What Redis holds of a node, whoever's it is; None if nothing."""
         node = self._fleet.nodes.get(node_id)
-        if record is None or record.owner == self.instance or not self._is_alive(record.owner):
+        if record is None or record.owner == self.instance or not self._is_alive(record.owner, record.boot):
             if node is not None and node.afar is not None:
                 self._desk.connection_lost(node_id, node.connection)
             return
         if node is not None and _is_here(node):
             lease = self._leases.get(node_id)
-            if lease is None or lease.connection != node.connection or record.epoch <= lease.epoch:
+            if lease is None or lease.connection != node.connection or not 0 < lease.epoch < record.epoch:
                 return  # our registration is the newer one, or about to be
             logger.info("node_superseded", node=node_id, instance=record.owner)
             self._leases.pop(node_id)

@@ -181,11 +181,12 @@ class Node:
         self.services.running, self.services.installed = Services(record.services), Services(record.installed)
         self.pool = self.rules.pools.home(self.id, self.services.installed)
 
-    def record(self, owner: str, epoch: int, used_by: dict[str, int]) -> NodeRecord:
+    def record(self, owner: str, boot: str, epoch: int, used_by: dict[str, int]) -> NodeRecord:
         """What other instances are told of it."""
         return NodeRecord(
             node=self.id,
             owner=owner,
+            boot=boot,
             epoch=epoch,
             status=self.status.value,
             slots=self.slots,

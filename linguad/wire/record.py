@@ -16,6 +16,8 @@ class NodeRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     node: str
     owner: str
     """The instance that holds its socket."""
+    boot: str = ""
+    """Its process: one that was started anew under the same name has not this socket."""
     epoch: int
     """Of the lease: the higher one is the newer registration, whoever took it."""
     status: str

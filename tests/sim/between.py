@@ -62,6 +62,7 @@ class Between:
         self._numbers = count(1)
         self.records: dict[str, tuple[str, int, NodeRecord]] = {}
         self._epochs = count(1)
+        self.boots = count(1)
         again = world.again_and_again
         again(troubles.cut_off_every_s, self._cut_off_one, self._going_on)
         again(troubles.fails_every_s, self._fail, self._going_on)
@@ -91,11 +92,17 @@ class Between:
             self._hint(record.node)
         self._world.after(self.lag(), self._reply, member, done, owner, epoch)
 
-    def remove(self, member: Member, node_id: str, epoch: int) -> None:
-        """A record is taken back, if it is still that one."""
-        if self.records.get(node_id, ("", 0))[:2] == (member.name, epoch):
+    def remove(self, member: Member, node_id: str) -> None:
+        """A record is taken back, if it is still of that process."""
+        held = self.records.get(node_id)
+        if held is not None and held[2].boot == member.boot:
             del self.records[node_id]
             self._hint(node_id)
+        self._world.after(self.lag(), self._removed, member, node_id)
+
+    def _removed(self, member: Member, node_id: str) -> None:
+        if self.can(member):
+            member.server.process.reach(member.roster.withdrawn, node_id)
 
     def bury(self, name: str) -> None:
         """What an instance left that lives no more."""
@@ -182,6 +189,7 @@ class Member:
         self.server = server
         self.between = between
         self.name = server.name
+        self.boot = f"boot-{next(between.boots)}"
         self.world = between._world
         self.cut = False
         self.up = False
@@ -200,9 +208,18 @@ class Member:
         )
         server.engine.join(self.guests, self.remote)
         self.roster = Roster(
-            self.name, server.fleet, self.afar, self.guests, server.engine, server.nodes, self.is_alive, now
+            self.name,
+            self.boot,
+            server.fleet,
+            self.afar,
+            self.guests,
+            server.engine,
+            server.nodes,
+            self._is_boot,
+            now,
         )
         self._flushing = False
+        self._last = 0.0
         self.roster.when_dirty = self._soon
         between.members.append(self)
         server.process.after(0.1, self._live)
@@ -216,6 +233,9 @@ class Member:
 
     def is_alive(self, name: str) -> bool:
         return name in self.knows
+
+    def _is_boot(self, name: str, boot: str) -> bool:
+        return name in self.knows and self.knows[name].boot == boot
 
     def when_gone(self, do: Callable[[str], None]) -> None:
         self._gone.append(do)
@@ -313,12 +333,16 @@ class Member:
         for node_id in self.roster.take_dirty(1_000):
             offered = self.roster.offer(node_id)
             if offered is None:
-                if epoch := self.roster.withdrawn(node_id):
-                    self.world.after(self.between.lag(), self.between.remove, self, node_id, epoch)
+                self._to_redis(self.between.remove, self, node_id)
                 continue
             record, connection, _ = offered
             done = self._written(node_id, connection)
-            self.world.after(self.between.lag(), self.between.write, self, record, done)
+            self._to_redis(self.between.write, self, record, done)
+
+    def _to_redis(self, do: Callable[..., None], *args: Any) -> None:
+        """Commands of one connection are done in order."""
+        self._last = max(self._last, self.world.now + self.between.lag())
+        self.world.after(self._last - self.world.now, do, *args)
 
     def _written(self, node_id: str, connection: int) -> Callable[[str, int], None]:
         def done(owner: str, epoch: int) -> None:
