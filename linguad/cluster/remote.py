@@ -1,13 +1,13 @@
 """Jobs on their way between instances: from the engine into letters and back (design 7).
 
-Nothing here waits. What letters cannot do, because they are lost with a process or with Redis, is repaired by
-telling each owner from time to time, and after every interruption, which jobs are still waited for.
+Nothing here waits. Letters between two processes come in order and none is lost, unless the way to Redis is
+interrupted or one of them dies. What was under way then starts anew; whoever has not noticed learns of it by
+telling what is still waited for, as everybody does from time to time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from math import inf
 from typing import Protocol, TypeVar
 
 import trio
@@ -30,12 +30,12 @@ from linguad.wire.letters_jobs import (
 from linguad.wire.node import JobAck, JobResult, JobStarted, NodeAsrPartial
 
 CHECK_S = 5.0
-"""How often owners are told what is still waited for, s: so long a slot is kept for nobody, at most."""
+"""How often owners are told what is still waited for, s: so long an interruption may go unnoticed there."""
 
 CALL_OFF_S = 60.0
 """How long it makes sense to tell that something is over, s; the job has an end of its own by then."""
 
-ANSWER_S = 120.0
+ANSWER_S = 300.0
 """How long an answer of a node may be on its way, s; the asker knows whether it still wants it."""
 
 L = TypeVar("L", bound=Letter)
@@ -88,7 +88,7 @@ class Desk(Protocol):
 
 
 class Remote:
-    """Mutable state: since when nobody can be asked, and whom we told what we wait for."""
+    """Mutable state: the owners whom we told last that we wait for something."""
 
     def __init__(
         self,
@@ -98,18 +98,13 @@ class Remote:
         mail: Mail,
         others: Others,
         now: Callable[[], float],
-        *,
-        patience_s: float,
     ) -> None:
-        """`patience_s`: without contact for so long, the others have taken us for dead, and we them."""
         self._desk = desk
         self._afar = afar
         self._guests = guests
         self._mail = mail
         self._others = others
         self._now = now
-        self._patience_s = patience_s
-        self._alone_since = inf
         self._told: set[str] = set()
         mail.on(JobAssigned, self._assigned)
         mail.on(JobCalledOff, self._called_off)
@@ -127,27 +122,24 @@ class Remote:
             self.check()
 
     def check(self) -> None:
-        """Repair what letters that did not arrive have left behind; for every few seconds."""
-        now = self._now()
-        if now - self._alone_since >= self._patience_s:
-            self._alone_since = inf
-            for owner in self._afar.owners():
-                self._desk.perform(self._afar.owner_silent(owner, now))
+        """Tell owners what we wait for, while it is something; for every few seconds."""
         for owner in self._told | self._afar.owners():
             self._tell_open(owner)
 
     def up(self) -> None:
         """Other instances can be asked again."""
-        self._alone_since = inf
         self._desk.perform(self._afar.in_reach(True, self._now()))
         for name in list(self._others.alive()):
             self._tell_open(name)
 
     def down(self) -> None:
-        """Other instances cannot be asked."""
+        """Other instances cannot be asked, and letters may be lost."""
         now = self._now()
-        self._alone_since = now
         self._desk.perform(self._afar.in_reach(False, now))
+        for owner in self._afar.owners():
+            self._desk.perform(self._afar.out_of_touch(owner, now))
+        for asker in self._guests.askers():
+            self._desk.perform(self._guests.out_of_touch(asker, now))
 
     # The engine's port
 
@@ -162,6 +154,7 @@ class Remote:
             session=attempt.wire_session_id,
             trace=message.trace_id,
             seconds=job.seconds,
+            after=self._afar.before(attempt),
             within_s=within_s,
             in_turn=attempt.chosen == "turn",
             deferrable=job.deferrable,
@@ -185,7 +178,8 @@ class Remote:
         if isinstance(letter, JobRefused):
             child(REMOTE_JOBS, f"declined_{letter.why}").inc()
         audio = action.frame.encode()
-        self._mail.send(action.instance, letter, lane=letter.node, expires_s=ANSWER_S, audio=audio)
+        if not self._mail.send(action.instance, letter, lane=letter.node, expires_s=ANSWER_S, audio=audio):
+            self._desk.perform(self._guests.out_of_touch(action.instance, self._now()))
 
     # Letters to owners
 
@@ -222,7 +216,7 @@ class Remote:
     def _gone(self, instance: str) -> None:
         now = self._now()
         self._told.discard(instance)
-        self._desk.perform(self._guests.asker_gone(instance, now))
+        self._desk.perform(self._guests.out_of_touch(instance, now))
         self._desk.perform(self._afar.owner_gone(instance, now))
 
     def _tell_open(self, owner: str) -> None:

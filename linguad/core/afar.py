@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from linguad.core.actions import Action
 from linguad.core.dispatch import Dispatch
+from linguad.core.job import Attempt
 from linguad.wire.record import NodeRecord
 
 
@@ -53,9 +54,19 @@ class Afar:
             self._fleet.lost(node.id, node.connection)
         return self._dispatch.lost(list(held.values()), now)
 
-    def owner_silent(self, owner: str, now: float) -> list[Action]:
-        """Nothing was heard of an owner for so long that it takes us for dead: no answer comes any more."""
+    def out_of_touch(self, owner: str, now: float) -> list[Action]:
+        """Answers of this owner may be lost: what waits for one goes elsewhere."""
         return self._dispatch.lost(self._dispatch.attempts.open_of(owner), now)
+
+    def before(self, attempt: Attempt) -> str:
+        """The latest of what the node of an attempt has of its wire session from before; "" if nothing."""
+        name, session = "", attempt.wire_session_id
+        for _, other in self._dispatch.attempts.open_on(attempt.node_id):
+            if other is attempt:
+                break
+            if other.wire_session_id == session:
+                name = other.wire_job_id
+        return name
 
     def open(self, owner: str) -> list[str]:
         """The names of the attempts that wait for an answer through another instance."""

@@ -4,8 +4,8 @@ Rules:
 - A guest holds one slot of its node from the moment it is taken, given back once, in `_give_back` alone, in
   the same table as the slots of our own attempts: the owner of a node arbitrates.
 - What the node says of a guest goes to its asker, also after its end, when the asker may still take it.
-- After a guest was refused the later ones of its wire session are refused too: a node would wait for what it
-  did not get.
+- After a guest was refused or lost the later ones of its wire session are refused too: a node would wait for
+  what it did not get, or answer a turn without it.
 """
 
 from __future__ import annotations
@@ -141,13 +141,23 @@ class Guests:
             self._end(guest, now, actions)
         return actions + [Tell(asker, JobsLost(node=node_id, jobs=names)) for asker, names in jobs.items()]
 
-    def asker_gone(self, asker: str, now: float) -> list[Action]:
-        """Nobody waits for what this instance asked for."""
+    def out_of_touch(self, asker: str, now: float) -> list[Action]:
+        """This instance is gone, or may have missed an answer: it gets none any more, and asks anew.
+
+        Another answer would be worse than none: it could be taken for that of what was said before it, too.
+        """
         actions: list[Action] = []
-        for guest in list(self._guests.values()):
-            if guest.asker == asker and guest.open:
-                actions += self._give_up(guest, "session_closed", now)
+        for name, guest in list(self._guests.items()):
+            if guest.asker == asker:
+                if guest.open:
+                    actions += self._give_up(guest, "session_closed", now)
+                del self._guests[name]
+                self._ends.set(name, None)
         return actions
+
+    def askers(self) -> set[str]:
+        """Instances that something is remembered of."""
+        return {guest.asker for guest in self._guests.values()}
 
     def due(self) -> float | None:
         """When `tick` has something to do, monotonic s."""
@@ -176,6 +186,8 @@ class Guests:
             return "not_here"
         if (asked.node, asked.session) in self._refused:
             return "follows_refused"
+        if asked.after and asked.after not in self._guests:
+            return "misses_earlier"
         if node.status is not Status.READY:
             return "not_ready"
         extra = TURN_OVERFLOW_SLOTS if asked.in_turn else 0

@@ -22,6 +22,8 @@ class JobAssigned(Letter, frozen=True, tag="job_assigned"):
     """Length of its audio."""
     within_s: float
     """How long the asker waits for an answer."""
+    after: str = ""
+    """What the node got before it of the wire session and has not answered; without it the job is refused."""
     in_turn: bool = False
     """It belongs to a turn that the node has begun, and may take a slot above the cap (resolution 26)."""
     deferrable: bool = False

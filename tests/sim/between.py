@@ -1,7 +1,7 @@
 """What is between instances: their inboxes and the directory of nodes, as Redis keeps them, and its troubles.
 
-Letters from one process to another come in order, each once; unless Redis loses one, which must not happen
-and must do no harm, or an instance is cut off from Redis. Then the others take it for dead after a while.
+Letters from one process to another come in order, all of them, unless Redis loses all it has. An instance may
+be cut off from it; then the others take it for dead after a while.
 """
 
 from __future__ import annotations
@@ -36,7 +36,6 @@ class Troubles:
 
     lag_s: float = 0.005
     """Longest way to Redis."""
-    loses: float = 0.0
     repeats: float = 0.0
     cut_off_every_s: float = 0.0
     """One instance is cut off."""
@@ -144,6 +143,8 @@ class Between:
         if self._world.chance(self.troubles.forgets):
             self._world.say("between", "Redis has forgotten everything")
             self.records.clear()
+            for member in self.members:
+                member.inbox.clear()
 
 
 class Box:
@@ -162,14 +163,9 @@ class Box:
         if not member.up or to is None:
             return False
         world, between = member.world, member.between
-        lost = world.chance(between.troubles.loses) and not between.quiet
-        times = 0 if lost else 2 if world.chance(between.troubles.repeats) else 1
-        if lost:
-            world.say("between", f"a letter is lost: {letter}")
         body = msgspec.msgpack.encode(letter)
-        for _ in range(times):
-            at = max(self._last.get(to, 0.0), world.now + between.lag())
-            self._last[to] = at
+        at = self._last[to] = max(self._last.get(to, 0.0), world.now + between.lag())
+        for _ in range(2 if world.chance(between.troubles.repeats) else 1):
             world.after(at - world.now, self._arrive, to, type(letter), body, audio, world.now + expires_s)
         return True
 
@@ -203,9 +199,7 @@ class Member:
         self.afar = Afar(dispatch)
         self.guests = Guests(server.fleet, server.settings.jobs, dispatch.amnesty)
         now = server.process.now
-        self.remote = Remote(
-            server.engine, self.afar, self.guests, self.box, self, now, patience_s=SIGN_OF_LIFE_S
-        )
+        self.remote = Remote(server.engine, self.afar, self.guests, self.box, self, now)
         server.engine.join(self.guests, self.remote)
         self.roster = Roster(
             self.name,

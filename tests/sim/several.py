@@ -155,7 +155,6 @@ def _troubles(random: Random) -> Troubles:
 
     return Troubles(
         lag_s=random.choice([0.002, 0.02, 0.5]),
-        loses=maybe(0.1, 0.3),
         repeats=maybe(0.1, 0.3),
         cut_off_every_s=maybe(30.0, 0.4),
         fails_every_s=maybe(40.0, 0.3),
