@@ -177,6 +177,12 @@ REMOTE_JOBS = Counter(
     "the side of the node's owner",
     ["what"],
 )
+DIRECTORY_WRITES = Counter(
+    "linguad_directory_writes_total", "Records of our nodes written to the directory in Redis, or removed"
+)
+DIRECTORY_READS = Counter(
+    "linguad_directory_reads_total", "Records of nodes read from the directory in Redis"
+)
 INBOX_LENGTH = Gauge("linguad_inbox_length", "Letters in this instance's inbox")
 INBOX_PENDING = Gauge(
     "scheduler_phase2_inbox_pending", "Of these, letters that were handed out and are not acknowledged"

@@ -149,9 +149,9 @@ class Roster:
         actions = self._afar.learned(record, record.others_use(self.instance), self._now())
         self._desk.perform(actions)
 
-    def of(self, instance: str) -> list[tuple[str, int]]:
-        """Nodes of another instance, with the epochs of their leases."""
-        return [(node.id, node.connection) for node in self._fleet.of_owner(instance)]
+    def of(self, instance: str) -> dict[str, str]:
+        """Nodes of another instance, with the boot of its process that told of them."""
+        return {node.id: node.afar.boot for node in self._fleet.of_owner(instance) if node.afar}
 
     def _changed(self, node_id: str) -> None:
         node = self._fleet.nodes.get(node_id)

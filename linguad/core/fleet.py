@@ -126,7 +126,12 @@ class Fleet:
         """Whether a node fits a key that cannot be had only because its owner cannot be asked."""
         if self._reachable:
             return False
-        return any(node.would_serve and node.fits(key) for node in self.nodes.values())
+        if key.node:
+            node = self.nodes.get(key.node)
+            return node is not None and node.would_serve and node.fits(key)
+        return self.handle(key) is not None and any(
+            self._by_row[row].would_serve for row in self._index.rows(key)
+        )
 
     def when_changed(self, do: Callable[[str], object]) -> None:
         """Say who is told of every node that may have changed in something other instances should know."""

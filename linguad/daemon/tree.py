@@ -65,6 +65,7 @@ from linguad.wire.override import Override
 
 if TYPE_CHECKING:
     from linguad.cluster.service import Cluster
+    from linguad.daemon.together import SharedNodes
 
 Part = Literal["scheduler", "hub"]
 """What `linguad serve --only` may name. A gateway alone needs a cluster to give its work to."""
@@ -130,6 +131,7 @@ class Daemon:
         self.session_links = Links("session", session_settings, self.sessions.talk, self._budget)
         self.node_links = Links("node", node_settings, self._node_sockets.talk, self._budget)
         metrics.BUFFERED_BYTES.set_function(lambda: self._budget.used)
+        self._shared: SharedNodes
         self.cluster = self._cluster()
         for status in Status:
             metrics.NODES.labels(status.value).set_function(partial(self._count_nodes, status))
@@ -182,6 +184,7 @@ class Daemon:
             services.start_soon(self.node_memory.run)
             if self.cluster is not None:
                 await services.start(self.cluster.run)
+                services.start_soon(self._shared.run)
             if not self._has_hub and (url := self.config.hub_url()):
                 self._services = remote = RemoteServices(url, self.config.models_dir() / SERVICES_INDEX)
                 services.start_soon(remote.run)
@@ -219,8 +222,11 @@ class Daemon:
         if self._only == "hub" or not (settings.redis_url or settings.redis_urls):
             return None
         from linguad.cluster.service import Cluster
+        from linguad.daemon.together import SharedNodes
 
-        return Cluster(settings, lambda: (len(self._node_sockets), len(self.sessions)))
+        cluster = Cluster(settings, lambda: (len(self._node_sockets), len(self.sessions)))
+        self._shared = SharedNodes(cluster, self.engine, self._node_sockets)
+        return cluster
 
     def _scheduler_door(self) -> Door:
         """The port of clients, nodes and operators."""
@@ -336,4 +342,4 @@ class Daemon:
             await trio.sleep(CLOCK_SYNC_SECONDS)
 
     def _count_nodes(self, status: Status) -> int:
-        return sum(node.status is status for node in self.fleet.nodes.values())
+        return sum(node.status is status and not node.owner for node in self.fleet.nodes.values())

@@ -154,6 +154,11 @@ class Engine:
         """Say what is to be called after every change, which may have moved what is due."""
         self._changed = do
 
+    @property
+    def open_jobs(self) -> int:
+        """Jobs that are not over, those of other instances too."""
+        return self.dispatch.open_jobs + (0 if self._guests is None else len(self._guests))
+
     def due(self) -> float | None:
         """When `tick` has something to do, monotonic s."""
         if self._guests is None:
