@@ -37,7 +37,7 @@ BATCH = 200
 """Records written or read before others get their turn."""
 
 HOLDS = 1.5
-"""A record holds for so many times the silence for which its node is closed, so that the owner speaks first."""
+"""A record outlives the silence for which its node is closed by so much: its owner speaks first."""
 
 FORGET_MS = 600_000
 """How long the register names a node that is gone, ms: an instance that missed the hint looks sooner."""
