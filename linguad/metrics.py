@@ -183,9 +183,8 @@ DIRECTORY_WRITES = Counter(
 DIRECTORY_READS = Counter(
     "linguad_directory_reads_total", "Records of nodes read from the directory in Redis"
 )
-INBOX_LENGTH = Gauge("linguad_inbox_length", "Letters in this instance's inbox")
 INBOX_PENDING = Gauge(
-    "scheduler_phase2_inbox_pending", "Of these, letters that were handed out and are not acknowledged"
+    "scheduler_phase2_inbox_pending", "Letters in this instance's inbox that are not done with"
 )
 DEAD_LETTERS = Counter("scheduler_phase2_dlq_moved_total", "Letters that became dead letters here")
 

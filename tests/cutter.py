@@ -1,4 +1,4 @@
-"""A proxy that tears the connection after so many bytes in one direction."""
+"""A proxy that tears the connection after so many bytes in one direction, or holds them back."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ class Cutter:
         self.down = FOREVER
         """Bytes from the server that are still let through."""
         self.cuts = 0
+        self.hold: trio.Event | None = None
+        """If there is one, nothing passes before it is set."""
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Take connections until cancelled."""
@@ -41,6 +43,8 @@ class Cutter:
     ) -> None:
         try:
             while data := await source.receive_some(64 * 1024):
+                if self.hold is not None:
+                    await self.hold.wait()
                 left = getattr(self, way)
                 setattr(self, way, left - len(data))
                 await target.send_all(data[:left])

@@ -13,6 +13,7 @@ from linguad.cluster.scripts import SEND
 from linguad.metrics import DEAD_LETTERS
 from linguad.net.redis.errors import RedisRefusal
 from linguad.net.redis.manners import Words
+from linguad.net.redis.streams import fields
 from linguad.wire.letters import Envelope
 
 SHOWN = ("kind", "from", "lane", "seq", "at_ms", "expires_ms", "deliveries", "error", "bytes", "replayable")
@@ -33,7 +34,7 @@ class DeadLetters:
     def command(self, envelope: Envelope, problem: str, deliveries: int) -> Words:
         """The command that puts a letter among those of this instance."""
         DEAD_LETTERS.inc()
-        logger.error(
+        logger.warning(
             "letter_dead",
             kind=envelope.kind,
             instance=envelope.sender,
@@ -74,7 +75,7 @@ class DeadLetters:
         entry = await self._entry(instance, entry_id)
         if entry is None:
             return "there is no such dead letter"
-        said = _fields(entry)
+        said = fields(entry[1])
         if b"body" not in said:
             return "of this kind only the head is kept, because the letter may hold what somebody said"
         left_ms = int(said[b"expires_ms"]) - place.clock.now_ms()
@@ -107,14 +108,9 @@ class DeadLetters:
         return found[0] if found else None
 
 
-def _fields(entry: Any) -> dict[bytes, bytes]:
-    flat = entry[1]
-    return dict(zip(flat[::2], flat[1::2], strict=True))
-
-
 def _shown(instance: str, entry: Any) -> dict[str, object]:
     """All but the body."""
-    said = {name.decode(): value for name, value in _fields(entry).items()}
+    said = {name.decode(): value for name, value in fields(entry[1]).items()}
     shown: dict[str, object] = {"id": f"{instance}/{entry[0].decode()}", "instance": instance}
     for name in SHOWN:
         if name in said:

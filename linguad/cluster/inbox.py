@@ -1,36 +1,39 @@
-"""Reads our inbox: what was handed out and not done with first, then what is new."""
+"""Reads inboxes: our own from its beginning on, and what a dead instance left.
+
+A read takes nothing away: what was handed to a connection that died is simply read again by the next one, in
+the same order. Only letters that are done with are removed, and those that come twice are known by number.
+"""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 import trio
 
 from linguad.cluster.bus import Bus
 from linguad.cluster.dead import DeadLetters
-from linguad.cluster.place import GROUP, Place
+from linguad.cluster.place import Place
 from linguad.cluster.scripts import DONE
 from linguad.errors import WireError
 from linguad.net.bell import Bell
-from linguad.net.redis.errors import RedisRefusal
 from linguad.net.redis.manners import Words
-from linguad.net.redis.streams import Entry, claim, read_group
+from linguad.net.redis.streams import BEGIN, Entry, read
 from linguad.wire.letters import Envelope
 
 READ_LETTERS = 64
 """Letters asked for at once."""
 
-CLAIMED_LETTERS = 16
-"""The same of those that were handed out before, whose deliveries are looked up as well."""
+LEFT_LETTERS = 16
+"""The same of a dead instance: this goes over the connection that everybody uses."""
 
 BLOCK_MS = 1000
 """How long Redis holds a read back while nothing comes; new subscriptions wait as long."""
 
 DONE_LETTERS = 256
-"""Most letters that are acknowledged by one script."""
+"""Most letters that are removed by one script."""
 
 BACKLOG = 1024
-"""Letters handled and not yet acknowledged, at which reading waits."""
+"""Letters handled and not yet removed, at which reading waits."""
 
 COUNTS_MS = 3600 * 1000
 """How long the counts of senders are kept after the last letter."""
@@ -47,7 +50,7 @@ class Handled(NamedTuple):
 
 
 class Inbox:
-    """Mutable state: letters that are handled and not acknowledged yet."""
+    """Mutable state: letters that are handled and not removed yet."""
 
     def __init__(self, place: Place, bus: Bus, dead: DeadLetters) -> None:
         self._place = place
@@ -58,66 +61,33 @@ class Inbox:
         self._room = trio.Event()
 
     async def serve(self) -> None:
-        """Read until cancelled. Raises RedisAway, and RedisRefusal (NOGROUP if Redis lost the inbox)."""
-        self._handled = []  # what was not acknowledged is handed out again
+        """Read until cancelled. Raises RedisAway, RedisRefusal."""
+        self._handled = []
+        place, after = self._place, BEGIN
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._acknowledge)
-            await self._read_again()
+            nursery.start_soon(self._remove)
             while True:
-                place = self._place
-                entries = await read_group(
-                    place.redis.listener,
-                    place.key("inbox"),
-                    GROUP,
-                    place.me.instance,
-                    count=READ_LETTERS,
-                    block_ms=BLOCK_MS,
+                entries = await read(
+                    place.redis.listener, place.key("inbox"), after, count=READ_LETTERS, block_ms=BLOCK_MS
                 )
-                self._handle(entries)
-                if len(self._handled) > BACKLOG:
+                if entries:
+                    after = entries[-1].id
+                    self._handled += [self._judged(entry, 1) for entry in entries]
+                    self._bell.ring()
+                while len(self._handled) > BACKLOG:
                     self._room = trio.Event()
                     await self._room.wait()
 
-    async def adopt(self, instance: str) -> int:
-        """Handle what a dead instance left unread; how many letters that were. Raises as `serve` does."""
-        place, key, count = self._place, self._place.key("inbox", instance), 0
-        try:
-            while True:
-                me = place.me.instance
-                claimed = await claim(place.redis.caller, key, GROUP, me, idle_ms=0, count=CLAIMED_LETTERS)
-                entries = claimed.entries or await read_group(
-                    place.redis.caller, key, GROUP, me, count=CLAIMED_LETTERS
-                )
-                if not entries:
-                    return count
-                await self._done([self._judged(entry, 1) for entry in entries], instance)
-                count += len(entries)
-        except RedisRefusal as error:
-            if error.code != "NOGROUP":
-                raise
-            return count
+    async def adopt(self, instance: str, heirs: int) -> int:
+        """Handle what a dead instance left, as one of so many heirs; how many letters that were.
 
-    async def _read_again(self) -> None:
-        """Letters that were handed out, to whomever, by whom they were not acknowledged."""
-        place, key, cursor = self._place, self._place.key("inbox"), b"0-0"
-        caller = place.redis.caller
-        while True:
-            claimed = await claim(
-                caller, key, GROUP, place.me.instance, idle_ms=0, cursor=cursor, count=CLAIMED_LETTERS
-            )
-            if claimed.entries:
-                first, last = claimed.entries[0].id, claimed.entries[-1].id
-                pending = await caller.call(("XPENDING", key, GROUP, first, last, CLAIMED_LETTERS))
-                deliveries = {one[0]: int(one[3]) for one in cast("list[Any]", pending)}
-                self._handle(claimed.entries, deliveries)
-            cursor = claimed.cursor
-            if cursor == b"0-0":
-                return
-
-    def _handle(self, entries: list[Entry], deliveries: dict[bytes, int] | None = None) -> None:
-        for entry in entries:
-            self._handled.append(self._judged(entry, (deliveries or {}).get(entry.id, 1)))
-        self._bell.ring()
+        Raises as `serve` does.
+        """
+        place, count = self._place, 0
+        while entries := await read(place.redis.caller, place.key("inbox", instance), count=LEFT_LETTERS):
+            await self._done([self._judged(entry, heirs) for entry in entries], instance)
+            count += len(entries)
+        return count
 
     def _judged(self, entry: Entry, deliveries: int) -> Handled:
         try:
@@ -129,7 +99,7 @@ class Inbox:
         burial = self._dead.command(envelope, problem, deliveries) if problem else None
         return Handled(entry.id, envelope.account, envelope.size, burial)
 
-    async def _acknowledge(self) -> None:
+    async def _remove(self) -> None:
         while True:
             while self._handled:
                 some = self._handled[:DONE_LETTERS]
@@ -139,13 +109,13 @@ class Inbox:
             await self._bell.wait()
 
     async def _done(self, some: list[Handled], instance: str) -> None:
-        """Acknowledge letters of an inbox; dead ones are kept first."""
+        """Remove letters from an inbox; dead ones are kept first."""
         place = self._place
         for one in some:
             if one.burial is not None:
                 await place.redis.caller.call(one.burial)
         keys = [place.key(what, instance) for what in ("inbox", "acked")]
-        words: list[str | bytes | int] = [GROUP, COUNTS_MS]
+        words: list[str | bytes | int] = [COUNTS_MS]
         for one in some:
             words += (one.id, one.account, one.size)
         await DONE(place.redis.caller, keys, words)

@@ -11,8 +11,8 @@ import trio
 
 from linguad.cluster.bus import Bus
 from linguad.cluster.peers import Peers
-from linguad.cluster.place import GROUP, Place
-from linguad.metrics import INBOX_LENGTH, INBOX_PENDING
+from linguad.cluster.place import Place
+from linguad.metrics import INBOX_PENDING
 from linguad.wire.peer import Peer
 
 FRESH_S = 2.0
@@ -44,8 +44,7 @@ class Page:
 
     async def measure(self) -> None:
         """Put our own inbox into the metrics. Raises as `__call__` does."""
-        length, pending, _ = await self._inbox(self._place.me.instance)
-        INBOX_LENGTH.set(length)
+        pending, _ = await self._inbox(self._place.me.instance)
         INBOX_PENDING.set(pending)
 
     async def _made(self) -> dict[str, Any]:
@@ -77,7 +76,7 @@ class Page:
 
     async def _instance(self, name: str) -> dict[str, Any]:
         sign = await self._place.redis.caller.call(("GET", self._place.key("alive", name)))
-        length, pending, dead = await self._inbox(name)
+        pending, dead = await self._inbox(name)
         peer = Peer(instance=name, boot="")
         if isinstance(sign, bytes):
             try:
@@ -95,18 +94,16 @@ class Page:
             "uptime_seconds": max(0, int(uptime_s)),
             "is_online": sign is not None,
             "draining": peer.draining,
-            "inbox_length": length,
+            "inbox_length": pending,
             "inbox_pending": pending,
             "dlq_length": dead,
             "nodes_owned": peer.nodes,
             "sessions_owned": peer.sessions,
         }
 
-    async def _inbox(self, name: str) -> tuple[int, int, int]:
-        """Letters there, of these handed out and not done with, and dead ones."""
+    async def _inbox(self, name: str) -> tuple[int, int]:
+        """Letters that are not done with, and dead ones."""
         place = self._place
-        inbox, dlq = place.key("inbox", name), place.key("dlq", name)
-        asked = (("XLEN", inbox), ("XPENDING", inbox, GROUP), ("XLEN", dlq))
-        length, pending, dead = await place.redis.caller.call_all(asked)
-        waiting = pending[0] if isinstance(pending, list) else 0  # else there is no such group
-        return cast("int", length), int(waiting), cast("int", dead)
+        asked = [("XLEN", place.key(what, name)) for what in ("inbox", "dlq")]
+        pending, dead = cast("list[int]", await place.redis.caller.call_all(asked))
+        return pending, dead

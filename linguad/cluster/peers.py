@@ -75,7 +75,9 @@ class Peers:
         self._table.sighted(now)
         self.orphans = [name for name in names if name not in found and self._table.trusts(now)]
         for what, peer in self._table.seen(found, now):
-            logger.info(f"instance_{what}", instance=peer.instance, host=peer.hostname, pid=peer.pid)
+            logger.info(
+                "instance_changed", what=what, instance=peer.instance, host=peer.hostname, pid=peer.pid
+            )
             for do in self._told[what]:
                 do(peer.instance)
         INSTANCES.set(len(found) + 1)

@@ -18,9 +18,6 @@ from linguad.net.redis.keys import Keys
 from linguad.net.redis.service import RedisService
 from linguad.wire.peer import Peer
 
-GROUP = "linguad"
-"""The consumer group of every inbox; the consumer is the instance."""
-
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]+")

@@ -6,7 +6,7 @@ from linguad.net.redis.scripts import Script
 
 ANNOUNCE = Script(
     "announce",
-    # Keys: alive, inbox. Arguments: boot, JSON, ms to live, group.
+    # Key: alive. Arguments: boot, JSON, ms to live.
     # Gives the time in ms, whether we lived already, and who has the name if another does.
     # Without memory nothing new can be written, but what is there can be kept.
     """
@@ -14,7 +14,6 @@ local held = redis.call('GET', KEYS[1])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 if held and cjson.decode(held).boot ~= ARGV[1] then return {now, 0, held} end
-redis.pcall('XGROUP', 'CREATE', KEYS[2], ARGV[4], '0', 'MKSTREAM')
 local set = redis.pcall('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 if set.err then
   if not held then return set end
@@ -31,19 +30,19 @@ LEAVE = Script(
 local held = redis.call('GET', KEYS[1])
 if held and cjson.decode(held).boot ~= ARGV[1] then return 0 end
 redis.call('DEL', KEYS[1])
-if redis.call('EXISTS', KEYS[2]) == 1 and redis.call('XLEN', KEYS[2]) == 0 then
-  redis.call('DEL', KEYS[2], KEYS[3])
-end
+if redis.call('XLEN', KEYS[2]) == 0 then redis.call('DEL', KEYS[2], KEYS[3]) end
 return 1
 """,
 )
 
 SEEN = Script(
     "seen",
-    # Key: the set of instances. Argument: an instance.
+    # Key: the set of instances. Argument: an instance. Without memory one that is listed stays so.
     """
 local time = redis.call('TIME')
-return redis.call('ZADD', KEYS[1], time[1] * 1000 + math.floor(time[2] / 1000), ARGV[1])
+local added = redis.pcall('ZADD', KEYS[1], time[1] * 1000 + math.floor(time[2] / 1000), ARGV[1])
+if type(added) == 'table' and not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return added end
+return 1
 """,
 )
 
@@ -69,39 +68,42 @@ return {tonumber(redis.call('HGET', KEYS[3], ARGV[2]) or 0), before}
 
 DONE = Script(
     "done",
-    # Keys: inbox, acked. Arguments: group, ms to live of the counts, then for each letter id, account, bytes.
-    # What was done with before is not counted twice.
+    # Keys: inbox, acked. Arguments: ms to live of the counts, then for each letter id, account, bytes.
+    # What was removed before is not counted twice.
     """
 local done = 0
-for i = 3, #ARGV, 3 do
-  if redis.call('XACK', KEYS[1], ARGV[1], ARGV[i]) == 1 then
-    redis.call('XDEL', KEYS[1], ARGV[i])
+for i = 2, #ARGV, 3 do
+  if redis.call('XDEL', KEYS[1], ARGV[i]) == 1 then
     redis.call('HINCRBY', KEYS[2], ARGV[i + 1], ARGV[i + 2])
     done = done + 1
   end
 end
-redis.call('PEXPIRE', KEYS[2], ARGV[2])
+redis.call('PEXPIRE', KEYS[2], ARGV[1])
 return done
 """,
 )
 
 ADOPT = Script(
     "adopt",
-    # Keys: alive, adopter of the dead. Arguments: the adopter, ms to live. For one, if nobody lives there.
+    # Keys: alive, adopter, heirs of the dead. Arguments: the adopter, ms to live of that, of the heirs.
+    # One gets it, if nobody lives there. Gives how many have got it by now, or 0.
     """
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
-return redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) and 1 or 0
+if not redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then return 0 end
+local heirs = redis.call('INCR', KEYS[3])
+redis.call('PEXPIRE', KEYS[3], ARGV[3])
+return heirs
 """,
 )
 
 BURY = Script(
     "bury",
-    # Keys: alive, adopter, inbox, acked, dlq of the dead. Argument: the adopter.
+    # Keys: alive, adopter, heirs, inbox, acked, dlq of the dead. Argument: the adopter.
     # Not if it lives again, not if another adopted it, not while letters lie there.
     """
 if redis.call('EXISTS', KEYS[1]) == 1 or redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
-if redis.call('EXISTS', KEYS[3]) == 1 and redis.call('XLEN', KEYS[3]) > 0 then return 0 end
-redis.call('DEL', KEYS[2], KEYS[3], KEYS[4], KEYS[5])
+if redis.call('XLEN', KEYS[4]) > 0 then return 0 end
+redis.call('DEL', unpack(KEYS, 2))
 return 1
 """,
 )

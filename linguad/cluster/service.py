@@ -18,10 +18,11 @@ from msgspec.structs import replace
 from linguad import log
 from linguad.cluster.bus import Bus
 from linguad.cluster.dead import DeadLetters
+from linguad.cluster.desk import Desk
 from linguad.cluster.inbox import Inbox
 from linguad.cluster.page import Page
 from linguad.cluster.peers import Peers
-from linguad.cluster.place import GROUP, Place, identity, instance_name
+from linguad.cluster.place import Place, identity, instance_name
 from linguad.cluster.scripts import ADOPT, ANNOUNCE, BURY, LEAVE, SEEN
 from linguad.config.cluster import Cluster as ClusterSettings
 from linguad.errors import LinguadError
@@ -36,6 +37,9 @@ REJOIN_S = 0.2
 
 ADOPTION_MS = 60_000
 """How long an instance has for the inbox of a dead one; then another tries."""
+
+HEIRS_MS = 3600 * 1000
+"""How long it is known how many have tried: a letter that ends its heir must not end them all."""
 
 GOODBYE_S = 2.0
 """How long Redis may take to be told that we leave, s."""
@@ -85,8 +89,10 @@ class Cluster:
         self.dead = DeadLetters(self.place, settings.dead_letters_kept, self.bus.is_kept)
         self._inbox = Inbox(self.place, self.bus, self.dead)
         self.page = Page(self.place, self.peers, self.bus)
+        self.desk = Desk(self.place, self.page, self.dead)
         self._up = False
         self._was_up = False
+        self._reason = ""
         self._member = trio.CancelScope()
         self._refused_since: float | None = None
         self.on_channel(keys.instances, lambda _payload: self.peers.hint())
@@ -118,11 +124,12 @@ class Cluster:
 
         Raises DuplicateInstance if another process lives under our name when we come.
         """
+        # before there is a connection: it subscribes as soon as it comes up
+        await self.redis.listener.subscribe(*(channel.decode() for channel in self._channels))
         async with trio.open_nursery() as nursery:
             await nursery.start(self.redis.run)
             await nursery.start(self.bus.run)
             nursery.start_soon(self._take_part)
-            await self.redis.listener.subscribe(*(channel.decode() for channel in self._channels))
             task_status.started()
 
     async def drain(self) -> None:
@@ -158,16 +165,21 @@ class Cluster:
         await self._announce_change()
         await self.peers.look()
         self._up = self._was_up = self.bus.open = True
+        self._reason = ""
         logger.info("cluster_joined", instance=self.place.me.instance, peers=len(self.peers.alive()))
         for do in self._told[True]:
             do()
 
     def _set_down(self, reason: str) -> None:
         self.peers.blind()
+        if reason != self._reason:
+            self._reason = reason
+            logger.warning(
+                "cluster_left", instance=self.place.me.instance, was_member=self._up, reason=reason
+            )
         if not self._up:
             return
         self._up = self.bus.open = False
-        logger.warning("cluster_left", instance=self.place.me.instance, reason=reason)
         for do in self._told[False]:
             do()
 
@@ -182,19 +194,21 @@ class Cluster:
         """Say that we live; whether we did already. Raises RedisAway, RedisRefusal, DuplicateInstance."""
         place, (nodes, sessions) = self.place, self._counts()
         me = replace(place.me, nodes=nodes, sessions=sessions)
-        keys = [place.key("alive"), place.key("inbox")]
         ttl_ms = int(2000 * self.heartbeat_s)
         while True:
             began = trio.current_time()
-            words = (me.boot, json.encode(me), ttl_ms, GROUP)
+            words = (me.boot, json.encode(me), ttl_ms)
             now_ms, lived, other = cast(
-                "tuple[int, int, bytes | None]", await ANNOUNCE(self.redis.caller, keys, words)
+                "tuple[int, int, bytes | None]",
+                await ANNOUNCE(self.redis.caller, [place.key("alive")], words),
             )
             place.clock.heard(now_ms, began)
             if other is None:
                 self._refused_since = None
                 await SEEN(self.redis.caller, [place.keys.instances], [me.instance])
                 return bool(lived)
+            if self._up:
+                raise Vanished("another process took our name while this one stood still")
             self._judge(json.decode(other, type=Peer), began)
             # it may be the process before us, which can no longer renew its sign of life
             await trio.sleep(self.heartbeat_s / 10)
@@ -243,10 +257,11 @@ class Cluster:
     async def _adopt(self, name: str) -> None:
         """Take over what a dead instance left, if nobody else does."""
         place, caller, me = self.place, self.redis.caller, self.place.me.instance
-        keys = [place.key("alive", name), place.key("adopter", name)]
-        if not await ADOPT(caller, keys, [me, ADOPTION_MS]):
+        keys = [place.key(what, name) for what in ("alive", "adopter", "heirs")]
+        heirs = cast("int", await ADOPT(caller, keys, [me, ADOPTION_MS, HEIRS_MS]))
+        if not heirs:
             return
-        letters = await self._inbox.adopt(name)
+        letters = await self._inbox.adopt(name, heirs)
         await self.dead.inherit(name)
         more = [place.key(what, name) for what in ("inbox", "acked", "dlq")]
         if not await BURY(caller, [*keys, *more], [me]):

@@ -21,21 +21,34 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 TOKEN_VARIABLE = "LINGUAD_SERVER__ADMIN_TOKEN"
 
 
-def add_server_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where the server is, the token for it, and whether its answer is printed as it is."""
+SERVER = "http://127.0.0.1:5010"
+
+
+def add_server_arguments(parser: argparse.ArgumentParser, *, again: bool = False) -> None:
+    """Where the server is, the token for it, and whether its answer is printed as it is.
+
+    `again` is for an action of a command that takes them before the action as well.
+    """
+    unless_given = argparse.SUPPRESS if again else None
     parser.add_argument(
         "--server",
-        default="http://127.0.0.1:5010",
+        default=unless_given or SERVER,
         type=_server,
         metavar="URL",
-        help="where linguad serves HTTP (default: %(default)s)",
+        help=f"where linguad serves HTTP (default: {SERVER})",
     )
     parser.add_argument(
         "--token",
+        default=unless_given,
         help=f"admin token, not needed on the machine of the server (default: ${TOKEN_VARIABLE}, else, on "
         "this machine, the file admin_token in the state directory)",
     )
-    parser.add_argument("--json", action="store_true", help="print what the server says, unchanged")
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        default=unless_given or False,
+        help="print what the server says, unchanged",
+    )
 
 
 def print_json(args: argparse.Namespace, answer: Any) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Iterator
 from typing import get_args
 
 import trio
@@ -35,10 +36,19 @@ def run(args: argparse.Namespace) -> int:
     try:
         trio.run(_serve, settings, args.only, restrict_keyboard_interrupt_to_checkpoints=True)
     except* LinguadError as group:
-        for error in group.exceptions:
+        for error in _leaves(group):
             print(f"linguad: {error}", file=sys.stderr)
         code = 1
     return code
+
+
+def _leaves(group: BaseExceptionGroup[LinguadError]) -> Iterator[LinguadError]:
+    """The errors of a group, which may lie in groups of their own."""
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
 
 
 async def _serve(settings: config.Config, only: Part | None) -> None:

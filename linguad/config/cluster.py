@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated
 
 from msgspec import Meta
 
 from linguad.config.base import GIB, MIB, Secret, Table
+from linguad.config.store import Store
 
 
 class Cluster(Table, frozen=True, kw_only=True):
@@ -76,8 +78,8 @@ class Cluster(Table, frozen=True, kw_only=True):
         Meta(
             ge=1,
             le=100,
-            description="A letter that was handed out so often without being done with is a dead letter. 3: "
-            "one that ends the process is not taken up for ever.",
+            description="A letter in the inbox of a dead instance, which so many others took up without "
+            "being done with it, is a dead letter. 3: one that ends its process does not end them all.",
         ),
     ] = 3
     dead_letters_kept: Annotated[
@@ -88,3 +90,19 @@ class Cluster(Table, frozen=True, kw_only=True):
             description="Dead letters kept of each instance, oldest dropped first. 1 000 are some 300 KiB.",
         ),
     ] = 1000
+
+
+def clashes(settings: Cluster, store: Store, *, gateway: bool) -> Iterator[tuple[str, str]]:
+    """What cannot be together: settings and what is wrong with them (resolution 40)."""
+    if settings.redis_url and settings.redis_urls:
+        yield (
+            "cluster.redis_urls",
+            "is for a Redis Cluster, instead of cluster.redis_url; take one of them away",
+        )
+    several = settings.redis_url or settings.redis_urls
+    if several and gateway and not store.shared and not store.url.startswith("postgres"):
+        yield (
+            "store.url",
+            "is a file of SQLite, which instances with a gateway cannot share: give PostgreSQL; or "
+            "store.shared = true if all run on this machine; or gateway.enabled = false",
+        )

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_origin
 import msgspec
 
 from linguad import log
-from linguad.config import old, pools
+from linguad.config import cluster, old, pools
 from linguad.config.base import Setting, settings_of
 from linguad.config.whole import TABLES, Config
 from linguad.config.writing import HIDDEN, quoted, toml
@@ -142,6 +142,9 @@ class _Reader:
         wrong = {path for path, _ in self.problems}
         if not wrong & {"pools.capability", "pools.tenants"}:
             self.problems += pools.strangers(tables["pools"])
+        self.problems += cluster.clashes(
+            tables["cluster"], tables["store"], gateway=tables["gateway"].enabled
+        )
         for lower, upper in ORDERED:
             if lower in wrong or upper in wrong:
                 continue

@@ -47,6 +47,7 @@ from linguad.net.supervise import notify, watch_signals, watchdog
 from linguad.nodes.memory import NodeMemory
 from linguad.nodes.serve import Nodes
 from linguad.ops.app import create_ops_app
+from linguad.ops.cluster import add_cluster_routes
 from linguad.ops.explain import add_explain_routes
 from linguad.ops.languages import add_language_routes
 from linguad.ops.nodes import add_node_routes
@@ -64,6 +65,7 @@ from linguad.web.admin import admin_token
 from linguad.wire.override import Override
 
 if TYPE_CHECKING:
+    from linguad.cluster.desk import Desk
     from linguad.cluster.service import Cluster
     from linguad.daemon.together import SharedNodes
 
@@ -236,6 +238,7 @@ class Daemon:
         add_node_routes(app, self, token)
         add_explain_routes(app, self, token)
         add_language_routes(app, self.engine)
+        add_cluster_routes(app, self, token)
         add_pool_routes(app, self, self.config.pools, token)
         http = HttpApp("ops", app, self._proxies, (SESSION_PATH, NODE_PATH))
         front = Front(
@@ -280,6 +283,10 @@ class Daemon:
     def degraded(self) -> list[str]:
         """Dependencies that are away while work goes on without them."""
         return ["redis"] if self.cluster is not None and not self.cluster.up else []
+
+    def desk(self) -> Desk | None:
+        """What operators can ask of the cluster; None without one."""
+        return None if self.cluster is None else self.cluster.desk
 
     def nodes(self) -> list[tuple[Node, int]]:
         """Every known node and the slots it has in use."""

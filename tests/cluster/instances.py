@@ -80,7 +80,9 @@ class Instance:
     async def knows(self, *others: Instance) -> None:
         """Wait until it is a member and sees exactly these others."""
         names = {other.name for other in others}
-        await until(lambda: self.cluster.up and set(self.cluster.peers.alive()) == names, f"{self.name} knows")
+        await until(
+            lambda: self.cluster.up and set(self.cluster.peers.alive()) == names, f"{self.name} knows"
+        )
 
 
 @asynccontextmanager

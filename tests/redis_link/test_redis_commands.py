@@ -15,7 +15,7 @@ from linguad.net.redis.errors import RedisAway, RedisRefusal
 from linguad.net.redis.link import Link
 from linguad.net.redis.scripts import Script
 from linguad.net.redis.status import Limits
-from linguad.net.redis.streams import Entry, claim, read_group
+from linguad.net.redis.streams import Entry, read
 
 COUNT = Script("count", "return redis.call('INCRBY', KEYS[1], ARGV[1])")
 
@@ -137,21 +137,14 @@ async def test_a_server_that_runs_a_script_for_too_long_is_away(
 
 async def test_streams_with_plain_types(link: Link) -> None:
     redis = Redis(link)
-    await redis.xgroup_create("inbox", "group", "0", mkstream=True)
     ids = [await redis.xadd("inbox", {"audio": bytes([n, 255]), "n": n}) for n in range(3)]
-    entries = await read_group(link, "inbox", "group", "me", count=2)
+    entries = await read(link, "inbox", count=2)
     assert entries == [Entry(ids[n], {b"audio": bytes([n, 255]), b"n": b"%d" % n}) for n in range(2)]  # type: ignore[arg-type]
-    assert await redis.xack("inbox", "group", ids[0]) == 1
-    assert [e.id for e in await read_group(link, "inbox", "group", "me", start="0", count=9)] == [ids[1]]
-    await redis.xdel("inbox", ids[1])
-    taken = await claim(link, "inbox", "group", "other", idle_ms=0, count=10)
-    assert taken == (b"0-0", [], [ids[1]])
-    assert [e.id for e in await read_group(link, "inbox", "group", "me", count=2)] == [ids[2]]
-    assert [e.id for e in (await claim(link, "inbox", "group", "x", idle_ms=0, count=9)).entries] == [ids[2]]
-    assert await read_group(link, "inbox", "group", "me", count=2) == []
-    with pytest.raises(RedisRefusal) as caught:
-        await read_group(link, "nothing", "group", "me", count=2)
-    assert caught.value.code == "NOGROUP"
+    assert [entry.id for entry in await read(link, "inbox", ids[1], count=2)] == [ids[2]]
+    await redis.xdel("inbox", ids[0], ids[1])
+    assert [entry.id for entry in await read(link, "inbox", count=2)] == [ids[2]]
+    assert await read(link, "inbox", ids[2], count=2) == []
+    assert await read(link, "nothing", count=2) == []
 
 
 async def test_repeatable_commands_survive_a_restart(make_server: Callable[..., RedisServer]) -> None:

@@ -13,7 +13,7 @@ from redis_server import RedisServer
 from linguad.net.redis.errors import RedisAway, RedisRefusal
 from linguad.net.redis.listener import Listener
 from linguad.net.redis.status import Limits
-from linguad.net.redis.streams import read_group
+from linguad.net.redis.streams import read
 
 MakeServer = Callable[..., RedisServer]
 
@@ -82,38 +82,35 @@ async def test_channels_are_subscribed_to_again_and_a_resync_is_asked_for(make_s
 
 
 async def test_messages_come_while_a_read_blocks(server: RedisServer) -> None:
-    server.do("XGROUP", "CREATE", "inbox", "group", "0", "MKSTREAM")
     async with listening(server.url) as (listener, heard), trio.open_nursery() as nursery:
         await listener.subscribe("a")
-        read: list[object] = []
+        found: list[object] = []
 
         async def block() -> None:
-            read.append(await read_group(listener, "inbox", "group", "me", count=5, block_ms=20_000))
+            found.append(await read(listener, "inbox", count=5, block_ms=20_000))
 
         nursery.start_soon(block)
         await until(lambda: b"blocked_clients:1" in _info(server))
         server.do("PUBLISH", "a", "meanwhile")
         await until(lambda: heard.messages == [(b"a", b"meanwhile")])
-        assert read == []
+        assert found == []
         server.do("XADD", "inbox", "*", "n", "1")
-        await until(lambda: read)
+        await until(lambda: found)
 
 
 async def test_a_read_that_finds_nothing_ends_in_time(server: RedisServer) -> None:
-    server.do("XGROUP", "CREATE", "inbox", "group", "0", "MKSTREAM")
     async with listening(server.url, Limits(command_seconds=0.5)) as (listener, _):
         # longer than a command may take: blocking is not being late
-        assert await read_group(listener, "inbox", "group", "me", count=5, block_ms=700) == []
+        assert await read(listener, "inbox", count=5, block_ms=700) == []
 
 
 async def test_a_blocking_read_is_told_when_the_server_dies(make_server: MakeServer) -> None:
     server = make_server(durable=True)
-    server.do("XGROUP", "CREATE", "inbox", "group", "0", "MKSTREAM")
     async with listening(server.url) as (listener, heard), trio.open_nursery() as nursery:
 
         async def block() -> None:
             with pytest.raises(RedisAway, match="was lost before it answered"):
-                await read_group(listener, "inbox", "group", "me", count=5, block_ms=60_000)
+                await read(listener, "inbox", count=5, block_ms=60_000)
 
         nursery.start_soon(block)
         await until(lambda: b"blocked_clients:1" in _info(server))
@@ -122,7 +119,7 @@ async def test_a_blocking_read_is_told_when_the_server_dies(make_server: MakeSer
         server.start()
         await until(lambda: heard.resyncs == 2)
         server.do("XADD", "inbox", "*", "n", "1")
-        assert len(await read_group(listener, "inbox", "group", "me", count=5, block_ms=60_000)) == 1
+        assert len(await read(listener, "inbox", count=5, block_ms=60_000)) == 1
 
 
 async def test_a_channel_that_is_not_allowed(make_server: MakeServer) -> None:
@@ -138,18 +135,17 @@ async def test_a_channel_that_is_not_allowed(make_server: MakeServer) -> None:
 
 async def test_no_read_blocks_longer_than_a_frozen_server_is_waited_for(make_server: MakeServer) -> None:
     server = make_server()
-    server.do("XGROUP", "CREATE", "inbox", "group", "0", "MKSTREAM")
     async with listening(server.url, Limits(command_seconds=0.2)) as (listener, _):
         server.freeze()
-        with trio.fail_after(PATIENCE_S), pytest.raises(RedisAway, match="did not answer XREADGROUP"):
-            await read_group(listener, "inbox", "group", "me", count=5, block_ms=100)
+        with trio.fail_after(PATIENCE_S), pytest.raises(RedisAway, match="did not answer XREAD"):
+            await read(listener, "inbox", count=5, block_ms=100)
         server.thaw()
 
 
 async def test_the_first_connection_does_not_listen(server: RedisServer) -> None:
     async with linked(server.url) as link:
         with pytest.raises(ValueError, match="for the listener"):
-            await read_group(link, "inbox", "group", "me", count=5, block_ms=100)
+            await read(link, "inbox", count=5, block_ms=100)
 
 
 def _info(server: RedisServer) -> bytes:

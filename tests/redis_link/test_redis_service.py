@@ -16,7 +16,7 @@ from linguad.net.redis.errors import RedisAddressError, RedisAway, RedisError
 from linguad.net.redis.keys import Keys
 from linguad.net.redis.service import RedisService, RedisSettings
 from linguad.net.redis.slots import slot_of_key
-from linguad.net.redis.streams import read_group
+from linguad.net.redis.streams import read
 
 INBOX = Keys("lingua").of("i", "me", "inbox")
 
@@ -36,9 +36,8 @@ async def use(service: RedisService, heard: list[bytes]) -> None:
     await service.listener.subscribe("hints")
     await service.redis.publish("hints", "now")
     await until(lambda: heard == [b"resync", b"now"])
-    await service.redis.xgroup_create(INBOX, "group", "0", mkstream=True)
     await service.redis.xadd(INBOX, {"n": 1})
-    (entry,) = await read_group(service.listener, INBOX, "group", "me", count=5, block_ms=5000)
+    (entry,) = await read(service.listener, INBOX, count=5, block_ms=5000)
     assert entry.fields == {b"n": b"1"}
 
 
