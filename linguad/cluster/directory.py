@@ -13,6 +13,7 @@ import msgspec
 import trio
 
 from linguad import log
+from linguad.cluster.families import BUCKETS
 from linguad.cluster.roster import Roster, with_epoch
 from linguad.cluster.scripts import NOTE_NODES, REMOVE_NODE, WRITE_NODE
 from linguad.cluster.service import Cluster
@@ -20,9 +21,6 @@ from linguad.metrics import DIRECTORY_READS, DIRECTORY_WRITES
 from linguad.net.redis.errors import RedisAway, RedisRefusal
 from linguad.pools import fnv1a64
 from linguad.wire.record import NodeRecord
-
-BUCKETS = 16
-"""Parts of the register, each on some master of a Redis Cluster."""
 
 GATHER_S = 0.02
 """How long changes are gathered, so that many are written at once, s."""
