@@ -14,8 +14,9 @@ from msgspec.structs import replace
 from linguad import log
 from linguad.core.actions import Action
 from linguad.core.afar import Afar
-from linguad.core.fleet import Fleet
+from linguad.core.dispatch import Dispatch
 from linguad.core.guests import Guests
+from linguad.core.health import Status
 from linguad.core.node import Node
 from linguad.wire.record import NodeRecord
 
@@ -58,7 +59,7 @@ class Roster:
         self,
         instance: str,
         boot: str,
-        fleet: Fleet,
+        dispatch: Dispatch,
         afar: Afar,
         guests: Guests,
         desk: Desk,
@@ -69,7 +70,8 @@ class Roster:
         """`is_alive` tells whether a process of this instance and boot lives."""
         self.instance = instance
         self._boot = boot
-        self._fleet = fleet
+        self._fleet = dispatch.fleet
+        self._amnesty = dispatch.amnesty
         self._afar = afar
         self._guests = guests
         self._desk = desk
@@ -80,10 +82,10 @@ class Roster:
         self._dirty: dict[str, None] = {}
         self.when_dirty: Callable[[], object] = _nothing
         """Called when there is something to tell."""
-        fleet.when_changed(self._changed)
+        self._fleet.when_changed(self._changed)
 
     def everything(self) -> None:
-        """Redis may have forgotten all of it."""
+        """Redis may have forgotten all of it, or all of it changes."""
         here = [node.id for node in self._fleet.nodes.values() if _is_here(node)]
         for node_id in (*here, *self._leases):
             self._changed(node_id)
@@ -114,11 +116,10 @@ class Roster:
         if lease is None or lease.connection != node.connection:
             # Redis may take the record and we not hear of it
             lease = self._leases[node_id] = Lease(node.connection, 0)
-        return (
-            node.record(self.instance, self._boot, lease.epoch, used_by),
-            node.connection,
-            node.heartbeat_timeout_s,
-        )
+        record = node.record(self.instance, self._boot, lease.epoch, used_by)
+        if self._amnesty.draining:
+            record = replace(record, status=Status.DRAINING.value)
+        return record, node.connection, node.heartbeat_timeout_s
 
     def leased(self, node_id: str, connection: int, epoch: int) -> None:
         """Redis took our record."""

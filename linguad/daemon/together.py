@@ -27,10 +27,10 @@ class SharedNodes:
             return peer is not None and peer.boot == boot
 
         me = cluster.place.me
-        roster = Roster(
+        self._roster = roster = Roster(
             me.instance,
             me.boot,
-            dispatch.fleet,
+            dispatch,
             afar,
             guests,
             engine,
@@ -47,6 +47,10 @@ class SharedNodes:
         cluster.when_down(self._remote.down)
         # nothing can be asked before Redis was there
         self._remote.down()
+
+    def drain(self) -> None:
+        """Our nodes get no new jobs from others."""
+        self._roster.everything()
 
     async def run(self) -> None:
         """Carry jobs and records, for ever."""

@@ -330,6 +330,7 @@ class Daemon:
         logger.info("draining", open_jobs=self.dispatch.open_jobs, sessions=len(self.sessions))
         self.dispatch.amnesty.draining = True
         if self.cluster is not None:
+            self._shared.drain()
             await self.cluster.drain()
         if self._api is not None:
             self._api.stop()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import trio
 from conftest import Start
-from harness import LANGUAGES, SERVICES, Client, Node
+from harness import Client, Node
 from processes import DaemonProcess
 from redis_server import RedisServer
 
@@ -94,7 +94,7 @@ async def test_every_message_goes_both_ways(two: Two) -> None:
 
             await client.utterance(2)
             job = await node.job()
-            await client.leave()
+            await client.say({"type": "session_close", "session_id": client.session_id, "reason": "done"})
             cancel = await node.until("job_cancel")
             assert cancel["job_id"] == job["job_id"]
             assert (await standing(two[0], "node-1"))["slots_used"] == 0, "its slot came back"
@@ -199,7 +199,3 @@ async def test_local_jobs_ask_nobody(two: Two) -> None:
                 await client.result(utterance_index=index)
         for daemon in two:
             assert "linguad_remote_jobs_total{" not in (await daemon.get("/metrics"))[1]
-
-
-assert LANGUAGES
-assert SERVICES

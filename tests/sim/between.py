@@ -204,7 +204,7 @@ class Member:
         self.roster = Roster(
             self.name,
             self.boot,
-            server.fleet,
+            dispatch,
             self.afar,
             self.guests,
             server.engine,
