@@ -42,8 +42,11 @@ class Afar:
         return actions
 
     def lost(self, owner: str, wire_job_ids: Iterable[str], now: float) -> list[Action]:
-        """The owner lost the socket of a node, and with it these attempts."""
-        return self._dispatch.lost(self._dispatch.attempts.open_among(owner, wire_job_ids), now)
+        """The owner lost the socket of a node, and with it these attempts; its record will say so soon."""
+        held = self._dispatch.attempts.open_among(owner, wire_job_ids)
+        for _, attempt in held:
+            self._fleet.refused(attempt.row, now)
+        return self._dispatch.lost(held, now)
 
     def owner_gone(self, owner: str, now: float) -> list[Action]:
         """Another instance is gone, with the sockets of all its nodes."""
