@@ -25,6 +25,7 @@ BENCHES = (
     "memory",
     "heartbeat",
     "gateway",
+    "hub",
     "fairness",
     "redis_link",
 )

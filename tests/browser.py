@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import trio
+from patience import PATIENCE_S
 from trio_websocket import WebSocketConnection, open_websocket_url
 
 Json = dict[str, Any]
 
-PATIENCE_S = 60.0
-"""How long the browser may take for anything on a machine that is busy, s."""
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 

@@ -7,13 +7,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import trio
+from patience import PATIENCE_S
 
 from linguad.net.redis.address import Address, parse
 from linguad.net.redis.link import Link, Resolver
 from linguad.net.redis.status import Limits
-
-PATIENCE_S = 20.0
-"""Longest wait for anything that a busy machine may delay, s."""
 
 
 def resolver(url: str) -> Resolver:

@@ -10,9 +10,7 @@ import uuid
 from pathlib import Path
 
 import psycopg
-
-PATIENCE_S = 60
-"""How long the server may take to come or go on a machine that is busy, s."""
+from patience import PATIENCE_S
 
 USER = "nobody"
 """Who runs the server where the tests run as root, which PostgreSQL refuses."""

@@ -15,7 +15,7 @@ class RedisCluster:
 
     def __init__(self) -> None:
         self.servers = [
-            RedisServer("cluster-enabled yes", "cluster-node-timeout 2000", port=True) for _ in range(3)
+            RedisServer("cluster-enabled yes", "cluster-node-timeout 15000", port=True) for _ in range(3)
         ]
         for server in self.servers:
             server.start()

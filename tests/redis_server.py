@@ -15,9 +15,7 @@ import time
 from pathlib import Path
 
 import hiredis
-
-PATIENCE_S = 30
-"""How long the server may take to come or go on a machine that is busy, s."""
+from patience import PATIENCE_S
 
 PROGRAM = "redis-server"
 

@@ -11,6 +11,7 @@ from itertools import pairwise
 import pytest
 import trio
 from msgspec.structs import replace
+from patience import PATIENCE_S
 from scheduler_peer import SESSION, TRACE, Scheduler, ack, always, event, listening, result
 from trio_websocket import WebSocketConnection
 
@@ -38,12 +39,10 @@ from linguad.wire.session import (
     TranslationResult,
 )
 
-DEADLINE_S = 20
-
 
 @pytest.fixture(autouse=True)
 async def _deadline() -> AsyncGenerator[None]:
-    with trio.fail_after(DEADLINE_S):
+    with trio.fail_after(PATIENCE_S):
         yield
 
 
@@ -132,7 +131,8 @@ async def test_a_final_without_audio_is_not_sent() -> None:
 
 
 async def test_heartbeats_go_by_themselves_and_on_demand(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "HEARTBEAT_S", 0.01)
+    monkeypatch.setattr(connection, "HEARTBEAT_S", 0.2)
+    monkeypatch.setattr(connection, "SILENT_BEATS", 100)
     scheduler = Scheduler()
     async with listening(scheduler) as url, open_session(url, "en", "es") as session:
         for _ in range(3):
@@ -366,7 +366,7 @@ async def test_no_acknowledgement_comes(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(connection, "ACK_S", 0.05)
 
     async def silent(ws: WebSocketConnection) -> None:
-        await trio.sleep(DEADLINE_S)
+        await trio.sleep(PATIENCE_S)
 
     async with listening(silent) as url:
         with pytest.raises(SilentError, match=r"gave no session within 0\.05 s"):
@@ -378,7 +378,7 @@ async def acknowledge_and_sleep(ws: WebSocketConnection) -> None:
     """A server that goes silent after its first answer and reads no more than its buffers hold."""
     await ws.get_message()
     await ws.send_message(codec.encode(ack()))
-    await trio.sleep(DEADLINE_S)
+    await trio.sleep(PATIENCE_S)
 
 
 def sound_of(chunk: AudioChunk) -> bytes:

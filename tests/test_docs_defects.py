@@ -14,6 +14,15 @@ PAGES = {
     "docs/defects.md": {"D": range(1, 37)},
     "docs/defects-sessions.md": {"D": range(43)},
     "docs/defects-gateway.md": {"D": range(1, 17), "A": range(1, 18)},
+    "docs/defects-hub.md": {"D": range(1, 19), "A": range(1, 21)},
+    "docs/defects-models.md": {
+        "D": range(1, 19),
+        "S": range(1, 9),
+        "T": range(1, 7),
+        "P": range(1, 7),
+        "N": range(1, 13),
+        "I": range(1, 10),
+    },
 }
 """Pages, and the numbers of their rows by their letter."""
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import trio
+from patience import PATIENCE_S
 from scheduler_peer import SESSION, TRACE, Scheduler, always, event, listening, result
 
 from linguad import audio
@@ -26,14 +27,14 @@ SPEECH = audio.encode_plan_a(bytes(2 * 8000), 16000)
 
 @pytest.fixture(autouse=True)
 async def _deadline() -> AsyncGenerator[None]:
-    with trio.fail_after(30):
+    with trio.fail_after(PATIENCE_S):
         yield
 
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conversation, "SETTLE_S", 0.05)
-    monkeypatch.setattr(conversation, "QUIET_S", 0.5)
+    monkeypatch.setattr(conversation, "QUIET_S", 20.0)
 
 
 @dataclass
@@ -149,7 +150,7 @@ async def test_an_utterance_that_waits_unannounced_is_waited_for(run: Callable, 
     async def answer(index: int) -> AsyncIterator[ServerMessage]:
         if index == 1:
             yield result(0, "one", "uno", SPEECH)
-            await trio.sleep(0.3)
+            await trio.sleep(3 * conversation.SETTLE_S)
             yield result(1, "two", "dos", SPEECH)
 
     async with listening(Scheduler(answer)) as url:
@@ -157,8 +158,11 @@ async def test_an_utterance_that_waits_unannounced_is_waited_for(run: Callable, 
     assert ran.report["text_translated"] == "uno dos"
 
 
-async def test_a_dropped_rest_is_not_waited_for_long(run: Callable, tmp_path: Path) -> None:
+async def test_a_dropped_rest_is_not_waited_for_long(
+    run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The server cut twice; nobody ever hears of a third part, and the translation is complete without it."""
+    monkeypatch.setattr(conversation, "QUIET_S", 1.0)
 
     async def answer(index: int) -> AsyncIterator[ServerMessage]:
         if index < 2:
@@ -265,9 +269,9 @@ async def test_the_server_s_own_complaint_is_passed_on(run: Callable) -> None:
 async def test_no_answer_ends_at_the_timeout(run: Callable, announced: bool, sentence: str) -> None:
     answer = always(lambda index: event(index, "DISPATCHED")) if announced else always()
     async with listening(Scheduler(answer)) as url:
-        ran = await run(url, DEMO / "plan.wav", "--timeout", "0.6")
+        ran = await run(url, DEMO / "plan.wav", "--timeout", "1.5")
     assert ran.code == 1
-    assert "no answer within 0.6 s" in ran.err
+    assert "no answer within 1.5 s" in ran.err
     assert sentence in ran.err
 
 

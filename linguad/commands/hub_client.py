@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
+import time
 import urllib.parse
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,6 +21,9 @@ TIMEOUT_SECONDS = 150.0
 
 TRIES = 5
 """How often a part is begun again, from where the hub says."""
+
+PAUSE_SECONDS = 1.0
+"""Before a part is sent once more that the hub did not take."""
 
 Step = Callable[[int], object]
 """Hears of bytes that are done."""
@@ -59,9 +63,15 @@ class HubClient:
                 if failures >= TRIES:
                     raise
                 continue
-            if status not in (204, 409):
-                _usable(status, data)
-            step(int(headers.get("upload-offset", at)) - at)
+            now = int(headers.get("upload-offset", at))
+            if status not in (204, 409) or now <= at:
+                # 409 without progress: somebody else is writing to it
+                failures += 1
+                if failures >= TRIES or status not in (204, 409):
+                    _usable(status, data)
+                    raise LinguadError(f"the hub took nothing of {file}; begin the upload again")
+                time.sleep(PAUSE_SECONDS)
+            step(max(0, now - at))
 
     def _offset(self, path: str) -> int:
         status, headers, _ = self._request("HEAD", path, b"", {})

@@ -73,6 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"model hub that the models of {', '.join(NEEDS)} come from (default: ${hub.VARIABLE}, else the "
         "model that pocketsphinx brings along)",
     )
+    add("--hub-token", metavar="TOKEN", help="token of a hub that asks for one (default: $LINGUAD_HUB_TOKEN)")
     add(
         "--data-dir",
         metavar="DIR",
@@ -174,6 +175,7 @@ async def _manager(args: argparse.Namespace) -> AsyncIterator[ModelManager | Non
     settings = Settings(
         data=data_dir(args.data_dir),
         hub=hub.hub_url(args.hub),
+        token=args.hub_token or os.environ.get("LINGUAD_HUB_TOKEN"),
         node_id=args.node_id,
         trust=Trust.from_environment(),
     )

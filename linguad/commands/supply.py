@@ -97,10 +97,8 @@ class Supply:
         try:
             while True:
                 try:
-                    path = await self._manager.ensure(model_id)
-                    if model_id not in self._manager.active():
-                        await self._manager.keeper.activate(model_id, path.name, "first use")
-                    await self._use(name, settled)
+                    if not await self._try(name, settled, refused):
+                        return
                 except ModelError as error:
                     logger.warning(
                         "model_missing", engine=name, model=model_id, reason=str(error), retry_in_s=pause
@@ -108,14 +106,27 @@ class Supply:
                     settled.set()
                     await trio.sleep(pause)
                     pause = min(2 * pause, LAST_PAUSE_SECONDS)
-                except EngineError as error:
-                    logger.warning("engine_unusable", engine=name, reason=str(error))
-                    if not await self._mended(model_id, refused):
-                        self._problems.append(str(error))
-                        return
         finally:
             self._waiting.discard(name)
             settled.set()
+
+    async def _try(self, name: str, settled: trio.Event, refused: set[str]) -> bool:
+        """Have the model and run the engine with it until cancelled.
+
+        If the engine does not start, whether another try makes sense. Raises ModelError.
+        """
+        model_id = NEEDS[name].model_id
+        path = await self._manager.ensure(model_id)
+        if model_id not in self._manager.active():
+            await self._manager.keeper.activate(model_id, path.name, "first use")
+        try:
+            await self._use(name, settled)
+        except EngineError as error:
+            logger.warning("engine_unusable", engine=name, reason=str(error))
+            if await self._mended(model_id, refused):
+                return True
+            self._problems.append(str(error))
+        return False
 
     async def _use(self, name: str, settled: trio.Event) -> None:
         """Run an engine with its model until cancelled. Raises EngineError if it does not start."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from linguad.core.job import JobRequest
 from linguad.core.requests import Requests
 from linguad.core.room import Guest, Tell
@@ -31,7 +33,7 @@ class Seat:
         self._origin = origin
         self._is_gateway = is_gateway
         self._heard = ""
-        self._changed_at = 0.0
+        self._changed_at = -inf
         self._turn_before: str | None = None
         self._turn = "", ""
 
@@ -74,8 +76,11 @@ class Seat:
         self._rooms.spoke(self._id, now)
 
     def heard(self, extra: ExtraResult | None, request: JobRequest, now: float) -> None:
-        """A node told what it recognised; speech from before a change of languages tells nothing."""
-        if request.cut_at < self._changed_at or request.turn_id == self._turn_before:
+        """A node told what it recognised; speech from before a change of languages tells nothing.
+
+        What was held is cut by the change itself, at the same time.
+        """
+        if request.cut_at <= self._changed_at or request.turn_id == self._turn_before:
             return
         language = language_heard(extra)
         if language and language != self._heard:

@@ -54,6 +54,7 @@ from linguad.ops.nodes import add_node_routes
 from linguad.ops.pools import add_pool_routes
 from linguad.ops.services import INDEX as SERVICES_INDEX
 from linguad.ops.services import NoServices, OwnServices, RemoteServices, Services
+from linguad.pages.serving import add_pages
 from linguad.pools import COMPILED
 from linguad.sessions.last import LastSessions
 from linguad.sessions.limit import SessionLimit
@@ -240,6 +241,7 @@ class Daemon:
         add_language_routes(app, self.engine)
         add_cluster_routes(app, self, token)
         add_pool_routes(app, self, self.config.pools, token)
+        add_pages(app)
         http = HttpApp("ops", app, self._proxies, (SESSION_PATH, NODE_PATH))
         front = Front(
             "scheduler",

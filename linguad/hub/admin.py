@@ -21,6 +21,7 @@ from linguad.hub.names import TASKS, is_channel, is_id
 from linguad.hub.publishing import Publisher
 from linguad.hub.records import Record
 from linguad.hub.uploads import NewVersion, Upload, Uploads
+from linguad.net.supervise import guarded
 
 MAX_WAIT_SECONDS = 120
 
@@ -40,13 +41,14 @@ class Admin:
     def __init__(
         self,
         hub: HubApp,
+        desk: Desk,
         uploads: Uploads,
         publisher: Publisher,
         hasher: Hasher,
         tasks: Callable[[], trio.Nursery],
     ) -> None:
         self._hub = hub
-        self._desk = Desk(hub)
+        self._desk = desk
         self._catalog = hub.catalog
         self._uploads = uploads
         self._publisher = publisher
@@ -90,14 +92,15 @@ class Admin:
         @app.delete("/api/admin/models/<model_id>/versions/<version>")
         async def delete_version(model_id: str, version: str) -> Response:
             who = self._hub.who(Scope.HUB_ADMIN)
-            entry = listing.version(self._catalog.current, model_id, version)
+            self._desk.known("model", model_id, version)
             model = self._catalog.current.models[model_id]
             chosen = model.record.default == version or version in model.record.channels.values()
             if chosen or (len(model.info.versions) > 1 and model.info.default_version == version):
                 raise HubProblem(
                     409, "version_in_use", "The default or a channel is this version; change that."
                 )
-            where = next(iter(entry.files.values())).where.removesuffix(f"/{next(iter(entry.files))}")
+            path, file = next(iter(model.versions[version].files.items()))
+            where = file.where.removesuffix(f"/{path}")
             if not where.startswith("storage/"):
                 raise HubProblem(409, "not_published", "It lies in an old directory; remove its files there.")
             await self._desk.trash(who, "model", model_id, version, where)
@@ -143,26 +146,20 @@ class Admin:
             who = self._hub.who(Scope.HUB_PUBLISH)
             upload = self._uploads.get(upload_id)
             wait = number("wait", 0, 0, MAX_WAIT_SECONDS)
-            if upload.state == "committed" or self._publisher.is_published(upload):
+            if upload.committed or self._publisher.is_published(upload):
                 upload.state = "committed"
                 return plain(await self._progress(upload))
             self._publisher.begin(upload)
             done = trio.Event()
-            self._tasks().start_soon(self._commit, who, upload, done)
+            self._tasks().start_soon(guarded, "hub", self._commit, who, upload, done)
             with trio.move_on_after(wait):
                 await done.wait()
             if not done.is_set():
                 return plain({"status_url": f"/api/admin/uploads/{upload_id}"}, 202)
-            if upload.failed is None:
-                return plain(await self._progress(upload), 201)
-            taken = upload.failed["file"] == "" and "other content" in upload.failed["reason"]
-            raise HubProblem(
-                409 if taken else 422,
-                "version_exists" if taken else "upload_invalid",
-                f"Not published: {upload.failed['file']} {upload.failed['reason']}".replace("  ", " "),
-                retryable=False,
-                details=upload.failed,
-            )
+            problem = _why_not(upload)
+            if problem is not None:
+                raise problem
+            return plain(await self._progress(upload), 201)
 
     def _add_operations(self) -> None:
         app = self._hub.app
@@ -185,8 +182,10 @@ class Admin:
             asked = request.args.get("model_id")
             if asked is not None:
                 listing.model(self._catalog.current, asked)
+            if self._hasher.verifying:
+                raise HubProblem(409, "busy", "Files are being verified already; ask again after that.")
             names = [asked] if asked else list(self._catalog.current.models)
-            self._tasks().start_soon(self._hasher.verify, names)
+            self._tasks().start_soon(guarded, "hub", self._hasher.verify, names)
             return plain({"models": len(names)}, 202)
 
         @app.get("/api/admin/audit")
@@ -207,11 +206,11 @@ class Admin:
         )
 
     async def _progress(self, upload: Upload) -> dict[str, object]:
-        files = []
-        for file in upload.wanted.files:
-            whole = upload.state == "committed"
-            at = file.size_bytes if whole else await self._uploads.offset(upload, file.path)
-            files.append({"path": file.path, "offset": at, "length": file.size_bytes})
+        come = await self._uploads.offsets(upload)
+        files = [
+            {"path": file.path, "offset": come[file.path], "length": file.size_bytes}
+            for file in upload.wanted.files
+        ]
         return {
             "upload_id": upload.id,
             "kind": upload.kind,
@@ -226,12 +225,27 @@ class Admin:
     async def _commit(self, who: Who, upload: Upload, done: trio.Event) -> None:
         try:
             await self._publisher.commit(upload)
-            if upload.state == "committed":
+            if upload.committed:
                 await self._desk.note(
                     who, f"{upload.kind}.publish", f"{upload.name}@{upload.wanted.version}", {}
                 )
         finally:
             done.set()
+
+
+def _why_not(upload: Upload) -> HubProblem | None:
+    """Why an upload was not published; None if it was."""
+    if upload.committed:
+        return None
+    failed = upload.failed or {"file": "", "reason": "the hub failed; its log says why"}
+    taken = failed["file"] == "" and "other content" in failed["reason"]
+    return HubProblem(
+        409 if taken else 422,
+        "version_exists" if taken else "upload_invalid",
+        f"Not published: {failed['file']} {failed['reason']}".replace("  ", " "),
+        retryable=False,
+        details=failed,
+    )
 
 
 def _time(seconds: float) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -31,6 +32,13 @@ class OldProblem(Problem):
     def body(self, request_id: str, trace_id: str | None = None) -> dict[str, Any]:
         """The JSON body of the answer."""
         return {"detail": self.message}
+
+
+def disk_problem(error: OSError) -> HubProblem:
+    """What a request hears when the models directory cannot be written or read."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return HubProblem(507, "insufficient_storage", "The disk of the models directory is full.")
+    return HubProblem(503, "disk_failed", "The models directory cannot be used now; its log says why.")
 
 
 class Request(Struct, frozen=True):
@@ -72,14 +80,13 @@ class Answer:
         headers: Lines,
         body: bytes | Span = b"",
         *,
-        length: int | None = None,
         when_done: Callable[[int], object] | None = None,
     ) -> None:
-        """`length` is what Content-Length says, by default the size of the body."""
+        """Content-Length is added."""
         self.status = status
         self.body = body
         size = len(body) if isinstance(body, bytes) else body.length
-        self.headers: Lines = [*headers, (b"content-length", b"%d" % (size if length is None else length))]
+        self.headers: Lines = [*headers, (b"content-length", b"%d" % size)]
         if status in (204, 304):
             self.headers = list(headers)
         self._when_done = when_done
@@ -90,6 +97,9 @@ class Answer:
             self.body.close()
         if self._when_done is not None:
             self._when_done(sent)
+
+
+Answerer = Callable[[Request], Awaitable[Answer]]
 
 
 def lines(headers: Mapping[str, str]) -> Lines:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from functools import partial
 from typing import TypeVar
 
 import msgspec
@@ -14,13 +13,15 @@ from quart import Response, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
+from linguad import log
 from linguad.core.tenant import Scope
 from linguad.errors import StoreError
 from linguad.hub import listing
 from linguad.hub.access import Access, Rates, Who
-from linguad.hub.answers import HubProblem, OldProblem, Request
+from linguad.hub.answers import HubProblem, OldProblem, Request, disk_problem
 from linguad.hub.catalog import Catalog
 from linguad.hub.entries import canonical, manifest
+from linguad.hub.snapshot import Snapshot
 from linguad.hub.usage import Records
 from linguad.web.address import client_of
 from linguad.web.app import MAX_BODY_BYTES, create_app, request_id
@@ -31,6 +32,7 @@ MAX_WAIT_SECONDS = 60
 JSON_TYPE = "application/json"
 
 T = TypeVar("T")
+logger = log.get(__name__)
 
 
 class HubApp:
@@ -65,9 +67,9 @@ class HubApp:
         self._rates.take(who, trio.current_time())
         return who
 
-    def fresh(self, value: object) -> Response:
-        """An answer about the catalogue as it is now; 304 for who has it already."""
-        snapshot = self.catalog.current
+    def fresh(self, value: object, of: Snapshot | None = None) -> Response:
+        """An answer made `of` a snapshot, else of the present one; 304 for who has it already."""
+        snapshot = of or self.catalog.current
         text = value if isinstance(value, bytes) else msgspec.json.encode(value)
         response = Response(text, content_type=JSON_TYPE)
         response.headers["ETag"] = snapshot.etag
@@ -90,21 +92,12 @@ class HubApp:
 
         @app.get("/health/ready")
         async def ready() -> Response:
-            reasons = self._ready()
+            reasons = await trio.to_thread.run_sync(self._ready)
             return plain({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
 
         @app.get("/metrics")
         async def metrics() -> Response:
             return Response(generate_latest(REGISTRY), content_type=CONTENT_TYPE_PLAIN_0_0_4)
-
-        @app.get("/api/models")
-        async def models() -> Response:
-            self.reader()
-            made, cursor = await self.catalog.ask(partial(listing.encoded, models=True, asked=args()))
-            response = self.fresh(made)
-            if cursor:
-                response.headers["X-Next-Cursor"] = cursor
-            return response
 
         @app.get("/api/models/<model_id>")
         async def model(model_id: str) -> Response:
@@ -153,12 +146,6 @@ class HubApp:
             snapshot = self.catalog.current
             old = listing.version(snapshot, model_id, args().get("from", ""))
             return self.fresh(listing.delta(old, listing.version(snapshot, model_id, version)))
-
-        @app.get("/api/services")
-        async def services() -> Response:
-            self.reader()
-            made, _ = await self.catalog.ask(partial(listing.encoded, models=False, asked=args()))
-            return self.fresh(made)
 
         @app.get("/api/services/<service_id>")
         async def service(service_id: str) -> Response:
@@ -211,10 +198,9 @@ class HubApp:
                 await self.catalog.wait_change(since)
             if wait and since == self.catalog.current.revision:
                 return Response(b"", 304, {"X-Catalog-Revision": str(since)})
-            changes = self.catalog.since(since)
-            return self.fresh(
-                await self.catalog.ask(lambda now: msgspec.json.encode(listing.sync(now, changes, asked)))
-            )
+            now, changes = self.catalog.current, self.catalog.since(since)
+            told = await self.catalog.ask(lambda now: msgspec.json.encode(listing.sync(now, changes, asked)))
+            return self.fresh(told, now)
 
 
 def args() -> Mapping[str, str]:
@@ -256,7 +242,7 @@ def number(name: str, default: int, low: int, high: int) -> int:
 
 
 def moment(name: str, given: str | None, default: float) -> float:
-    """A time in RFC 3339, or as Unix seconds. Raises HubProblem."""
+    """A time in RFC 3339 as Unix seconds. Raises HubProblem."""
     if given is None:
         return default
     try:
@@ -296,9 +282,15 @@ def _bare_app() -> QuartTrio:
         return plain(HubProblem(status, code, error.description or error.name).body(request_id()), status)
 
     @app.errorhandler(StoreError)
-    async def on_store_error(error: StoreError) -> Response:
+    async def on_store_error(_error: StoreError) -> Response:
         problem = HubProblem(503, "store_unavailable", "Statistics cannot be reached now; try again.")
         return plain(problem.body(request_id()), 503)
+
+    @app.errorhandler(OSError)
+    async def on_disk_error(error: OSError) -> Response:
+        logger.warning("hub_disk_failed", path=request.path, reason=str(error))
+        problem = disk_problem(error)
+        return plain(problem.body(request_id()), problem.status)
 
     return app
 

@@ -17,13 +17,13 @@ import trio
 
 from linguad import log
 from linguad.core.tenant import Scope
-from linguad.hub.access import Access
-from linguad.hub.answers import Answer, HubProblem, Lines, Request, Span, lines, refusal
+from linguad.hub.access import Access, Who
+from linguad.hub.answers import Answer, Answerer, HubProblem, Lines, Request, Span, lines, refusal
 from linguad.hub.catalog import Catalog
 from linguad.hub.publishing import Publisher
 from linguad.hub.records import Signature
 from linguad.hub.scan import PACKAGE
-from linguad.hub.storage import ALLOW, PREFIX, Storage
+from linguad.hub.storage import ALLOW, PREFIX
 from linguad.hub.uploads import NewFile, NewVersion, Part, Uploads
 from linguad.net.http import PEER
 from linguad.web.problems import Problem
@@ -42,6 +42,7 @@ LINGER_SECONDS = 1.0
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
+Note = Callable[[Who, str, str, dict[str, object]], Awaitable[None]]
 logger = log.get(__name__)
 
 
@@ -51,20 +52,22 @@ class HubAsgi:
     def __init__(
         self,
         app: Callable[..., Awaitable[None]],
-        storage: Storage,
+        answer: Answerer,
         access: Access,
         catalog: Catalog,
         uploads: Uploads,
         publisher: Publisher,
+        note: Note,
         extra: Callable[[Request], Lines],
         max_chunk_bytes: int,
     ) -> None:
         self._app = app
-        self._storage = storage
+        self._answer = answer
         self._access = access
         self._catalog = catalog
         self._uploads = uploads
         self._publisher = publisher
+        self._note = note
         self._extra = extra
         self._max_chunk_bytes = max_chunk_bytes
 
@@ -78,8 +81,8 @@ class HubAsgi:
         match (request.method, segments):
             case ("OPTIONS", _):
                 await _send(send, self._preflight(request), head_only=False)
-            case (_, ["storage", _, *_]):
-                await self._respond(request, send, self._storage.answer(request))
+            case (_, ["storage", _, *_] | ["api", "models" | "services"]):
+                await self._respond(request, send, self._answer(request))
             case ("PATCH", ["api", "admin", "uploads", upload_id, "files", *path]) if path:
                 body = _Body(receive)
                 answer = self._patch(request, body, upload_id, "/".join(path))
@@ -142,7 +145,7 @@ class HubAsgi:
         self, request: Request, body: _Body, service_id: str, version: str, platform: str
     ) -> Answer:
         """A whole package in one body (model-hub 11.3)."""
-        self._access.require(request.headers, request.peer, Scope.HUB_PUBLISH)
+        who = self._access.require(request.headers, request.peer, Scope.HUB_PUBLISH)
         digest = request.headers.get("x-content-sha256", "").lower()
         size = _length(request)
         if size <= 0:
@@ -181,6 +184,8 @@ class HubAsgi:
                         retryable=False,
                         details=[{"field": upload.failed["file"], "reason": upload.failed["reason"]}],
                     )
+                target = f"{service_id}@{version}"
+                await self._note(who, "service.publish", target, {"platform": platform})
         finally:
             with trio.CancelScope(shield=True):
                 if not self._uploads.in_use(upload):

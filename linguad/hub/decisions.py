@@ -44,7 +44,8 @@ def add_decision_routes(hub: HubApp, desk: Desk) -> None:
         who = hub.who(Scope.HUB_VERSIONS)
         version = (await body(_Choice)).version
         desk.offered(kind, name, version)
-        if (wanted := request.headers.get("If-Match")) and catalog.current.etag not in wanted:
+        wanted = request.headers.get("If-Match", "*")
+        if wanted.strip() != "*" and catalog.current.etag not in wanted:
             raise HubProblem(412, "precondition_failed", "The catalogue has changed; read it again.")
 
         def work(record: Record) -> None:

@@ -11,17 +11,20 @@ from typing import Literal
 import msgspec
 from quart import Response, request
 
+from linguad import log
 from linguad.core.accounts import Actor
+from linguad.errors import StoreError
 from linguad.hub import listing
 from linguad.hub.access import Who
 from linguad.hub.answers import HubProblem
 from linguad.hub.app import HubApp, plain
-from linguad.hub.disk import make_directories, sync_directory
-from linguad.hub.entries import OFFERED
+from linguad.hub.disk import sync_directory
+from linguad.hub.entries import OFFERED, ModelEntry, ServiceEntry
 from linguad.hub.records import Record
 from linguad.web.app import request_id
 
 Kind = Literal["model", "service"]
+logger = log.get(__name__)
 
 
 class Desk:
@@ -59,21 +62,44 @@ class Desk:
         await self.note(who, f"{kind}.{action}", target, told)
 
     async def note(self, who: Who, action: str, target: str, payload: dict[str, object]) -> None:
-        """Write into the audit trail who did what."""
+        """Write into the audit trail who did what; into the log where the store is away."""
         kind = "key" if who.key_id else "operator"
         actor = Actor(type=kind, id=who.key_id or who.name, request_id=request_id() if request else None)
-        await self._hub.records.note(actor, action, target, payload, time.time())
+        try:
+            await self._hub.records.note(actor, action, target, payload, time.time())
+        except StoreError as error:
+            # it is done already, and must not look as if it were not
+            logger.warning(
+                "hub_audit_unwritten", actor=actor.id, action=action, target=target, reason=str(error)
+            )
 
     async def trash(self, who: Who, kind: Kind, name: str, version: str, where: str) -> None:
         """Move a directory out of sight, from where it can be taken back for some days."""
         root = self._catalog.root
         target = root / "_trash" / f"{time.time_ns()}-{where.replace('/', '-')}"
         await self._catalog.place(kind, name, lambda: _move_away(root / where, target))
+        await self._forget(kind, name, version)
         await self.note(who, f"{kind}.delete", f"{name}@{version}", {})
 
-    def _record(self, kind: Kind, name: str) -> Record | None:
+    async def _forget(self, kind: Kind, name: str, version: str) -> None:
+        """What was decided about a version that is gone must not hold for another one of its name."""
+        entry = self._entry(kind, name)
+        if entry is None or version not in entry.record.versions:
+            return
+        if isinstance(entry, ServiceEntry) and any(own == version for own, _ in entry.variants):
+            return
+
+        def work(record: Record) -> None:
+            record.versions.pop(version, None)
+
+        await self._catalog.edit(kind, name, work)
+
+    def _entry(self, kind: Kind, name: str) -> ModelEntry | ServiceEntry | None:
         snapshot = self._catalog.current
-        entry = snapshot.services.get(name) if kind == "service" else snapshot.models.get(name)
+        return snapshot.services.get(name) if kind == "service" else snapshot.models.get(name)
+
+    def _record(self, kind: Kind, name: str) -> Record | None:
+        entry = self._entry(kind, name)
         return entry.record if entry else None
 
     def offered(self, kind: Kind, name: str, version: str) -> None:
@@ -98,7 +124,7 @@ class Desk:
 
 
 def _move_away(source: Path, target: Path) -> None:
-    make_directories(target.parent, target.parent)
+    target.parent.mkdir(exist_ok=True)
     shutil.move(source, target)
     sync_directory(source.parent)
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 import os
 import re
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from http import HTTPStatus
 
 import trio
 
 from linguad import log
-from linguad.hub.answers import Answer, Lines, Request, Span, refusal
+from linguad.hub.answers import Answer, Answerer, Lines, Request, Span, refusal
 from linguad.metrics import HTTP_REQUESTS
 from linguad.net.front import SocketHandler
 from linguad.net.head import BadHead, Head, parse_head
@@ -48,7 +48,6 @@ _STATUS_LINES = {
 }
 
 logger = log.get(__name__)
-Answerer = Callable[[Request], Awaitable[Answer]]
 
 
 class Direct:

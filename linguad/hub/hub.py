@@ -5,21 +5,21 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from functools import partial
 from pathlib import Path
-from urllib.parse import parse_qsl
 
 import trio
 from quart import Response
 
+from linguad import log
 from linguad.config.hub import Hub as HubSettings
-from linguad.hub import listing, openapi
-from linguad.hub.access import Access, Downloads, KeyStore, Rates, Who
+from linguad.hub import lists, openapi
+from linguad.hub.access import Access, Downloads, KeyStore, Rates
 from linguad.hub.admin import Admin
 from linguad.hub.answers import Answer, Lines, Request
 from linguad.hub.app import VERSION, HubApp, plain, seen
 from linguad.hub.asgi import HubAsgi
 from linguad.hub.catalog import Catalog
+from linguad.hub.desk import Desk
 from linguad.hub.direct import Direct
 from linguad.hub.hasher import Hasher
 from linguad.hub.publishing import Publisher
@@ -41,7 +41,7 @@ MIN_FREE_BYTES = 64 * 1024 * 1024
 
 EXPOSED = b"Accept-Ranges, Content-Range, ETag, Content-Length, Retry-After, X-Catalog-Revision, X-Request-Id"
 
-_LISTS = ("/api/models", "/api/services")
+logger = log.get(__name__)
 
 
 class Hub:
@@ -59,11 +59,11 @@ class Hub:
         self.settings = settings
         self.catalog = Catalog(models_dir, signed_only=settings.signing_required)
         access = Access(keys, admin_token, public_read=settings.public_read, now=time.time)
-        self._access = access
         downloads = Downloads(
             settings.max_downloads, settings.max_downloads_per_caller, settings.max_downloads_per_address
         )
-        self._rates = Rates(settings.requests_per_second)
+        rates = Rates(settings.requests_per_second)
+        self._lists = lists.Lists(self.catalog, access, rates)
         self._hasher = Hasher(self.catalog)
         self._usage = Usage(records)
         rules = UploadRules(
@@ -74,25 +74,21 @@ class Hub:
         self._uploads = Uploads(self.catalog, rules)
         publisher = Publisher(self.catalog, self._uploads, settings.allowed_programs)
         self._storage = Storage(self.catalog, access, downloads, self._usage, settings.redirect_base)
-        hub_app = HubApp(
-            self.catalog,
-            access,
-            self._rates,
-            records,
-            ready=self.not_ready,
-        )
+        hub_app = HubApp(self.catalog, access, rates, records, ready=self.not_ready)
         add_usage_routes(hub_app, anonymous=settings.anonymous_usage)
         self._tasks: trio.Nursery | None = None
-        Admin(hub_app, self._uploads, publisher, self._hasher, self._nursery)
+        desk = Desk(hub_app)
+        Admin(hub_app, desk, self._uploads, publisher, self._hasher, self._nursery)
         self._add_docs(hub_app)
         self.app = hub_app.app
         asgi = HubAsgi(
             self.app,
-            self._storage,
+            self._answer,
             access,
             self.catalog,
             self._uploads,
             publisher,
+            desk.note,
             self.extra_headers,
             settings.max_chunk_bytes,
         )
@@ -122,7 +118,7 @@ class Hub:
         await self.http.drain()
 
     def not_ready(self) -> list[str]:
-        """Why nothing should be asked of this hub."""
+        """Why nothing should be asked of this hub. For a worker thread: a disk may take its time."""
         reasons = []
         if not os.access(self.catalog.root / "storage", os.R_OK | os.X_OK):
             reasons.append("storage_unreadable")
@@ -134,10 +130,11 @@ class Hub:
         """CORS: what lets pages of allowed origins read an answer."""
         allowed = self.settings.cors
         origin = request.headers.get("origin", "")
-        if not origin or not allowed:
+        if not allowed:
             return []
         public = "*" in allowed and "authorization" not in request.headers
-        if origin not in allowed and not public:
+        if not origin or (origin not in allowed and not public):
+            # what a cache keeps of this is nothing for pages that may read
             return [(b"vary", b"Origin")]
         lines = [
             (b"access-control-allow-origin", b"*" if origin not in allowed else origin.encode("latin-1")),
@@ -157,31 +154,12 @@ class Hub:
     def _wants(self, head: Head) -> bool:
         if head.method not in ("GET", "HEAD"):
             return False
-        return head.path.startswith(PREFIX) or head.path in _LISTS
+        return head.path.startswith(PREFIX) or head.path in lists.PATHS
 
     async def _answer(self, request: Request) -> Answer:
-        """Files, and the two lists that every node asks for all the time."""
         if request.path.startswith(PREFIX):
             return await self._storage.answer(request)
-        who: Who = self._access.reader(request.headers, request.peer)
-        self._rates.take(who, trio.current_time())
-        snapshot = self.catalog.current
-        head = [
-            (b"content-type", b"application/json"),
-            (b"etag", snapshot.etag.encode()),
-            (b"cache-control", b"public, max-age=10"),
-            (b"x-catalog-revision", b"%d" % snapshot.revision),
-        ]
-        if snapshot.etag in request.headers.get("if-none-match", ""):
-            return Answer(304, head)
-        models = request.path == _LISTS[0]
-        if not request.query:
-            return Answer(200, head, snapshot.models_json if models else snapshot.services_json)
-        asked = dict(parse_qsl(request.query, keep_blank_values=True))
-        made, cursor = await self.catalog.ask(partial(listing.encoded, models=models, asked=asked))
-        if cursor:
-            head.append((b"x-next-cursor", cursor.encode()))
-        return Answer(200, head, made)
+        return await self._lists.answer(request)
 
     def _add_docs(self, hub_app: HubApp) -> None:
         document = openapi.document(VERSION)
@@ -211,11 +189,12 @@ class Hub:
     async def _clean(self) -> None:
         while True:
             await self._uploads.expire(time.time())
-            HUB_DISK_FREE.set(await trio.to_thread.run_sync(self._free))
-            days = self.settings.trash_days
-            await trio.to_thread.run_sync(
-                _empty_trash, self.catalog.root / "_trash", time.time() - days * DAY_S
-            )
+            before = time.time() - self.settings.trash_days * DAY_S
+            try:
+                HUB_DISK_FREE.set(await trio.to_thread.run_sync(self._free))
+                await trio.to_thread.run_sync(_empty_trash, self.catalog.root / "_trash", before)
+            except OSError as error:
+                logger.warning("hub_cleaning_failed", reason=str(error))
             await trio.sleep(CLEAN_SECONDS)
 
 

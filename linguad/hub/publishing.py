@@ -41,7 +41,7 @@ class Publisher:
         """Have no more parts come. Raises HubProblem."""
         if self._uploads.in_use(upload):
             raise HubProblem(409, "upload_busy", "The upload is in use.")
-        if upload.state != "committed":
+        if not upload.committed:
             upload.state, upload.failed = "verifying", None
 
     def is_published(self, upload: Upload) -> bool:
@@ -50,17 +50,19 @@ class Publisher:
 
     async def commit(self, upload: Upload) -> None:
         """Verify all files and publish them at once; the outcome is in `upload`."""
-        async with self._turn:
-            try:
+        try:
+            async with self._turn:
                 upload.failed = await self._publish(upload)
-                upload.state = "failed" if upload.failed else "committed"
-            except OSError as error:
-                logger.warning("hub_commit_failed", upload=upload.id, reason=str(error))
-                upload.state, upload.failed = "failed", {"file": "", "reason": error.strerror or "disk error"}
-            finally:
-                if upload.state == "verifying":
-                    upload.state = "open"
-        if upload.state == "committed":
+            upload.state = "failed" if upload.failed else "committed"
+        except OSError as error:
+            logger.warning("hub_commit_failed", upload=upload.id, reason=str(error))
+            upload.state, upload.failed = "failed", {"file": "", "reason": error.strerror or "disk error"}
+        except HubProblem as problem:
+            upload.state, upload.failed = "failed", {"file": "", "reason": problem.message}
+        finally:
+            if upload.state == "verifying":
+                upload.state = "open"
+        if upload.committed:
             logger.info("hub_published", kind=upload.kind, id=upload.name, version=upload.wanted.version)
             await self._uploads.clear(upload)
 

@@ -29,7 +29,7 @@ SETTLED_NS = 120 * 10**9
 """A file written more recently than this may still grow without its directory showing it."""
 
 _OLD_VERSION = re.compile(r"[vV]?\d[A-Za-z0-9.+_-]{0,62}")
-_SMALL = 4 * 1024 * 1024
+MAX_RECORD_BYTES = 4 * 1024 * 1024
 """Most bytes read of a file that describes others."""
 
 T = TypeVar("T")
@@ -92,6 +92,10 @@ class Tree(Struct, frozen=True):
     services: Mapping[str, Service] = {}
     problems: tuple[tuple[str, str], ...] = ()
     """Path and what is wrong with it."""
+
+
+def _no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 class Scanner:
@@ -218,7 +222,7 @@ class Scanner:
             except ValueError as error:
                 self._problem(f"{where}/{CHECKSUM}", str(error))
         if declared:
-            checked_ns = os.lstat(self._root / where / CHECKSUM).st_mtime_ns
+            checked_ns = self._time(f"{where}/{CHECKSUM}")
             files = [self._believe(file, declared.get(file.path, ""), checked_ns) for file in files]
         if not files:
             return None
@@ -329,8 +333,9 @@ class Scanner:
 
     def _small(self, where: str) -> bytes | None:
         try:
-            with open(self._root / where, "rb") as file:
-                return file.read(_SMALL)
+            # neither through a link, nor waiting for who writes into a FIFO
+            with open(self._root / where, "rb", opener=_no_link) as file:
+                return file.read(MAX_RECORD_BYTES)
         except OSError:
             return None
 

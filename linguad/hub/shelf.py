@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from linguad import log
+from linguad.hub.answers import HubProblem
 from linguad.hub.checksums import CHECKSUM, checksum_json
 from linguad.hub.disk import make_directories, put_file
 from linguad.hub.entries import (
@@ -27,12 +28,15 @@ from linguad.hub.entries import (
 from linguad.hub.hashes import Hashes, Stamp
 from linguad.hub.metadata import Described, read_metadata
 from linguad.hub.records import Record
-from linguad.hub.scan import RECORD, File, Scanner, Tree
+from linguad.hub.scan import MAX_RECORD_BYTES, RECORD, File, Scanner, Tree
 from linguad.hub.signing import Keys
 from linguad.hub.snapshot import Change, Snapshot, follow
 
-Done = tuple[str, str, File, str | None]
-"""Kind and id, a file of it, and its digest; None if it cannot be read."""
+Done = tuple[str, str, File, str]
+"""Kind and id, a file of it, and its digest; else UNREADABLE or GROWING."""
+
+UNREADABLE = "it cannot be read"
+GROWING = "it changed while it was hashed; it is hashed again once it has been seen as it is now"
 
 DIRECTORIES = ("storage", "services", "_uploads", "_trash", "_hub")
 
@@ -55,7 +59,8 @@ class Shelf:
         self._described: dict[str, Described] = {}
         self._metadata = b""
         self._metadata_problems: list[str] = []
-        self._unreadable: dict[str, Stamp] = {}
+        self._passed_over: dict[str, Done] = {}
+        """What could not be hashed, by path; it is not tried again while it looks the same."""
         self._composed = Tree()
         self._composed_words: dict[str, Described] = {}
         self.read_at = 0.0
@@ -71,8 +76,16 @@ class Shelf:
     def scan(self, *, full: bool) -> None:
         """Look at the disk; with `full` also at files in directories that did not change. Raises OSError."""
         if full:
-            self._unreadable.clear()
+            self._passed_over.clear()
         self._tree = self._scanner.scan(self._tree, time.time_ns(), full=full)
+        growing = [(kind, name) for kind, name, _, why in self._passed_over.values() if why == GROWING]
+        if growing:
+            self._tree = self._scanner.some(self._tree, growing, time.time_ns())
+        self._passed_over = {
+            file.where: self._passed_over[file.where]
+            for _, _, file in self._without_digest()
+            if self._is_passed_over(file)
+        }
         self._read_metadata()
         self.read_at = time.time()
 
@@ -81,41 +94,33 @@ class Shelf:
         self._tree = self._scanner.some(self._tree, [(kind, name)], time.time_ns())
 
     def edit(self, kind: str, name: str, work: Callable[[Record], None]) -> None:
-        """Change the record of a model or service. Raises OSError and what `work` raises."""
+        """Change the record of a model or service. Raises OSError, HubProblem, and what `work` raises."""
         known = self._tree.services.get(name) if kind == "service" else self._tree.models.get(name)
         where = known.where if known else f"{'services' if kind == 'service' else 'storage'}/{name}"
         record = msgspec.json.decode(msgspec.json.encode(known.record if known else Record()), type=Record)
         work(record)
+        data = msgspec.json.format(msgspec.json.encode(record))
+        if len(data) > MAX_RECORD_BYTES:
+            raise HubProblem(413, "too_large", "All that is said about it together has become too long.")
         make_directories(self.root, self.root / where)
-        put_file(self.root / where / RECORD, msgspec.json.format(msgspec.json.encode(record)))
+        put_file(self.root / where / RECORD, data)
         self.look(kind, name)
 
     def unhashed(self) -> list[tuple[str, str, File]]:
-        """Kind and id with each file that has no digest: the newest first, of one hour the smallest."""
-        found = [
-            ("model", model.id, file)
-            for model in self._tree.models.values()
-            for version in model.versions.values()
-            for file in version.files
-            if not file.sha256
-        ]
-        found += [
-            ("service", service.id, file)
-            for service in self._tree.services.values()
-            for file in service.packages.values()
-            if not file.sha256
-        ]
-        found = [one for one in found if self._unreadable.get(one[2].where) != one[2].stamp]
+        """Kind and id with each file that is to be hashed: the newest first, of one hour the smallest."""
+        found = [one for one in self._without_digest() if not self._is_passed_over(one[2])]
         return sorted(found, key=lambda one: (-(one[2].stamp.mtime_ns // _HOUR_NS), one[2].stamp.size))
 
     def take(self, done: Sequence[Done], *, last: bool) -> None:
         """Remember digests; at the `last` of a run forget those of files that are gone."""
-        for _, _, file, digest in done:
-            if digest is None:
-                self._unreadable[file.where] = file.stamp
+        which: dict[tuple[str, str], None] = {}
+        for one in done:
+            kind, name, file, digest = one
+            if digest in (UNREADABLE, GROWING):
+                self._passed_over[file.where] = one
             else:
                 self._hashes.put(file.where, file.stamp, digest)
-        which = dict.fromkeys((kind, name) for kind, name, _, _ in done)
+                which[kind, name] = None
         self._tree = self._scanner.some(self._tree, which, time.time_ns())
         for kind, name in which:
             if kind == "model":
@@ -155,6 +160,21 @@ class Shelf:
             self._export(snapshot)
         return snapshot, change
 
+    def _is_passed_over(self, file: File) -> bool:
+        known = self._passed_over.get(file.where)
+        return known is not None and known[2].stamp == file.stamp
+
+    def _without_digest(self) -> Iterator[tuple[str, str, File]]:
+        for model in self._tree.models.values():
+            for version in model.versions.values():
+                for file in version.files:
+                    if not file.sha256:
+                        yield "model", model.id, file
+        for service in self._tree.services.values():
+            for file in service.packages.values():
+                if not file.sha256:
+                    yield "service", service.id, file
+
     def _write_checksums(self, model_id: str) -> None:
         """Give versions below `storage` the file that clients ask for, so that other tools have it too."""
         model = self._tree.models.get(model_id)
@@ -176,6 +196,9 @@ class Shelf:
             data = (self.root / "metadata.json").read_bytes()
         except FileNotFoundError:
             data = b""
+        except OSError as error:
+            self._metadata, self._metadata_problems = b"", [f"{UNREADABLE}: {error.strerror}"]
+            return
         if data == self._metadata:
             return
         self._metadata = data
@@ -193,8 +216,8 @@ class Shelf:
         for name, described in self._described.items():
             if name not in self._tree.models and described.versions:
                 yield f"metadata.json: {name}", "no files of this model are on the disk"
-        for where in self._unreadable:
-            yield where, "it cannot be read"
+        for where, (*_, why) in self._passed_over.items():
+            yield where, why
 
     def _export(self, snapshot: Snapshot) -> None:
         """Keep the file that old programs read where they cannot reach the hub."""

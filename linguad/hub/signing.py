@@ -58,8 +58,9 @@ class Keys:
     def put(self, key: SigningKey) -> None:
         """Add or change a key; for a worker thread. Raises BadSignature for what is no key, OSError."""
         _public(key)
-        self._keys = {**self._keys, key.key_id: key}
-        put_file(self._path, msgspec.json.encode(list(self._keys.values())))
+        keys = {**self._keys, key.key_id: key}
+        put_file(self._path, msgspec.json.encode(list(keys.values())))
+        self._keys = keys
 
     def listed(self) -> list[dict[str, str | None]]:
         """All keys, with every member."""

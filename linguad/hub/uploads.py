@@ -12,6 +12,8 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -20,18 +22,20 @@ import trio
 from msgspec import Struct
 
 from linguad import log
-from linguad.hub.answers import HubProblem
+from linguad.hub.answers import HubProblem, disk_problem
 from linguad.hub.catalog import Catalog
 from linguad.hub.checksums import CHECKSUM
 from linguad.hub.disk import open_below, put_file
 from linguad.hub.names import PLATFORMS, BadName, check_path, is_hidden, is_id, is_semver
 from linguad.hub.records import Signature
 from linguad.hub.scan import MANIFEST, PACKAGE
+from linguad.hub.snapshot import Snapshot
 
 SPACE_FACTOR = 1.2
 """Free space that an upload needs, as a multiple of its size."""
 
 MAX_FILES = 10_000
+MAX_NOTES = 16 * 1024
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -75,6 +79,11 @@ class Upload(Struct, kw_only=True):
     def size(self) -> int:
         """All of it, bytes."""
         return sum(file.size_bytes for file in self.wanted.files)
+
+    @property
+    def committed(self) -> bool:
+        """Whether it is published."""
+        return self.state == "committed"
 
     def file(self, path: str) -> NewFile:
         """A file that is to come. Raises HubProblem."""
@@ -121,10 +130,15 @@ class Uploads:
             wanted=wanted,
             expires_at=time.time() + self._rules.keep_s,
         )
-        held = await self._held(wanted)
+        held = await self._catalog.ask(partial(_held, wanted=wanted))
         size = sum(file.size_bytes for file in wanted.files if file.path not in held)
         await self.room_for(size)
-        await trio.to_thread.run_sync(self._create, upload, held, limiter=self._disk)
+        try:
+            await trio.to_thread.run_sync(self._create, upload, held, limiter=self._disk)
+        except OSError as error:
+            logger.warning("hub_disk_failed", path=f"_uploads/{upload.id}", reason=str(error))
+            await self.clear(upload)
+            raise disk_problem(error) from error
         self._uploads[upload.id] = upload
         return upload, [file.path for file in wanted.files if file.size_bytes and file.path not in held]
 
@@ -140,6 +154,16 @@ class Uploads:
         upload.file(path)
         return await trio.to_thread.run_sync(_size, self.tree(upload) / path, limiter=self._disk)
 
+    async def offsets(self, upload: Upload) -> dict[str, int]:
+        """How many bytes of each file have come."""
+        files = upload.wanted.files
+        if upload.committed:
+            return {file.path: file.size_bytes for file in files}
+        tree = self.tree(upload)
+        return await trio.to_thread.run_sync(
+            lambda: {file.path: _size(tree / file.path) for file in files}, limiter=self._disk
+        )
+
     async def part(self, upload: Upload, path: str, offset: int) -> Part:
         """Take the file for one more part, which begins at `offset`; it must be closed. Raises HubProblem."""
         file = upload.file(path)
@@ -152,6 +176,10 @@ class Uploads:
         try:
             target = self.tree(upload) / path
             descriptor, size = await trio.to_thread.run_sync(_append_to, target, limiter=self._disk)
+        except OSError as error:
+            self._busy.discard(key)
+            logger.warning("hub_disk_failed", path=f"_uploads/{upload.id}", reason=str(error))
+            raise disk_problem(error) from error
         except BaseException:
             self._busy.discard(key)
             raise
@@ -214,27 +242,19 @@ class Uploads:
             parents = (path.rsplit("/", depth)[0] for depth in range(1, path.count("/") + 1))
             if any(parent in paths for parent in parents):
                 problems.append({"field": "files", "reason": f"{path} lies in another file"})
+        if len(wanted.notes or "") > MAX_NOTES:
+            problems.append({"field": "notes", "reason": f"must be at most {MAX_NOTES} characters"})
+        if wanted.created_at is not None and not _is_moment(wanted.created_at):
+            problems.append({"field": "created_at", "reason": "must be a time like 2026-01-31T12:00:00Z"})
         if problems:
             raise HubProblem(422, "invalid_version", "The version cannot be published.", details=problems)
 
-    async def _held(self, wanted: NewVersion) -> dict[str, str]:
-        """Where the hub already has the bytes of files, by path of the new version."""
-        by_digest = {(file.sha256, file.size_bytes): file.path for file in wanted.files if file.size_bytes}
-        found: dict[tuple[str, int], str] = {}
-        for model in self._catalog.current.models.values():
-            for version in model.versions.values():
-                for file in version.files.values():
-                    key = (file.sha256, file.stamp.size)
-                    if key in by_digest and version.info.status != "corrupt":
-                        found[key] = file.where
-        return {
-            file.path: found[file.sha256, file.size_bytes]
-            for file in wanted.files
-            if (file.sha256, file.size_bytes) in found
-        }
-
     def _load(self) -> dict[str, Upload]:
         found = {}
+        for directory in self._root.iterdir():
+            if not (directory / "upload.json").exists():
+                # the process before ended while it made this
+                _remove(directory)
         for path in self._root.glob("*/upload.json"):
             try:
                 upload = msgspec.json.decode(path.read_bytes(), type=Upload)
@@ -296,7 +316,8 @@ class Part:
         try:
             await trio.to_thread.run_sync(_write, self._descriptor, data, limiter=self._disk)
         except OSError as error:
-            raise HubProblem(507, "insufficient_storage", f"Writing failed: {error.strerror}") from error
+            logger.warning("hub_disk_failed", path="_uploads", reason=str(error))
+            raise disk_problem(error) from error
         self.size += len(data)
 
     def close(self) -> None:
@@ -317,6 +338,31 @@ def published_as(catalog: Catalog, kind: str, name: str, wanted: NewVersion) -> 
     if entry is None:
         return None
     return asked == {path: file.sha256 for path, file in entry.files.items() if path != MANIFEST}
+
+
+def _held(snapshot: Snapshot, wanted: NewVersion) -> dict[str, str]:
+    """Where the hub already has the bytes of files, by path of the new version."""
+    asked = {(file.sha256, file.size_bytes) for file in wanted.files if file.size_bytes}
+    found: dict[tuple[str, int], str] = {}
+    for model in snapshot.models.values():
+        for version in model.versions.values():
+            for file in version.files.values():
+                key = (file.sha256, file.stamp.size)
+                if key in asked and version.info.status != "corrupt":
+                    found[key] = file.where
+    return {
+        file.path: found[file.sha256, file.size_bytes]
+        for file in wanted.files
+        if (file.sha256, file.size_bytes) in found
+    }
+
+
+def _is_moment(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return len(text) <= 64
 
 
 def _wrong(file: NewFile) -> str:

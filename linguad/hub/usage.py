@@ -22,8 +22,11 @@ FORGET_SECONDS = 3600.0
 MAX_WAITING = 10_000
 """Events that wait while the store is away; then the oldest are lost."""
 
-MAX_TRACKED = 10_000
-"""Downloads that are followed until they are complete; then the oldest are forgotten."""
+MAX_TRACKED = 50_000
+"""Files that are followed until their versions are complete; then the oldest downloads are forgotten."""
+
+MAX_PIECES = 64
+"""Pieces of one file that are known; who fetches it in more does not want the whole of it."""
 
 logger = log.get(__name__)
 
@@ -60,11 +63,13 @@ class Spans:
 
     def add(self, start: int, end: int) -> None:
         """Bytes from `start` up to `end`."""
-        apart = [span for span in self._spans if span[1] < start or span[0] > end]
-        joined = [span for span in self._spans if span not in apart]
-        start = min([start, *(span[0] for span in joined)])
-        end = max([end, *(span[1] for span in joined)])
-        self._spans = sorted([*apart, (start, end)])
+        apart = []
+        for span in self._spans:
+            if span[1] < start or span[0] > end:
+                apart.append(span)
+            else:
+                start, end = min(start, span[0]), max(end, span[1])
+        self._spans = sorted([*apart, (start, end)])[-MAX_PIECES:]
 
     def whole(self, size: int) -> bool:
         """Whether all of a file of this size was sent."""
@@ -77,6 +82,8 @@ class Usage:
     def __init__(self, records: Records) -> None:
         self._records = records
         self._open: dict[tuple[str, str, str, str, int], dict[str, Spans]] = {}
+        self._tracked = 0
+        """Files in `_open`."""
         self._done: dict[tuple[str, str, str, str, int], None] = {}
         self._waiting: list[UsageEvent] = []
 
@@ -97,16 +104,17 @@ class Usage:
             return
         files = self._open.pop(key, {})
         self._open[key] = files
+        self._tracked += path not in files
         files.setdefault(path, Spans()).add(*span)
         if all(size == 0 or (path in files and files[path].whole(size)) for path, size in sizes.items()):
-            del self._open[key]
+            self._forget_download(key)
             _remember(self._done, key)
             event = UsageEvent(
                 event_id=str(uuid.uuid4()), type="download", kind=kind, name=name, version=version, at=now
             )
             self._waiting = [*self._waiting[-MAX_WAITING:], event]
-        elif len(self._open) > MAX_TRACKED:
-            del self._open[next(iter(self._open))]
+        elif self._tracked > MAX_TRACKED:
+            self._forget_download(next(iter(self._open)))
 
     async def run(self) -> None:
         """Write what is complete, for ever; once more when cancelled."""
@@ -117,7 +125,7 @@ class Usage:
                 await self.flush()
                 if trio.current_time() >= forgotten_at + FORGET_SECONDS:
                     forgotten_at = trio.current_time()
-                    await self._records.forget(time.time())
+                    await self._forget_old()
         finally:
             with trio.move_on_after(FLUSH_SECONDS, shield=True):
                 await self.flush()
@@ -132,6 +140,15 @@ class Usage:
         except LinguadError as error:
             logger.warning("hub_usage_unwritten", events=len(events), reason=str(error))
             self._waiting = events + self._waiting
+
+    async def _forget_old(self) -> None:
+        try:
+            await self._records.forget(time.time())
+        except LinguadError as error:
+            logger.warning("hub_usage_not_dropped", reason=str(error))
+
+    def _forget_download(self, key: tuple[str, str, str, str, int]) -> None:
+        self._tracked -= len(self._open.pop(key))
 
 
 def _remember(done: dict[tuple[str, str, str, str, int], None], key: tuple[str, str, str, str, int]) -> None:

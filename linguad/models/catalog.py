@@ -203,7 +203,7 @@ def parse_checksums(data: bytes) -> dict[str, str]:
         text = data.decode()
         found = json.loads(text) if text.lstrip().startswith("{") else _lines(text)
         digests = {str(path): str(digest).lower() for path, digest in found.items()}
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise HubProtocolError(f"{CHECKSUMS} of the hub is neither JSON nor a list of digests") from error
     for path, digest in digests.items():
         check_path(path)
@@ -235,11 +235,12 @@ def from_manifest(one: Key, data: bytes, model: ListedModel, listed: ListedVersi
             WantedFile(str(file["path"]), int(file["size_bytes"]), str(file["sha256"]).lower())
             for file in manifest["files"]
         ]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise HubProtocolError(f"the hub's manifest of {one} lacks something: {error!r}") from error
+        actual = hashlib.sha256(canonical(manifest)).hexdigest()
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise HubProtocolError(f"the hub's manifest of {one} cannot be used: {error!r}") from error
     if named != one:
         raise HubProtocolError(f"the hub sent the manifest of {named} for {one}")
-    if hashlib.sha256(canonical(manifest)).hexdigest() != stated:
+    if actual != stated:
         raise HubProtocolError(f"the hub's manifest of {one} does not have the digest it states")
     if listed is not None and listed.manifest_sha256 not in (None, stated):
         raise HubProtocolError(

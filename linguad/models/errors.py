@@ -199,5 +199,5 @@ def disk_error(error: OSError, needed: int = 0, free: int = 0) -> ModelError:
     """The right error for what the disk said; a full disk is told apart."""
     if error.errno in FULL:
         return InsufficientSpaceError(needed, free)
-    where = f" of {error.filename}" if error.filename else ""
-    return DiskError(f"the disk refuses{where}: {error.strerror or error}; see that it is whole and writable")
+    what = f" {error.filename}" if error.filename else ""
+    return DiskError(f"the disk refuses{what}: {error.strerror or error}; see that it is whole and writable")

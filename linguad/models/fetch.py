@@ -166,8 +166,14 @@ class Fetch:
 
     def _beside(self, url: str, location: str) -> str:
         """Where a redirect leads. Raises HubProtocolError if that is another host."""
-        to = urljoin(url, location)
-        if urlsplit(to)[:2] != urlsplit(self._url)[:2]:
+        try:
+            to = urljoin(url, location)
+            beside = urlsplit(to)[:2] == urlsplit(self._url)[:2]
+        except ValueError as error:
+            raise HubProtocolError(
+                f"the hub sends {self._wanted.path} to {location[:80]!r}, which is no address"
+            ) from error
+        if not beside:
             raise HubProtocolError(
                 f"the hub sends {self._wanted.path} to another host, which is not followed"
             )
@@ -235,7 +241,12 @@ class Fetch:
     async def _write(self, block: list[bytes]) -> None:
         if not block:
             return
-        await trio.to_thread.run_sync(self._part.append, *block)
+        try:
+            await trio.to_thread.run_sync(self._part.append, *block)
+        except OSError:
+            # The disk may have taken some of it, which must not be written once more.
+            block.clear()
+            raise
         self._watch.moved(sum(map(len, block)), self._wanted.path)
         block.clear()
 

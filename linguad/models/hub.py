@@ -49,12 +49,15 @@ def hub_url(given: str | None = None) -> str:
     Raises HubProtocolError if it is no address of a hub.
     """
     text = (given or os.environ.get(VARIABLE) or DEFAULT).rstrip("/")
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host or parts.scheme not in ("http", "https"):
         raise HubProtocolError(f"{text!r} is not an address of a hub like {DEFAULT}")
-    if parts.hostname == "localhost":
-        port = f":{parts.port}" if parts.port else ""
-        parts = parts._replace(netloc=f"127.0.0.1{port}")
+    if host == "localhost":
+        parts = parts._replace(netloc=f"127.0.0.1:{port}" if port else "127.0.0.1")
     return urlunsplit(parts)
 
 
@@ -196,7 +199,7 @@ class Hub:
     def _decode(self, body: bytes, kind: type[T], path: str) -> T:
         try:
             return msgspec.json.decode(body, type=kind, strict=False)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise HubProtocolError(
                 f"{path} of the hub at {self.url} is not what a hub answers: {error}"
             ) from error
@@ -205,7 +208,7 @@ class Hub:
 def _reason(body: bytes) -> str:
     try:
         return f" ({json.loads(body)['detail']})"[:200]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return ""
 
 

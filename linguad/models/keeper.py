@@ -109,8 +109,13 @@ class Keeper:
         RegistryError, DiskError.
         """
         check_id(model_id)
-        versions = [version] if version else list(self.registry.records().get(model_id, {}))
-        for each in versions:
+        if version:
+            versions = {version}
+        else:
+            # Also those that were only begun: their parts may fill the disk.
+            versions = await trio.to_thread.run_sync(trees.begun, self.layout, model_id)
+            versions |= self.registry.records().get(model_id, {}).keys()
+        for each in sorted(versions):
             one = key(model_id, each)
             if (settled := self.settling.get(one)) is not None:
                 # Nobody else's task: no reason to refuse.
@@ -164,11 +169,13 @@ class Keeper:
     async def settle(self, one: Key) -> str | None:
         """Verify one version and record what came of it; its first damaged file.
 
-        Raises RegistryError, DownloadInProgressError if somebody changes it.
+        Somebody who changes it is waited for. Raises RegistryError, DiskError.
         """
         settled = self.settling.setdefault(one, trio.Event())
         try:
             return await self._settle(one)
+        except OSError as error:
+            raise disk_error(error) from error
         finally:
             self.settling.pop(one, None)
             settled.set()

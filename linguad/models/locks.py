@@ -237,6 +237,9 @@ class Locks:
                 if self._living(path) is None:
                     path.unlink(missing_ok=True)
                     swept.append(path.stem)
+            # What a process that died while it took or renewed a lock has left.
+            for path in (*self.directory.glob("*.fresh"), *self.directory.glob("*.renewed")):
+                path.unlink(missing_ok=True)
         for name in swept:
             logger.warning("model_lock_swept", lock=name)
         return swept

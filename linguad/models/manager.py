@@ -41,6 +41,7 @@ from linguad.models.signing import Trust
 from linguad.models.usage import Usage
 from linguad.net.dial import ungrouped
 from linguad.net.http_client import Limits
+from linguad.net.supervise import guarded
 
 logger = log.get(__name__)
 
@@ -187,8 +188,9 @@ class ModelManager:
         one = self._meant(model_id, version)
         record = self.registry.record(one)
         if record is None:
-            busy = one in self._tasks or self._task_locks.owner(one) is not None
-            raise ModelNotAvailableError(*one, Reason.DOWNLOADING if busy else Reason.NOT_INSTALLED)
+            raise ModelNotAvailableError(
+                *one, Reason.DOWNLOADING if self._is_coming(one) else Reason.NOT_INSTALLED
+            )
         if record.status is Status.ERROR:
             raise ModelNotAvailableError(*one, Reason.ERROR)
         if record.status is not Status.READY:
@@ -197,6 +199,13 @@ class ModelManager:
         if not tree.is_dir():
             raise ModelNotAvailableError(*one, Reason.NOT_INSTALLED)
         return tree
+
+    def _is_coming(self, one: Key) -> bool:
+        """Whether this or another process works on a version, as far as can be seen."""
+        try:
+            return one in self._tasks or self._task_locks.owner(one) is not None
+        except OSError:
+            return False
 
     def _meant(self, model_id: str, version: str | None) -> Key:
         if version is not None:
@@ -293,11 +302,19 @@ class ModelManager:
             task.done.set()
 
     async def _outcome(self, one: Key, meter: Meter, *, force: bool, wait: bool) -> ModelError | None:
-        try:
-            await self._installer.install(one, meter, force=force, wait=wait)
-        except ModelError as error:
-            return error
-        return None
+        error: ModelError | None = ModelError(f"a bug ended the download of {one}; report what the log says")
+
+        async def install() -> None:
+            nonlocal error
+            try:
+                await self._installer.install(one, meter, force=force, wait=wait)
+                error = None
+            except ModelError as problem:
+                error = problem
+
+        # A bug must not end whoever has this manager open, nor the other downloads.
+        await guarded("model", install)
+        return error
 
     def _conclude(self, one: Key, meter: Meter, error: ModelError | None) -> None:
         """Tell how a task ended, once."""

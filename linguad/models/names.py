@@ -23,7 +23,7 @@ CHECKSUMS = "checksum.sha256"
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,63}")
-_RESERVED = re.compile(r"temp|in-use|in-progress-downloads|(registry|active)\..*", re.IGNORECASE)
+_RESERVED = re.compile(r"temp|in-use|in-progress-downloads|(registry|active|sync)\..*", re.IGNORECASE)
 """Names beside those of the models, in the same directory."""
 
 _DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)

@@ -32,7 +32,7 @@ from linguad.models.holding import Holding
 from linguad.models.hub import Hub
 from linguad.models.locks import Locks
 from linguad.models.names import Key, by_age, check_id, check_version
-from linguad.models.part import discard, hash_file
+from linguad.models.part import discard
 from linguad.models.progress import Gate
 from linguad.models.registry import stamp
 from linguad.models.signing import Trust
@@ -112,16 +112,7 @@ class Packages:
         variant = await self._variant(service_id, version, platform)
         job = _Job(self, service_id, variant)
         try:
-            async with self.holding.task(Key(service_id, "install"), wait=True):
-                if not await trio.to_thread.run_sync(job.is_whole):
-                    await self._fetch(job)
-                    await trio.to_thread.run_sync(job.unpack)
-                if activate:
-                    await trio.to_thread.run_sync(self._point, service_id, variant.version, platform)
-                    await trio.to_thread.run_sync(self._prune, service_id)
-        except OSError as error:
-            job.tell("failed")
-            raise disk_error(error) from error
+            await self._install(job, activate=activate)
         except ModelError as error:
             job.tell("failed")
             logger.warning(
@@ -131,6 +122,19 @@ class Packages:
         job.tell("completed")
         logger.info("package_installed", service=service_id, version=variant.version, platform=platform)
         return variant.version
+
+    async def _install(self, job: _Job, *, activate: bool) -> None:
+        service_id, variant = job.service_id, job.variant
+        try:
+            async with self.holding.task(Key(service_id, "install"), wait=True):
+                if not await trio.to_thread.run_sync(job.is_whole):
+                    await self._fetch(job)
+                    await trio.to_thread.run_sync(job.unpack)
+                if activate:
+                    await trio.to_thread.run_sync(self._point, service_id, variant.version, variant.platform)
+                    await trio.to_thread.run_sync(self._prune, service_id)
+        except OSError as error:
+            raise disk_error(error) from error
 
     async def _variant(self, service_id: str, version: str | None, platform: str) -> Variant:
         if version is not None:
@@ -376,7 +380,7 @@ class _Job:
             installed_at=stamp(),
             install_path=self.place,
             size_bytes=size,
-            sha256=hash_file(self.zip)[1],
+            sha256=self.variant.artifact.sha256.lower(),
             key_id=signature.key_id if signature else None,
         )
         records = self.packages.installed(self.service_id)

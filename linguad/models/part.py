@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import msgspec
+import trio
 
 from linguad.files import replace_file
 from linguad.models.locks import boot_id
@@ -62,6 +63,7 @@ class Part:
                 break
             self._digest.update(block)
             self.size += len(block)
+            unless_cancelled()
 
     def _trusted(self, length: int) -> int:
         """How many of the bytes in the file may be believed to be the first ones of what is wanted."""
@@ -118,10 +120,12 @@ class Part:
         return self._digest.hexdigest()
 
     def close(self) -> None:
-        """Let go of the file, which stays."""
+        """Let go of the file, which stays unless nothing came."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
+            if not self.size and self._wanted.size_bytes:
+                discard(self.path)
 
     def _write_journal(self) -> None:
         journal = msgspec.structs.replace(
@@ -150,6 +154,16 @@ def discard(part: Path) -> None:
     journal_of(part).unlink(missing_ok=True)
 
 
+def unless_cancelled() -> None:
+    """Between two blocks: end the work of this thread if the task that waits for it was cancelled.
+
+    A large file takes minutes to read, and its lock is wanted back within a second. Raises trio.Cancelled;
+    nothing happens outside trio's threads.
+    """
+    with suppress(RuntimeError):
+        trio.from_thread.check_cancelled()
+
+
 def hash_file(path: Path) -> tuple[int, str]:
     """Size and sha256 of a file, in constant memory."""
     digest, size = hashlib.sha256(), 0
@@ -157,4 +171,5 @@ def hash_file(path: Path) -> tuple[int, str]:
         while block := file.read(BLOCK_BYTES):
             digest.update(block)
             size += len(block)
+            unless_cancelled()
     return size, digest.hexdigest()

@@ -129,7 +129,7 @@ class Registry:
 
     def records(self) -> Records:
         """All records; read anew if another process has written. Not to be changed."""
-        return self._records.current()
+        return self._records.latest()
 
     def record(self, one: Key) -> Record | None:
         """The record of one version."""
@@ -137,7 +137,7 @@ class Registry:
 
     def active(self) -> Pointers:
         """All pointers; read anew if another process has written. Not to be changed."""
-        return self._pointers.current()
+        return self._pointers.latest()
 
     def change(self, work: Callable[[Records, Pointers], T]) -> T:
         """Let `work` change both as they are on disk, then write them; nothing if it raises.
@@ -145,13 +145,14 @@ class Registry:
         Raises RegistryError and what `work` raises.
         """
         with self._alone():
-            records = {name: dict(versions) for name, versions in self.records().items()}
-            pointers = dict(self.active())
+            old_records, old_pointers = self._records.current(), self._pointers.current()
+            records = {name: dict(versions) for name, versions in old_records.items()}
+            pointers = dict(old_pointers)
             result = work(records, pointers)
             # A pointer to a version that has no record yet would be the worse half of an interrupted change.
-            if records != self.records() or not self._layout.registry.exists():
+            if records != old_records or not self._layout.registry.exists():
                 self._records.write(records)
-            if pointers != self.active():
+            if pointers != old_pointers:
                 self._pointers.write(pointers)
         return result
 
@@ -196,22 +197,31 @@ class _Kept(Generic[V]):
         self._path = path
         self._backup = path.with_name(path.name + ".bak")
         self._decode = decode
-        self._value: dict[str, V] = {}
-        self._seen: tuple[int, int, int] | None = None
+        # One tuple, because threads replace it while others read.
+        self._kept: tuple[_Identity | None, dict[str, V]] = None, {}
 
     def current(self) -> dict[str, V]:
-        seen = _identity(self._path)
-        if seen is None or seen != self._seen:
-            self._value = self._read()
-            self._seen = seen
-        return self._value
+        """Raises OSError: a file that cannot be read now is not a damaged one."""
+        seen, value = self._kept
+        identity = _identity(self._path)
+        if identity is None or identity != seen:
+            value = self._read()
+            self._kept = identity, value
+        return value
+
+    def latest(self) -> dict[str, V]:
+        """As `current`, or what was read last while the file cannot be read."""
+        try:
+            return self.current()
+        except OSError as error:
+            logger.warning("model_registry_unreadable", file=str(self._path), reason=str(error))
+            return self._kept[1]
 
     def write(self, value: dict[str, V]) -> None:
         with suppress(FileNotFoundError):
             replace_file(self._backup, self._path.read_bytes())
         replace_file(self._path, msgspec.json.format(msgspec.json.encode(value)))
-        self._value = value
-        self._seen = _identity(self._path)
+        self._kept = _identity(self._path), value
 
     def _read(self) -> dict[str, V]:
         for path in (self._path, self._backup):
@@ -219,13 +229,16 @@ class _Kept(Generic[V]):
                 return self._decode(path.read_bytes())
             except FileNotFoundError:
                 continue
-            except (msgspec.MsgspecError, UnicodeDecodeError, OSError) as error:
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 logger.warning("model_registry_broken", file=str(path), reason=str(error))
                 _put_aside(path)
         return {}
 
 
-def _identity(path: Path) -> tuple[int, int, int] | None:
+_Identity = tuple[int, int, int]
+
+
+def _identity(path: Path) -> _Identity | None:
     """What changes with every write of a file; None if it does not exist."""
     try:
         status = path.stat()

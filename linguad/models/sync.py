@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -52,7 +53,8 @@ async def sync(manager: ModelManager, policy: Policy) -> Report:
     """
     report = Report()
     cursor_file = manager.layout.models / "sync.json"
-    news = await manager.hub.news(await trio.to_thread.run_sync(_cursor, cursor_file, manager.hub.url))
+    asked = {"hub": manager.hub.url, "channels": json.dumps(policy.channels, sort_keys=True)}
+    news = await manager.hub.news(await trio.to_thread.run_sync(_cursor, cursor_file, asked))
     changed = {model.id for model in news.models}
     for model_id in policy.required:
         try:
@@ -64,7 +66,7 @@ async def sync(manager: ModelManager, policy: Policy) -> Report:
     report.removed += [str(one) for one in await manager.keeper.prune(policy.keep)]
     if news.cursor and not report.failed:
         # With a failure the same news are wanted once more.
-        data = msgspec.json.encode({"hub": manager.hub.url, "cursor": str(news.cursor)})
+        data = msgspec.json.encode(asked | {"cursor": str(news.cursor)})
         await trio.to_thread.run_sync(replace_file, cursor_file, data)
     return report
 
@@ -122,13 +124,13 @@ def _is_here(manager: ModelManager, model_id: str) -> bool:
     return True
 
 
-def _cursor(file: Path, hub: str) -> str | None:
-    """Where the last run with this hub stopped."""
+def _cursor(file: Path, asked: dict[str, str]) -> str | None:
+    """Where the last run with this hub stopped, if it followed the same channels."""
     try:
         kept = msgspec.json.decode(file.read_bytes(), type=dict[str, str])
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return None
-    return kept.get("cursor") if kept.get("hub") == hub else None
+    return kept.get("cursor") if asked.items() <= kept.items() else None
 
 
 async def update(manager: ModelManager, model_id: str, works: Check, version: str | None = None) -> Key:

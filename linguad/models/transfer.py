@@ -13,7 +13,7 @@ from linguad.models.errors import InsufficientSpaceError, ModelError, disk_error
 from linguad.models.fetch import LIMITS, Fetch
 from linguad.models.layout import Layout
 from linguad.models.names import Key
-from linguad.models.part import BLOCK_BYTES, Journal, Part
+from linguad.models.part import BLOCK_BYTES, Journal, Part, unless_cancelled
 from linguad.models.progress import Gate, Meter
 from linguad.net.http_client import Limits
 
@@ -109,6 +109,7 @@ class Transfer:
             with open(source, "rb", buffering=0) as found:
                 while block := found.read(BLOCK_BYTES):
                     part.append(block)
+                    unless_cancelled()
             # What is damaged there is damaged here, and fetched instead.
             if part.sha256() != file.sha256:
                 part.empty()

@@ -18,8 +18,8 @@ from linguad.models.catalog import checksum_text
 from linguad.models.errors import InvalidIdentifierError
 from linguad.models.layout import Layout
 from linguad.models.locks import Held, Locks
-from linguad.models.names import CHECKSUMS, Key, key, stem
-from linguad.models.part import discard, hash_file
+from linguad.models.names import CHECKSUMS, Key, key, url_path
+from linguad.models.part import discard, hash_file, read_journal
 from linguad.models.registry import InstalledFile
 
 logger = log.get(__name__)
@@ -99,16 +99,27 @@ def remove(layout: Layout, one: Key) -> None:
 
 
 def drop_parts(layout: Layout, one: Key) -> None:
-    """Delete the parts of a version and their journals."""
-    for name in (stem(one), stem(one, apart=True)):
-        for part in layout.temp.glob(f"{_literal(name)}.*.part"):
-            discard(part)
-        for journal in layout.temp.glob(f"{_literal(name)}.*.part.json"):
-            journal.unlink(missing_ok=True)
+    """Delete the parts of a version and their journals.
+
+    The journals tell whose they are. The names on disk do not: those of m@1.0.0 begin as those of m@1 do.
+    """
+    for part, _ in _parts(layout, *one):
+        discard(part)
 
 
-def _literal(name: str) -> str:
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+def begun(layout: Layout, model_id: str) -> set[str]:
+    """The versions of a model that have parts."""
+    return {version for _, version in _parts(layout, model_id)}
+
+
+def _parts(layout: Layout, *place: str) -> Iterator[tuple[Path, str]]:
+    """The parts of what lies below a place at the hub, such as a model or a version; and their versions."""
+    below = f"/storage/models/{url_path(*place)}/"
+    for journal in layout.temp.glob("*.part.json"):
+        part = journal.with_suffix("")
+        found = read_journal(part)
+        if found is not None and below in found.url:
+            yield part, found.version
 
 
 def recover(layout: Layout, locks: Locks) -> None:

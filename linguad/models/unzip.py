@@ -14,6 +14,7 @@ from pathlib import Path
 
 from linguad.models.errors import InvalidIdentifierError, PackageError
 from linguad.models.names import check_path
+from linguad.models.part import unless_cancelled
 
 MAX_ENTRIES = 200_000
 MAX_UNPACKED_BYTES = 60 << 30
@@ -81,6 +82,7 @@ def _extract(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, into: Path) -> No
                 # The list at the end of the zip lied, so what was checked was not this.
                 raise PackageError(f"{entry.filename!r} in the package is larger than it says")
             unpacked.write(block)
+            unless_cancelled()
     target.chmod(0o644)
 
 

@@ -56,9 +56,13 @@ def trail(
     tenant_id: str | None = None,
     since: float | None = None,
     before_id: int | None = None,
+    prefix: str = "",
     limit: int = 50,
 ) -> list[AuditRecord]:
-    """The latest records first; `since` in Unix seconds, `before_id` is the id of the page before's last."""
+    """The latest records first; `since` in Unix seconds, `before_id` is the id of the page before's last.
+
+    Only actions that begin with `prefix`.
+    """
     if tenant_id is not None and not tenant_id.isprintable():
         return []
     query = select(audit).order_by(audit.c.id.desc()).limit(limit)
@@ -66,6 +70,8 @@ def trail(
         query = query.where(audit.c.tenant_id == tenant_id)
     if since is not None:
         query = query.where(audit.c.created_at >= since)
+    if prefix:
+        query = query.where(audit.c.action.startswith(prefix, autoescape=True))
     if before_id is not None:
         query = query.where(audit.c.id < before_id)
     return [

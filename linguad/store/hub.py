@@ -99,8 +99,9 @@ class HubRecords:
 
     async def trail(self, since: float | None, limit: int) -> list[AuditRecord]:
         """What was decided, the latest first. Raises StoreError."""
-        found = await self._database.read(lambda connection: trail(connection, since=since, limit=limit))
-        return [record for record in found if record.action.startswith(PREFIX)]
+        return await self._database.read(
+            lambda connection: trail(connection, since=since, prefix=PREFIX, limit=limit)
+        )
 
 
 def _count(connection: Connection, events: Sequence[UsageEvent]) -> int:

@@ -202,7 +202,10 @@ class _Child:
     async def send(self, message: Message) -> None:
         """Hand a message over; that the process is gone shows when its answer is awaited."""
         # Half a frame would make the rest of the pipe unreadable, so a cancelled job must not cut it.
-        with trio.move_on_after(SEND_SECONDS, shield=True) as sending, suppress(trio.BrokenResourceError):
+        with (
+            trio.move_on_after(SEND_SECONDS, shield=True) as sending,
+            suppress(trio.BrokenResourceError, trio.ClosedResourceError),
+        ):
             await self._to.send_all(frame(message))
         if sending.cancelled_caught:
             self.kill()

@@ -72,6 +72,7 @@ def test_speech_from_before_a_change_of_languages_tells_nothing() -> None:
     table.together(a, b)
     a.changed(None, "running", 5.0)
     a.heard(ExtraResult(detected_src_lang="ko"), replace(request(), cut_at=4.0), 6.0)
+    a.heard(ExtraResult(detected_src_lang="ko"), replace(request(), cut_at=5.0), 6.0)
     a.heard(ExtraResult(detected_src_lang="ko"), replace(request(turn_id="running"), cut_at=6.0), 7.0)
     assert directions(a, "a", turn_id="one", **PAIR) == ["en>es"]
     a.heard(ExtraResult(detected_src_lang="ko"), replace(request(), cut_at=6.0), 7.0)

@@ -37,10 +37,10 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess]:
     """One daemon with short deadlines for all tests of a file; in the end it must be as healthy as ever."""
     running = DaemonProcess(
         tmp_path_factory.mktemp("daemon"),
-        server={"peek_seconds": 0.5, "handshake_seconds": 0.5},
+        server={"peek_seconds": 3, "handshake_seconds": 3},
         sessions={"max_message_bytes": 1024 * 1024, "error_throttle_ms": 0},
-        nodes={"max_message_bytes": 1024 * 1024, "register_timeout_seconds": 0.5},
-        jobs={"pending_timeout_seconds": 0.5},
+        nodes={"max_message_bytes": 1024 * 1024, "register_timeout_seconds": 3},
+        jobs={"pending_timeout_seconds": 2},
     )
     try:
         yield running

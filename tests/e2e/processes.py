@@ -19,13 +19,11 @@ import h11
 import secrecy
 import trio
 from harness import Client, Json, Node
+from patience import PATIENCE_S
 
 from linguad.config.writing import toml
 from linguad.core.tenant import Scope
 from linguad.net import dial
-
-PATIENCE_S = 20.0
-"""Longest wait for anything on a machine that is busy, s."""
 
 BASE = {"host": "127.0.0.1", "port": 0}
 """Settings of `[server]` in every test: a free port that nobody else sees."""

@@ -19,7 +19,7 @@ def test_sessions_talk_and_lose_sentences() -> None:
         env=clean_environment(),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -12,7 +12,7 @@ import pytest
 from processes import clean_environment
 
 ROOT = Path(__file__).parents[2]
-TIMEOUT_S = 120
+TIMEOUT_S = 600
 
 SHAPES: dict[str, dict[str | None, set[str]]] = {
     "hash": {None: {"impl", "function", "key_bytes", "ns", "low_ns", "high_ns"}},

@@ -7,12 +7,10 @@ from base64 import b64decode
 import trio
 from conftest import Start
 from harness import TWO_WAY, Client, Json, Node, base64, session_init
+from patience import PATIENCE_S
 from tones import is_tone, speech, tone
 
 from linguad.wire import opus
-
-PATIENCE_S = 60.0
-"""Longest a transcript may take on a machine that is busy, s."""
 
 CHUNK = tone(0.26)
 """13 packets, as web clients send them."""

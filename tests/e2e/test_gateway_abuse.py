@@ -38,10 +38,11 @@ def fortress(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess
     """A daemon with short deadlines."""
     running = DaemonProcess(
         tmp_path_factory.mktemp("fortress"),
-        server={"peek_seconds": 1.0, "handshake_seconds": 1.0, "trusted_proxies": ["127.0.0.1/32"]},
+        server={"peek_seconds": 3, "handshake_seconds": 3, "trusted_proxies": ["127.0.0.1/32"]},
         gateway={
             "body_seconds": 4.0,
-            "stream_start_seconds": 1.0,
+            "failed_auth_seconds": 600,
+            "stream_start_seconds": 3,
             "stream_max_unauthenticated": 50,
             "stream_outbound_queue_bytes": 65536,
         },

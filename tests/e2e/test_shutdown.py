@@ -92,7 +92,8 @@ async def test_everybody_is_told(start: Start) -> None:
 
 
 async def test_idle_connections_do_not_hold_it_up(start: Start) -> None:
-    daemon = start(server={"drain_seconds": 0, "hard_stop_seconds": 5})
+    """It would have waited longer for the rest of a head, and for the next request."""
+    daemon = start(server={"drain_seconds": 0, "hard_stop_seconds": 30, "peek_seconds": 60})
     port = await daemon.port()
     async with (
         await trio.open_tcp_stream("127.0.0.1", port),

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import trio
 from conftest import Start
+from patience import PATIENCE_S
 from processes import clean_environment, command, linguad, write_config
 
 
@@ -76,7 +77,7 @@ def supervisor(tmp_path: Path) -> Iterator[socket.socket]:
 
 async def hear(supervisor: socket.socket) -> str:
     """The next state that the daemon reports."""
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE_S):
         await trio.lowlevel.wait_readable(supervisor)
     return supervisor.recv(4096).decode()
 
@@ -171,7 +172,7 @@ def test_a_person_who_starts_it_is_told_how_to_call(tmp_path: Path) -> None:
                 shown += terminal.read(1000).decode()
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(PATIENCE_S)
     key = tmp_path / "state" / "dev_api_key"
     assert f'-H "Authorization: Bearer $(cat {key})"' in shown
     assert "-F audio=@demo/audio/weather.wav" in shown
@@ -194,7 +195,7 @@ def test_the_scheduler_alone(tmp_path: Path) -> None:
             try:
                 assert any('"event":"started"' in line for line in daemon.stdout)
                 daemon.send_signal(signal.SIGTERM)
-                assert daemon.wait(60) == 0
+                assert daemon.wait(PATIENCE_S) == 0
             finally:
                 daemon.kill()
     assert not (tmp_path / "state" / "linguad.db").exists()

@@ -10,6 +10,7 @@ from typing import Any
 import trio
 from apps import SECOND, App, Stage, stage
 from house import AWAY
+from patience import PATIENCE_S
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from linguad.config.gateway import Gateway
@@ -183,7 +184,7 @@ async def test_the_sdk_of_deepgram_is_content() -> None:
                 f"ws://127.0.0.1:{port_of(listeners)}",
                 it.key,
             ]
-            with trio.fail_after(60):
+            with trio.fail_after(PATIENCE_S):
                 done = await trio.run_process(command, capture_stdout=True)
             nursery.cancel_scope.cancel()
         heard = json.loads(done.stdout)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import trio
 from house import House, check_error
+from patience import PATIENCE_S
 
 from linguad.net.front import Front, FrontSettings
 from linguad.net.http import HttpApp
@@ -51,7 +52,7 @@ async def front_door(house: House, *proxies: str) -> AsyncIterator[int]:
 async def ask(port: int, request: str, *headers: str, body: bytes = b"") -> Answer:
     head = "\r\n".join([f"{request} HTTP/1.1", "Host: x", "Connection: close", *headers, "", ""])
     got = b""
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE_S):
         async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
             await stream.send_all(head.encode() + body)
             async for chunk in stream:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 import trio
 from msgspec.structs import replace
+from patience import PATIENCE_S
 from quart import Response, g, request
 from quart_trio import QuartTrio
 
@@ -188,7 +189,7 @@ Make = Callable[..., Api]
 async def make(tmp_path: Path) -> AsyncIterator[Make]:
     database = Database(f"sqlite:///{tmp_path / 'linguad.db'}")
     await database.open()
-    with trio.fail_after(30):
+    with trio.fail_after(PATIENCE_S):
         yield partial(Api, database, tmp_path)
     await database.close()
 

@@ -19,6 +19,7 @@ import trio
 from apps import SECOND, App, Stage, stage
 from harness import base64
 from house import AWAY
+from patience import PATIENCE_S
 from trio_websocket import wrap_client_stream
 
 from linguad import audio
@@ -38,7 +39,7 @@ async def port(it: Stage) -> AsyncIterator[int]:
     listeners = await listen("127.0.0.1", 0)
     async with trio.open_nursery() as nursery:
         await nursery.start(trio.serve_listeners, lambda stream: it.links.serve(stream, AWAY), listeners)
-        with trio.fail_after(30):
+        with trio.fail_after(PATIENCE_S):
             yield port_of(listeners)
         nursery.cancel_scope.cancel()
 

@@ -17,6 +17,7 @@ import pytest
 import soundfile
 import trio
 import trio.testing
+from patience import PATIENCE_S
 from quart import Response, jsonify, request
 from werkzeug.exceptions import Unauthorized
 
@@ -55,7 +56,7 @@ class Server:
 
     async def idle(self) -> None:
         """Wait until nothing is left of any connection."""
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE_S):
             while self.connections.child_tasks:  # noqa: ASYNC110
                 await trio.sleep(0.01)
 
@@ -114,7 +115,7 @@ async def gateway(
     async def serve(stream: trio.SocketStream) -> None:
         await http.serve(stream, Peer("127.0.0.1", 1))
 
-    with trio.fail_after(30):
+    with trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as nursery, trio.open_nursery() as connections:
             await nursery.start(http.run)
             await nursery.start(partial(trio.serve_listeners, serve, listeners, handler_nursery=connections))
@@ -137,7 +138,7 @@ def chunk(data: bytes) -> bytes:
 async def answer(stream: trio.SocketStream) -> tuple[int, dict[str, object]]:
     """The next answer on a connection."""
     got = bytearray()
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE_S):
         while b"\r\n\r\n" not in got:
             got += await some(stream)
         top, _, body = bytes(got).partition(b"\r\n\r\n")

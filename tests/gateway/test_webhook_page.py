@@ -10,6 +10,7 @@ from pathlib import Path
 
 import trio
 from msgspec.structs import replace
+from patience import PATIENCE_S
 
 from linguad.core.webhooks import (
     RETRY_SECONDS,
@@ -53,7 +54,7 @@ async def test_the_receiver_of_the_page(tmp_path: Path) -> None:
     )
     assert process.stdout is not None
     try:
-        with trio.fail_after(30):
+        with trio.fail_after(PATIENCE_S):
             async with process.stdout:
                 said = b""
                 while not said.endswith(b"\n"):

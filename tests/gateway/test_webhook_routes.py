@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import trio
+from patience import PATIENCE_S
 from quart import Response, g, request
 from quart_trio import QuartTrio
 from tls_server import Exchange, Seen, make_certificate, web_server
@@ -106,7 +107,7 @@ async def api(tmp_path: Path) -> AsyncIterator[Api]:
     certificate = make_certificate(tmp_path)
     post = GuardedPost(["127.0.0.0/8"], 10, certificate.client)
     api = Api(tenants, registry, DeliveryQueue(database, registry), post, certificate.server)
-    with trio.fail_after(30):
+    with trio.fail_after(PATIENCE_S):
         yield api
     await database.close()
 
@@ -266,7 +267,7 @@ async def test_410_switches_it_off(api: Api) -> None:
         assert (done["state"], done["last_status"]) == ("failed", 410)
         page = await api.call("GET", f"/{made['id']}")
         # the delivery ends first, then its webhook
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE_S):
             while page["enabled"]:
                 page = await api.call("GET", f"/{made['id']}")
         assert "410" in page["disabled_reason"]

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import trio
+from patience import PATIENCE_S
 
 from linguad.config.hub import Hub as Settings
 from linguad.core.tenant import Key, Scope, Tenant
+from linguad.hub.access import KeyStore
 from linguad.hub.hub import Hub
 from linguad.net.front import FrontSettings
 from linguad.net.listen import listen, port_of
@@ -142,7 +144,7 @@ class Shop:
     async def hashed(self) -> None:
         """Wait until every file has its digest."""
         catalog = self.hub.catalog
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE_S):
             while catalog.unhashed():
                 await catalog.wait_change(catalog.current.revision)
 
@@ -166,7 +168,7 @@ class Shop:
 
 async def read_all(stream: trio.abc.ReceiveStream) -> bytes:
     got = bytearray()
-    with trio.fail_after(30):
+    with trio.fail_after(PATIENCE_S):
         try:
             async for chunk in stream:
                 got += chunk
@@ -191,7 +193,7 @@ async def empty_database() -> bytes:
 
 
 @asynccontextmanager
-async def open_shop(root: Path, **settings: Any) -> AsyncIterator[Shop]:
+async def open_shop(root: Path, keys: KeyStore | None = None, **settings: Any) -> AsyncIterator[Shop]:
     """A hub on a free port, with its statistics in a database of its own."""
     path = root.parent / "state.db"
     if not path.exists():
@@ -201,7 +203,7 @@ async def open_shop(root: Path, **settings: Any) -> AsyncIterator[Shop]:
     hub = Hub(
         Settings(host="127.0.0.1", port=0, **settings),
         root,
-        keyring,
+        keys or keyring,
         HubRecords(database),
         ADMIN,
         FrontSettings(),

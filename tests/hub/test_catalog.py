@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 import trio
+from patience import PATIENCE_S
 from shop import OLD, checksums, package, put, sha
 
 from linguad.errors import LinguadError
@@ -32,7 +34,7 @@ async def opened(root: Path, **options: Any) -> AsyncIterator[Catalog]:
 
 
 async def until(catalog: Catalog, condition: Callable[[], object]) -> None:
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE_S):
         while not condition():
             await catalog.wait_change(catalog.current.revision)
 
@@ -284,6 +286,38 @@ async def test_a_file_that_still_grows_is_looked_at_again(tmp_path: Path) -> Non
     assert catalog.current.models["m"].info.versions[0].size_bytes == 4
 
 
+async def test_a_file_that_changes_while_it_is_hashed_waits_for_the_next_look(tmp_path: Path) -> None:
+    path = put(tmp_path, "storage/m/1.0.0/a.bin", b"1", at=None)
+    catalog = Catalog(tmp_path)
+    await catalog.open()
+    with path.open("ab") as file:
+        file.write(b"234")
+    await catalog.wait_unhashed()
+    await Hasher(catalog).once()
+    with trio.move_on_after(0.05) as limit:
+        await catalog.wait_unhashed()
+    assert limit.cancelled_caught, "it would be hashed over and over"
+    ((where, _),) = catalog.current.problems
+    assert where == "storage/m/1.0.0/a.bin"
+    await catalog.rescan()
+    await catalog.wait_unhashed()
+    await Hasher(catalog).once()
+    assert catalog.current.models["m"].versions["1.0.0"].files["a.bin"].sha256 == sha(b"1234")
+    assert catalog.current.problems == ()
+
+
+async def test_files_about_files_are_read_neither_through_links_nor_from_pipes(tmp_path: Path) -> None:
+    put(tmp_path, "storage/m/1.0.0/a.bin")
+    put(tmp_path, "secret.json", '{"name": "SECRET"}')
+    (tmp_path / "storage/m/1.0.0/manifest.json").symlink_to(tmp_path / "secret.json")
+    os.mkfifo(tmp_path / "storage/m/1.0.0/checksum.sha256")
+    (tmp_path / "metadata.json").mkdir()
+    catalog = Catalog(tmp_path)
+    await catalog.open()
+    assert catalog.current.models["m"].info.name == "M"
+    assert {"metadata.json", "storage/m/1.0.0/manifest.json"} <= dict(catalog.current.problems).keys()
+
+
 async def test_a_file_overwritten_in_place_is_found_by_a_full_scan(tmp_path: Path) -> None:
     put(tmp_path, "storage/m/1.0.0/a.bin", b"1")
     catalog = Catalog(tmp_path)
@@ -332,6 +366,25 @@ async def test_packages_and_their_index(tmp_path: Path) -> None:
         assert index["nmt-m2m100"]["name"] == "Nmt M2M100"
         assert text.startswith('{\n  "nmt-m2m100": {\n    "service_id"')
         assert {where for where, _ in catalog.current.problems} == {"services/other/1.0.0/amiga"}
+
+
+async def test_the_index_is_never_seen_half_written(tmp_path: Path) -> None:
+    catalog, stop, seen = Catalog(tmp_path), threading.Event(), set[int]()
+    await catalog.open()
+
+    def read() -> None:
+        while not stop.is_set():
+            seen.add(len(json.loads((tmp_path / "services/services_index.json").read_text())))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.to_thread.run_sync, read)
+        for number in range(40):
+            package(tmp_path / f"services/s{number}/1.0.0/windows-x64/service.zip", f"s{number}", "1.0.0")
+            await catalog.rescan()
+            await Hasher(catalog).once()
+        stop.set()
+    assert max(seen) <= 40
+    assert len(json.loads((tmp_path / "services/services_index.json").read_text())) == 40
 
 
 async def test_a_stale_index_does_not_survive(tmp_path: Path) -> None:

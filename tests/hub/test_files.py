@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from patience import PATIENCE_S
 from shop import ADMIN, Answer, Shop, open_shop, package, put, read_all, sha
 
 from linguad.core.tenant import Scope
@@ -38,7 +39,7 @@ async def through_asgi(shop: Shop, method: str, path: str, **headers: str) -> An
     async with await shop.connect() as stream:
         await stream.send_all(b"GET /health HTTP/1.1\r\nHost: hub\r\n\r\n")
         got = b""
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE_S):
             while b'{"status":"OK"}' not in got:
                 got += await stream.receive_some()
         await stream.send_all("\r\n".join([*lines, "", ""]).encode())
@@ -329,7 +330,7 @@ async def test_downloads_are_limited_and_places_come_back(tmp_path: Path) -> Non
             assert (refused.status, refused.headers["retry-after"]) == (503, "2")
             assert (await shop.get(path, X_Node_Id="n2", Range="bytes=0-1")).status == 206
             assert (await shop.ask("HEAD", path, X_Node_Id="n1")).status == 200
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE_S):
             while (await shop.get(path, X_Node_Id="n1", Range="bytes=0-1")).status != 206:  # noqa: ASYNC110
                 await trio.sleep(0.01)
 
@@ -382,7 +383,7 @@ async def test_a_client_that_takes_nothing_is_cut(shop: Shop, monkeypatch: pytes
     async with await shop.connect() as stream:
         await stream.send_all(b"GET /storage/models/huge/1.0.0/a.bin HTTP/1.1\r\nHost: hub\r\n\r\n")
         await stream.receive_some(10)
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE_S):
             while shop.connections.child_tasks:  # noqa: ASYNC110
                 await trio.sleep(0.01)
 

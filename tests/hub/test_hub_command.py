@@ -74,6 +74,15 @@ def test_the_index_is_written_and_checked(tmp_path: Path, capsys: pytest.Capture
     assert "--models-dir" in capsys.readouterr().err
 
 
+def test_the_index_is_of_the_directory_in_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package(tmp_path / "services/s/1.0.0/windows-x64/service.zip", "s", "1.0.0")
+    monkeypatch.setenv("MODELS_DIR", str(tmp_path))
+    assert main(["hub", "index"]) == 0
+    assert list(json.loads((tmp_path / "services/services_index.json").read_text())) == ["s"]
+
+
 def test_a_hub_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["hub", "list", "--hub", "http://127.0.0.1:1"]) == 1
     assert "is the hub running there?" in capsys.readouterr().err

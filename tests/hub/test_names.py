@@ -70,6 +70,11 @@ def test_no_paths(path: str) -> None:
         check_path(path)
 
 
+def test_semver_has_digits_of_ascii_only() -> None:
+    assert names.is_semver("1.0.13")
+    assert not names.is_semver("1.0.1\u0663")
+
+
 def test_order_of_versions() -> None:
     expected = [
         "2.0.0-rc.1",

@@ -18,10 +18,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
+from patience import PATIENCE_S
 from shop import ADMIN, Answer, Shop, open_shop, package, put, sha
 
+from linguad.core.accounts import Actor, KeyWish
 from linguad.core.tenant import Scope
 from linguad.hub.packages import problems_of_package
+from linguad.store.database import Database
+from linguad.store.pepper import load_pepper
+from linguad.store.registry import Registry
 
 PYTHON = {"type": "argv", "program": "python"}
 FILES = {"model.bin": os.urandom(300_000), "sub/vocab.txt": b"a b", "empty.txt": b""}
@@ -85,7 +90,7 @@ async def test_an_interrupted_upload_goes_on_even_after_a_restart(shop: Shop) ->
     head = f"PATCH {file} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ADMIN}\r\nUpload-Offset: 0\r\n"
     async with await shop.connect() as stream:
         await stream.send_all(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data[:100_000])
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE_S):
         while (await shop.ask("HEAD", file, key=ADMIN)).headers["upload-offset"] != "100000":  # noqa: ASYNC110
             await trio.sleep(0.01)
     wrong = await shop.ask("PATCH", file, data, key=ADMIN, Upload_Offset="0")
@@ -114,7 +119,7 @@ async def test_wrong_bytes_are_refused_and_can_be_sent_again(shop: Shop) -> None
     await shop.ask("PATCH", f"{upload}/files/a.bin", b"right", key=ADMIN, Upload_Offset="0")
     accepted = await shop.ask("POST", f"{upload}/commit", key=ADMIN)
     assert (accepted.status, accepted.json) == (202, {"status_url": upload})
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE_S):
         while (await shop.ask("GET", upload, key=ADMIN)).json["state"] != "committed":  # noqa: ASYNC110
             await trio.sleep(0.01)
 
@@ -216,6 +221,25 @@ async def test_each_route_asks_for_its_scope(shop: Shop) -> None:
             assert (status in (401, 403)) == (scope != needed), (path, scope)
 
 
+async def test_keys_of_tenants_open_the_hub(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'tenants.db'}")
+    await database.open()
+    registry, operator = Registry(database, load_pepper("", tmp_path)), Actor(type="operator", id="o")
+    await registry.load()
+    await registry.change(operator, lambda change: change.add_tenant("t", "T", {}))
+    wish = KeyWish(scopes=frozenset({Scope.HUB_PUBLISH}))
+    issued = await registry.create_key(operator, "t", wish)
+    described, path = {"task": "asr"}, "/api/admin/models/m"
+    async with open_shop(tmp_path / "models", registry) as shop:
+        assert (await shop.ask("PUT", path, described, key=issued.text)).status == 201
+        (record,) = (await shop.ask("GET", "/api/admin/audit", key=ADMIN)).json
+        assert (record["actor_type"], record["actor_id"]) == ("key", issued.key.id)
+        assert (await shop.ask("GET", "/api/admin/problems", key=issued.text)).status == 403
+        await registry.revoke_key(operator, issued.key.id)
+        assert (await shop.ask("PUT", path, described, key=issued.text)).status == 401
+    await database.close()
+
+
 async def test_a_program_on_this_machine_is_the_operator_but_a_page_is_not(shop: Shop) -> None:
     assert (await shop.ask("POST", "/api/admin/rescan", X_Forwarded_For="")).status == 202
     page = await shop.ask("POST", "/api/admin/rescan", X_Forwarded_For="", Origin="https://evil.example")
@@ -288,7 +312,7 @@ async def test_verifying_takes_damaged_versions_away(shop: Shop) -> None:
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     revision = shop.hub.catalog.current.revision
     assert (await shop.ask("POST", "/api/admin/verify?model_id=m", key=ADMIN)).status == 202
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE_S):
         await shop.hub.catalog.wait_change(revision)
     assert (await shop.get("/storage/models/m/1.0.0/a.bin")).status == 503
     assert (await shop.get("/api/models")).json == []
@@ -349,6 +373,8 @@ async def test_a_package_is_published_signed_and_taken_back(shop: Shop, tmp_path
     await shop.ask("PUT", "/api/admin/keys/k1", {**key, "status": "revoked"}, key=ADMIN)
     assert (await shop.get("/api/services")).json["services"][0]["variants"][0]["signature"] is None
 
+    audit = (await shop.ask("GET", "/api/admin/audit", key=ADMIN)).json
+    assert {record["action"] for record in audit} == {"hub.service.publish", "hub.service.sign", "hub.key"}
     yanked = await shop.ask("POST", "/api/admin/services/s/1.0.0/yank", {"reason": "x"}, key=ADMIN)
     assert yanked.json["variants"] == []
     assert (await shop.ask("DELETE", "/api/admin/services/s/1.0.0/windows-x64", key=ADMIN)).status == 204
@@ -407,6 +433,8 @@ def problems(path: Path, version: str = "1.0.0") -> list[str]:
 
 def test_a_good_package(tmp_path: Path) -> None:
     package(tmp_path / "s.zip", "s", "1.0.0")
+    with zipfile.ZipFile(tmp_path / "s.zip", "a") as file, file.open("large", "w", force_zip64=True) as entry:
+        entry.write(b"as in a package of more than 4 GiB")
     assert problems(tmp_path / "s.zip") == []
 
 

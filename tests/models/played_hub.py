@@ -8,7 +8,7 @@ import re
 import socket
 import struct
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +20,7 @@ from linguad.models.catalog import canonical, checksum_text
 from linguad.net.http_client import Limits
 
 FAST = Limits(connect_seconds=5, headers_seconds=0.3, idle_seconds=0.3, body_bytes=float("inf"))
-"""For tests of what stalls."""
+"""For a test of what stalls. A busy machine stalls too, so nothing may be counted with these."""
 
 Files = dict[str, bytes]
 
@@ -66,8 +66,6 @@ class PlayedHub:
     """Answers to other paths."""
     missing: set[str] = field(default_factory=set)
     """Files that are listed and not given."""
-    sent_bytes: int = 0
-    """Of files, as far as they were given to the kernel."""
     slow: float = 0.0
     """Pause between two pieces of a file, s."""
     held: trio.Event | None = None
@@ -75,13 +73,22 @@ class PlayedHub:
 
     def files_asked(self) -> list[str]:
         """Paths of the files asked for, inside their versions."""
+        return [path for path, _ in self._file_requests()]
+
+    def ranges_asked(self) -> dict[str, list[str | None]]:
+        """What of each file was asked for, request by request."""
+        ranges: dict[str, list[str | None]] = {}
+        for path, asked in self._file_requests():
+            ranges.setdefault(path, []).append(asked.headers.get("range"))
+        return ranges
+
+    def _file_requests(self) -> Iterator[tuple[str, Asked]]:
         prefix = "/storage/models/"
-        found = [
-            one.path.removeprefix(prefix).split("/", 2)[2]
-            for one in self.asked
-            if one.path.startswith(prefix)
-        ]
-        return [unquote(path) for path in found if path != "checksum.sha256"]
+        for asked in self.asked:
+            if asked.path.startswith(prefix):
+                path = unquote(asked.path.removeprefix(prefix).split("/", 2)[2])
+                if path != "checksum.sha256":
+                    yield path, asked
 
     def manifest(self, model_id: str, version: str) -> dict[str, Any]:
         files = self.models[model_id][version]
@@ -256,7 +263,6 @@ class PlayedHub:
         step = 65536 if self.slow else len(body) or 1
         for at in range(0, len(body), step):
             await stream.send_all(body[at : at + step])
-            self.sent_bytes += len(body[at : at + step])
             await trio.sleep(self.slow)
 
     async def _send(
@@ -269,10 +275,10 @@ class PlayedHub:
 
 @asynccontextmanager
 async def played_hub(
-    models: dict[str, dict[str, Files]] | None = None, *, old: bool = False
+    models: dict[str, dict[str, Files]] | None = None, *, old: bool = False, hub: PlayedHub | None = None
 ) -> AsyncIterator[PlayedHub]:
     """A hub on a free port of loopback, until the end of the block."""
-    hub = PlayedHub(models or {}, old)
+    hub = hub or PlayedHub(models or {}, old)
     async with trio.open_nursery() as nursery:
         listeners: list[trio.SocketListener] = await nursery.start(_listen, hub)
         port = listeners[0].socket.getsockname()[1]

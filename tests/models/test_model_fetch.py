@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 from functools import partial
 from pathlib import Path
@@ -19,13 +21,15 @@ from linguad.models.errors import (
     ChecksumError,
     FileMissingError,
     HubProtocolError,
+    InsufficientSpaceError,
     ModelError,
     NetworkError,
     SizeMismatchError,
 )
-from linguad.models.fetch import Fetch
+from linguad.models.fetch import LIMITS, Fetch
 from linguad.models.part import read_journal
 from linguad.models.progress import Gate
+from linguad.net.http_client import Limits
 
 DATA = random.Random(1).randbytes(300_000)
 KINDS = [
@@ -56,11 +60,17 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Ladder, "DELAYS", (0.0, 0.0, 0.0))
 
 
-async def fetch(hub: PlayedHub, part: Path, data: bytes = DATA, count: Count | None = None) -> str:
+async def fetch(
+    hub: PlayedHub,
+    part: Path,
+    data: bytes = DATA,
+    count: Count | None = None,
+    limits: Limits = LIMITS,
+) -> str:
     hub.models = {"m": {"1": {"a": data}}}
     wanted = WantedFile("a", len(data), sha256(data))
     url = f"{hub.url}/storage/models/m/1/a"
-    return await Fetch(url, "1", wanted, part, count or Count(), Gate(), limits=FAST).run()
+    return await Fetch(url, "1", wanted, part, count or Count(), Gate(), limits=limits).run()
 
 
 faults = st.lists(st.builds(Fault, st.sampled_from(KINDS), st.integers(0, len(DATA))), max_size=7)
@@ -77,7 +87,7 @@ class TestProperty:
         trio.run(self._play, rounds, old)
 
     async def _play(self, rounds: list[list[Fault]], old: bool) -> None:
-        with TemporaryDirectory() as directory, trio.fail_after(30):
+        with TemporaryDirectory() as directory, trio.fail_after(100):
             part = Path(directory) / "a.part"
             async with played_hub(old=old) as hub:
                 for faults in rounds:
@@ -105,7 +115,7 @@ class TestProperty:
         trio.run(self._cut, cuts, steps, DATA[:size])
 
     async def _cut(self, cuts: list[int], steps: list[str], data: bytes) -> None:
-        with TemporaryDirectory() as directory, trio.fail_after(30):
+        with TemporaryDirectory() as directory, trio.fail_after(100):
             part = Path(directory) / "a.part"
             count = Count()
             async with played_hub() as hub:
@@ -131,9 +141,11 @@ class TestProperty:
 async def test_a_stalled_hub_is_left_and_asked_for_the_rest(tmp_path: Path) -> None:
     async with played_hub() as hub:
         hub.faults.append(Fault("stall", 1000))
-        await fetch(hub, tmp_path / "a.part")
-    assert [asked.headers.get("range") for asked in hub.asked] == [None, "bytes=1000-"]
-    assert hub.asked[1].headers["if-range"] == f'"{sha256(DATA)}"'
+        await fetch(hub, tmp_path / "a.part", limits=FAST)
+    first, second, *_ = hub.asked
+    assert "range" not in first.headers
+    assert (second.headers["range"], second.headers["if-range"]) == ("bytes=1000-", f'"{sha256(DATA)}"')
+    assert (tmp_path / "a.part").read_bytes() == DATA
 
 
 async def test_a_complete_part_is_not_asked_for(tmp_path: Path) -> None:
@@ -172,6 +184,31 @@ async def test_after_a_loss_of_power_only_what_was_durable_is_believed(tmp_path:
         part.write_bytes(bytes(5000))
         await fetch(hub, part)
     assert part.read_bytes() == DATA
+
+
+async def test_what_a_full_disk_took_is_not_written_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk takes the first half of a block and then nothing for one write."""
+    data = DATA * 10
+    pwrite, taken = os.pwrite, 0
+
+    def full(file: int, some: memoryview, at: int) -> int:
+        nonlocal taken
+        taken += 1
+        if taken == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return pwrite(file, some[: len(some) // 2] if taken == 1 else some, at)
+
+    monkeypatch.setattr(os, "pwrite", full)
+    async with played_hub() as hub:
+        with pytest.raises(InsufficientSpaceError):
+            await fetch(hub, tmp_path / "a.part", data)
+        kept = (tmp_path / "a.part").read_bytes()
+        assert kept
+        assert data.startswith(kept)
+        assert await fetch(hub, tmp_path / "a.part", data) == sha256(data)
+    assert hub.ranges_asked() == {"a": [None, f"bytes={len(kept)}-"]}
 
 
 @pytest.mark.parametrize(
@@ -217,7 +254,7 @@ async def test_a_redirect_leads_to_the_same_hub_only(tmp_path: Path) -> None:
     async with played_hub() as hub, trio.open_nursery() as nursery:
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
         address = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
-        targets = iter([f"{address}/storage/models/m/1/b", f"{hub.url}/storage/models/m/1/a"])
+        targets = iter([f"{address}/storage/models/m/1/b", f"{hub.url}/storage/models/m/1/a", "http://["])
 
         async def redirect(stream: trio.SocketStream) -> None:
             async with stream:
@@ -227,8 +264,9 @@ async def test_a_redirect_leads_to_the_same_hub_only(tmp_path: Path) -> None:
 
         nursery.start_soon(partial(trio.serve_listeners, redirect, listeners))
         wanted = WantedFile("a", len(DATA), sha256(DATA))
-        with pytest.raises(HubProtocolError, match="another host"):
-            await Fetch(address + "/a", "1", wanted, tmp_path / "p", Count(), Gate(), limits=FAST).run()
+        for why in ("another host", "no address"):
+            with pytest.raises(HubProtocolError, match=why):
+                await Fetch(address + "/a", "1", wanted, tmp_path / "p", Count(), Gate()).run()
         nursery.cancel_scope.cancel()
 
 

@@ -98,6 +98,13 @@ class TestLocks:
         rewrite(lock.path, timestamp=0, renewed_at=1)
         assert locks.sweep() == ["m_1.0.0"]
 
+    def test_what_a_dead_process_left_of_a_lock_is_swept(self, locks: Locks, tmp_path: Path) -> None:
+        lock = locks.take(ONE)
+        for name in ("m_2.0.0.fresh", "m_2.0.0.abc.renewed"):
+            (tmp_path / name).touch()
+        assert locks.sweep() == []
+        assert [path.name for path in tmp_path.glob("m_*")] == [lock.path.name]
+
     def test_an_unreadable_lock_counts_for_ten_seconds(self, locks: Locks, tmp_path: Path) -> None:
         path = tmp_path / "m_1.0.0.lock"
         path.write_text("{")
@@ -185,8 +192,10 @@ class TestHolding:
     async def test_a_cancelled_task_lets_go_within_a_second(self, tmp_path: Path) -> None:
         locks = Locks(tmp_path)
         holding = Holding(locks, locks)
-        with trio.move_on_after(0.01):
-            async with holding.task(ONE, wait=False):
+        with trio.CancelScope() as scope:
+            async with holding.task(ONE, wait=False) as lock:
+                assert locks.owners() == [lock.owner]
+                scope.cancel()
                 await trio.sleep_forever()
         assert locks.owners() == []
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import os
 import random
 import shutil
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from played_hub import FAST, Fault, PlayedHub, played_hub, sha256
+from played_hub import Fault, PlayedHub, played_hub, sha256
 from trio.testing import wait_all_tasks_blocked
 
 from linguad.models import installing, transfer
@@ -37,6 +37,7 @@ from linguad.models.errors import (
     NetworkError,
     NoPreviousVersionError,
     Reason,
+    RegistryError,
     SignatureError,
     VersionNotFoundError,
 )
@@ -75,8 +76,8 @@ async def hub() -> AsyncIterator[PlayedHub]:
 @asynccontextmanager
 async def managed(hub: PlayedHub | str, data: Path, **more: object) -> AsyncIterator[ModelManager]:
     url = hub if isinstance(hub, str) else hub.url
-    settings = Settings(data=data, hub=url, limits=FAST, **more)  # type: ignore[arg-type]
-    with trio.fail_after(60):
+    settings = Settings(data=data, hub=url, **more)  # type: ignore[arg-type]
+    with trio.fail_after(120):
         async with ModelManager.open(settings) as manager:
             yield manager
 
@@ -162,27 +163,36 @@ class TestDownload:
             with pytest.raises(FileMissingError):
                 await manager.download("m")
             hub.missing.clear()
-            first = len(hub.files_asked())
-            done = [one for one in (tmp_path / "models/temp").glob("*.part") if one.stat().st_size == 1000]
-            assert len(done) >= 3
+            missing = await self._incomplete(hub, manager.layout, files)
             await manager.download("m")
-            assert len(hub.files_asked()) - first == 6 - len(done)
+            assert set(hub.files_asked()) == missing
             assert tree(manager.path("m")) == files
 
-    async def test_complete_parts_and_no_registry_need_no_request(
-        self, hub: PlayedHub, tmp_path: Path
-    ) -> None:
-        async with managed(hub, tmp_path) as manager:
-            original = manager.layout.part("m_1.0.0", "model.bin")
-            hub.faults.extend([Fault("none")] * 2 + [Fault("missing")])
-            with pytest.raises(FileMissingError):
+    async def test_complete_parts_and_no_registry_need_no_request(self, tmp_path: Path) -> None:
+        files = {f"f{n}": RANDOM.randbytes(1000) for n in range(6)}
+        async with played_hub({"m": {"1": files}}) as hub:
+            hub.missing.add("f5")
+            async with managed(hub, tmp_path) as manager:
+                with pytest.raises(FileMissingError):
+                    await manager.download("m")
+            (tmp_path / "models/registry.json").unlink(missing_ok=True)
+            hub.missing.clear()
+            missing = await self._incomplete(hub, Layout(tmp_path), files)
+            async with managed(hub, tmp_path) as manager:
                 await manager.download("m")
-            assert original.exists()
-        (tmp_path / "models/registry.json").unlink()
+                assert tree(manager.path("m")) == files
+            assert set(hub.files_asked()) == missing
+
+    async def _incomplete(self, hub: PlayedHub, layout: Layout, files: dict[str, bytes]) -> set[str]:
+        """Files without a complete part; requests to the hub count from here."""
+        # A request that was cut off while it was under way is read before.
+        await wait_all_tasks_blocked(0.05)
         hub.asked.clear()
-        async with managed(hub, tmp_path) as manager:
-            await manager.download("m")
-            assert len(hub.files_asked()) == 1
+        parts = {name: layout.part("m_1", name) for name in files}
+        missing = {name for name, part in parts.items() if not part.exists() or part.stat().st_size < 1000}
+        # The last of six files, which fails, begins when at most two others are under way.
+        assert len(missing) <= 3
+        return missing
 
     async def test_a_deleted_part_is_fetched_again(self, hub: PlayedHub, tmp_path: Path) -> None:
         async with managed(hub, tmp_path) as manager:
@@ -367,6 +377,29 @@ class TestRefusals:
                 with pytest.raises(InvalidIdentifierError):
                     await call(name)
 
+    async def test_answers_that_nest_without_end(self, hub: PlayedHub, tmp_path: Path) -> None:
+        deep = b'{"id":"n","surprise":' + b"[" * 100_000
+        hub.extra["/api/models/n"] = 200, deep
+        hub.extra["/api/models/m/versions/1.0.0/manifest"] = 200, deep
+        async with managed(hub, tmp_path) as manager:
+            for model_id in ("m", "n"):
+                with pytest.raises(HubProtocolError):
+                    await manager.download(model_id)
+
+    async def test_a_bug_ends_its_download_and_nothing_else(
+        self, hub: PlayedHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def broken(*_: object) -> None:
+            raise ZeroDivisionError
+
+        async with managed(hub, tmp_path) as manager:
+            with monkeypatch.context() as broke:
+                broke.setattr("linguad.models.installing.check_space", broken)
+                with pytest.raises(ModelError, match="a bug ended the download"):
+                    await manager.download("m")
+            await manager.download("m")
+            assert left_over(tmp_path) == []
+
     async def test_a_manifest_that_is_not_whole(self, hub: PlayedHub, tmp_path: Path) -> None:
         manifest = hub.manifest("m", "1.0.0") | {"total_size": 1}
         hub.extra["/api/models/m/versions/1.0.0/manifest"] = 200, json.dumps(manifest).encode()
@@ -406,9 +439,9 @@ class TestSignatures:
 
 
 async def drain(events: AsyncIterator[Event]) -> list[Event]:
-    """The events that wait."""
+    """The events that wait; they are had without a pause, so that the deadline only ends what would wait."""
     found = []
-    with trio.move_on_after(0.05):
+    with trio.move_on_after(0):
         async for event in events:
             found.append(event)  # noqa: PERF401 - it ends by the deadline
     return found
@@ -486,6 +519,17 @@ class TestVersions:
                 manager.path("m")
             assert await other.keeper.uninstall("m", "1.0.0") is True
 
+    async def test_removing_a_model_takes_what_was_only_begun(self, hub: PlayedHub, tmp_path: Path) -> None:
+        hub.faults.extend([Fault("none")] * 2 + [Fault("missing")])
+        async with managed(hub, tmp_path) as manager:
+            with pytest.raises(FileMissingError):
+                await manager.download("m", "1.0.0")
+            assert left_over(tmp_path) != []
+            await manager.keeper.uninstall("other")
+            assert left_over(tmp_path) != []
+            await manager.keeper.uninstall("m")
+            assert left_over(tmp_path) == []
+
     async def test_old_versions_are_pruned(self, hub: PlayedHub, tmp_path: Path) -> None:
         for version in ("1.1.0", "1.2.0", "1.9.0", "1.10.0"):
             hub.models["m"][version] = {"a": version.encode()}
@@ -496,6 +540,21 @@ class TestVersions:
             await manager.keeper.pin("m", "1.1.0")
             assert await manager.keeper.prune(keep=2) == [Key("m", "1.2.0")]
             assert sorted(manager.installed()["m"]) == ["1.0.0", "1.1.0", "1.10.0", "1.9.0"]
+
+    async def test_parts_of_a_version_whose_name_goes_on_stay(self, hub: PlayedHub, tmp_path: Path) -> None:
+        """The parts of m@1.0.0 begin with the name of those of m@1."""
+        hub.models["m"]["1"] = {"a": b"1"}
+        hub.faults.extend([Fault("stall", 1000)] * 3)
+        async with managed(hub, tmp_path) as manager, trio.open_nursery() as nursery:
+            nursery.start_soon(manager.download, "m", "1.0.0")
+            part = manager.layout.part("m_1.0.0", "model.bin")
+            while hub.faults or not part.with_name(part.name + ".json").exists():  # noqa: ASYNC110
+                await trio.sleep(0.01)
+            await manager.download("m", "1")
+            await manager.keeper.uninstall("m", "1")
+            assert part.exists()
+            nursery.cancel_scope.cancel()
+        assert sorted(left_over(tmp_path))[0].startswith("m_1.0.0.")
 
     async def test_a_version_stays_usable_while_it_is_fetched_anew(
         self, hub: PlayedHub, tmp_path: Path
@@ -532,6 +591,25 @@ class TestVersions:
             poor = await sync(manager, Policy(required=["m"], max_bytes=1000))
             assert "max_bytes" in poor.failed["m"]
 
+    async def test_sync_follows_another_channel_although_the_hub_has_no_news(
+        self, hub: PlayedHub, tmp_path: Path
+    ) -> None:
+        hub.models["m"]["2.0.0"] = NEWER
+        hub.defaults["m"] = "1.0.0"
+        async with managed(hub, tmp_path) as manager:
+            for since, version in (
+                ("", "1.0.0"),
+                ("?since=7", "1.0.0"),
+                ("", "2.0.0"),
+                ("?since=7", "2.0.0"),
+            ):
+                news = {"cursor": "7", "full": not since, "models": [], "removed": []}
+                hub.extra["/api/sync/manifest"] = 200, json.dumps(news).encode()
+                hub.asked.clear()
+                await sync(manager, Policy(required=["m"], channels={"m": version}))
+                assert hub.asked[0].path == f"/api/sync/manifest{since}"
+                assert manager.path("m").name == version
+
     async def test_sync_asks_a_new_hub_only_for_what_changed(self, hub: PlayedHub, tmp_path: Path) -> None:
         news = {
             "cursor": "7",
@@ -566,6 +644,23 @@ class TestRecovery:
             assert manager.installed()["m"]["2.0.0"].status is Status.ERROR
         assert hub.asked == []
         assert len(list(models.glob("registry.json.corrupt-*"))) == 1
+
+    async def test_a_registry_that_cannot_be_read_for_a_moment_is_not_put_aside(
+        self, hub: PlayedHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: object) -> bytes:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+        async with managed(hub, tmp_path) as manager:
+            await manager.download("m")
+            os.utime(tmp_path / "models/registry.json")
+            with monkeypatch.context() as busy:
+                busy.setattr(Path, "read_bytes", refuse)
+                assert manager.path("m").name == "1.0.0"
+                with pytest.raises(RegistryError, match="Too many open files"):
+                    await manager.keeper.activate("m", "1.0.0")
+            await manager.keeper.activate("m", "1.0.0")
+        assert list((tmp_path / "models").glob("*.corrupt-*")) == []
 
     async def test_the_copy_is_used_where_the_registry_is_gone(self, hub: PlayedHub, tmp_path: Path) -> None:
         async with managed(hub, tmp_path) as manager:
@@ -653,26 +748,6 @@ class TestRecovery:
             ("install", "m"),
         ]
         assert len({event["event_id"] for event in hub.events}) == 2
-
-
-async def test_memory_is_stable_for_a_large_file(tmp_path: Path) -> None:
-    """A sparse file of 256 MiB, read by a child whose memory is looked at."""
-    size = 1 << 28
-    script = (
-        "import resource, sys, trio\n"
-        "from pathlib import Path\n"
-        "from linguad.models.part import hash_file\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "hash_file(Path(sys.argv[1]))\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
-    )
-    large = tmp_path / "large"
-    large.touch()
-    os.truncate(large, size)
-    done = await trio.to_thread.run_sync(
-        lambda: subprocess.run([sys.executable, "-c", script, str(large)], capture_output=True, check=True)
-    )
-    assert int(done.stdout) < 16 * 1024
 
 
 def test_the_constants_of_the_specification() -> None:

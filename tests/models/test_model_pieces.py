@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from linguad.models.answer import Ladder, Step, content_range, judge
-from linguad.models.catalog import ListedModel, newest, parse_checksums
+from linguad.models.catalog import ListedModel, canonical, from_manifest, newest, parse_checksums
 from linguad.models.errors import HubProtocolError, InvalidIdentifierError
 from linguad.models.hub import Hub, hub_url
 from linguad.models.names import (
@@ -162,6 +163,39 @@ class TestCatalog:
         with suppress(HubProtocolError, InvalidIdentifierError):
             parse_checksums(data)
 
+    @given(
+        st.recursive(
+            st.none() | st.booleans() | st.floats() | st.integers() | st.text() | st.just("\ud800"),
+            lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+            max_leaves=8,
+        ),
+        st.sampled_from(["path", "size_bytes", "sha256", "files", "model_id", "manifest_sha256", "other"]),
+    )
+    @example(1e999, "size_bytes")
+    @example("\ud800", "path")
+    def test_any_manifest_is_read_or_refused(self, odd: object, where: str) -> None:
+        file = {"path": "a", "size_bytes": 1, "sha256": "0" * 64}
+        manifest: dict[str, object] = {"model_id": "m", "version": "1", "files": [file]}
+        if where in file:
+            file[where] = odd  # type: ignore[assignment]
+        else:
+            manifest[where] = odd
+        text = json.dumps(manifest)
+        # The digest that makes it whole, as far as such a thing has one.
+        with suppress(ValueError):
+            if where != "manifest_sha256":
+                digest = hashlib.sha256(canonical(json.loads(text))).hexdigest()
+                text = json.dumps(manifest | {"manifest_sha256": digest})
+        with suppress(HubProtocolError, InvalidIdentifierError):
+            from_manifest(Key("m", "1"), text.encode(), ListedModel("m"), None)
+
+    def test_nests_are_refused(self) -> None:
+        deep = b'{"files":' + b"[" * 100_000
+        with pytest.raises(HubProtocolError):
+            from_manifest(Key("m", "1"), deep, ListedModel("m"), None)
+        with pytest.raises(HubProtocolError):
+            parse_checksums(deep)
+
     def test_the_version_that_is_meant(self) -> None:
         versions = [{"version": "1.9.0"}, {"version": "1.10.0"}, {"version": "2.0.0", "status": "yanked"}]
         listed = {
@@ -193,7 +227,9 @@ class TestCatalog:
         assert hub_url() == "http://hub:1"
         assert hub_url("http://other:2") == "http://other:2"
 
-    @pytest.mark.parametrize("text", ["hub:5000", "ftp://hub", "http://"])
+    @pytest.mark.parametrize(
+        "text", ["hub:5000", "ftp://hub", "http://", "http://[", "http://localhost:port", "http://h:99999"]
+    )
     def test_what_is_no_address(self, text: str) -> None:
         with pytest.raises(HubProtocolError, match="not an address"):
             hub_url(text)

@@ -10,9 +10,10 @@ import sys
 from pathlib import Path
 
 import trio
-from played_hub import played_hub
+from played_hub import Fault, played_hub
 
 from linguad.models.layout import Layout
+from linguad.models.part import BLOCK_BYTES
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -55,22 +56,25 @@ async def test_processes_killed_at_any_point_leave_all_in_order(tmp_path: Path) 
 async def test_a_killed_process_costs_at_most_a_block_of_each_file(tmp_path: Path) -> None:
     """And its lock is taken over at once, although it was held for a second only."""
     files = {f"f{n}": CHANCE.randbytes(3_000_000) for n in range(3)}
+    sent = BLOCK_BYTES + 500_000
     async with played_hub({"m": {"1.0.0": files}}) as hub:
-        hub.slow = 0.005
+        hub.faults.extend([Fault("stall", sent)] * len(files))
         command = [sys.executable, "-c", PULL, str(tmp_path), hub.url]
         process = await trio.lowlevel.open_process(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
-        temp = Layout(tmp_path).temp
+        parts = {name: Layout(tmp_path).part("m_1.0.0", name) for name in files}
         with trio.fail_after(60):
-            while sum(one.stat().st_size for one in temp.glob("*.part")) < 4_000_000:  # noqa: ASYNC110
+            while not all(  # noqa: ASYNC110 - a process writes them
+                part.exists() and part.stat().st_size >= BLOCK_BYTES for part in parts.values()
+            ):
                 await trio.sleep(0.01)
         process.kill()
         await process.wait()
-        kept = sum(one.stat().st_size for one in temp.glob("*.part"))
-        before, hub.sent_bytes = hub.sent_bytes, 0
-        hub.slow = 0.0
+        kept = {name: part.stat().st_size for name, part in parts.items()}
+        assert all(size > sent - BLOCK_BYTES for size in kept.values())
+        hub.asked.clear()
         await run("-c", PULL, str(tmp_path), hub.url)
-        assert before >= kept
-        assert hub.sent_bytes == 9_000_000 - kept
+        # Which bytes the second process asked for; every request of the first one was answered long before.
+        assert hub.ranges_asked() == {name: [f"bytes={size}-"] for name, size in kept.items()}
         for name, data in files.items():
             assert (tmp_path / "models/m/1.0.0" / name).read_bytes() == data
 

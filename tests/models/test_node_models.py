@@ -44,12 +44,26 @@ async def scheduler() -> AsyncIterator[tuple[str, trio.MemoryReceiveChannel[WebS
         taken.send_nowait(await request.accept())
         await trio.sleep_forever()
 
-    with trio.fail_after(90):
+    with trio.fail_after(240):
         async with trio.open_nursery() as nursery:
             listening = partial(serve_websocket, take, "127.0.0.1", 0, None, max_message_size=2**26)
             server = await nursery.start(listening)
             yield f"ws://127.0.0.1:{server.port}/ws/node", connections
             nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def silent_hub() -> AsyncIterator[str]:
+    """A hub that takes connections and never answers."""
+
+    async def listen(_: trio.SocketStream) -> None:
+        await trio.sleep_forever()
+
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(trio.serve_listeners, listen, listeners))
+        yield f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+        nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager
@@ -112,6 +126,8 @@ async def test_a_node_registers_only_what_it_has_and_more_when_it_has_more(tmp_p
             assert {service["type"] for service in registration["installed_services"]} == {"nmt", "tts"}
             assert registration["language_capabilities"]["asr_languages"] == []
             assert registration["installed_models"] == []
+            while not hub.files_asked():  # noqa: ASYNC110 - a process asks
+                await trio.sleep(0.01)
             error = (await ask(ws, 0))["error"]
             assert error["code"] == "MODEL_NOT_AVAILABLE"
             assert error["message"] == f"Model {MODEL}@1.0.0 unavailable: downloading"
@@ -133,9 +149,13 @@ async def test_a_node_registers_only_what_it_has_and_more_when_it_has_more(tmp_p
             assert heartbeat["language_capabilities"]["asr_languages"] == ["en"]
             assert (await ask(ws, 1))["text_asr"] == SAID
 
-        # The next one has all at once, although the hub is away.
-        async with node(url, "--hub", "http://127.0.0.1:1", "--data-dir", str(tmp_path)):
-            registration = await accept(await connections.receive())
+        # The next one has all at once, although the hub takes its requests and answers none.
+        async with (
+            silent_hub() as silent,
+            node(url, "--hub", silent, "--data-dir", str(tmp_path)),
+        ):
+            ws = await connections.receive()
+            registration = await accept(ws)
             assert {service["type"] for service in registration["installed_services"]} == {
                 "asr",
                 "nmt",
@@ -143,6 +163,8 @@ async def test_a_node_registers_only_what_it_has_and_more_when_it_has_more(tmp_p
             }
             (model,) = registration["installed_models"]
             assert model["enabled"] is True
+            assert (await hear(ws, "node_heartbeat"))["installed_models"] == [model]
+            assert (await ask(ws, 0))["text_asr"] == SAID
 
 
 async def test_a_damaged_model_is_mended_and_a_bad_version_is_left(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import io
 import json
 import zipfile
@@ -23,6 +24,7 @@ from linguad.cli import main
 from linguad.models.catalog import canonical
 from linguad.models.descriptor import platform_id
 from linguad.models.errors import (
+    DiskError,
     InsufficientSpaceError,
     ModelError,
     NoPreviousVersionError,
@@ -328,3 +330,31 @@ def test_any_bytes_are_unpacked_inside_or_refused(
     with suppress(PackageError):
         unzip(root / "zip", into)
     assert sorted(one.name for one in root.iterdir()) == ["into", "zip"]
+
+
+async def test_every_failure_is_in_the_log(
+    publisher: Publisher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def told() -> list[str]:
+        found = [record.msg["event"] for record in caplog.records if isinstance(record.msg, dict)]
+        caplog.clear()
+        return found
+
+    caplog.set_level("WARNING", "linguad")
+    async with packages(publisher, tmp_path) as found:
+        good = publisher.publish("1.0.0")
+        await found.install("svc")
+        assert told() == []
+        publisher.publish("2.0.0", signature=good["signature"])
+        with pytest.raises(SignatureError):
+            await found.install("svc")
+        assert told() == ["model_signature_refused", "package_install_failed"]
+        publisher.publish("3.0.0")
+        with monkeypatch.context() as broken:
+            broken.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(errno.EIO, "I/O error")))
+            with pytest.raises(DiskError):
+                await found.install("svc")
+        assert told() == ["package_install_failed"]
+        await found.install("svc")
+        await found.rollback("svc")
+        assert told() == ["package_rolled_back"]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import trio
+from patience import PATIENCE_S
 from prometheus_client import REGISTRY
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
@@ -80,7 +81,7 @@ class Door:
     ) -> AsyncIterator[WebSocketConnection]:
         """A WebSocket client; unlike `open_websocket` it also closes its socket when we closed first."""
         async with await self.connect(host) as stream, trio.open_nursery() as nursery:
-            with trio.fail_after(20):
+            with trio.fail_after(PATIENCE_S):
                 client = await wrap_client_stream(nursery, stream, "localhost", path)
                 yield client
                 await client.aclose()
@@ -99,7 +100,7 @@ class Door:
 
 async def close_code(client: WebSocketConnection) -> tuple[int, str | None]:
     """Read to the end and tell how it ended."""
-    with trio.fail_after(20), suppress(ConnectionClosed):
+    with trio.fail_after(PATIENCE_S), suppress(ConnectionClosed):
         while True:
             await client.get_message()
     assert client.closed is not None
@@ -108,7 +109,7 @@ async def close_code(client: WebSocketConnection) -> tuple[int, str | None]:
 
 async def read_all(stream: trio.abc.ReceiveStream) -> bytes:
     got = bytearray()
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE_S):
         try:
             async for chunk in stream:
                 got += chunk
@@ -120,7 +121,7 @@ async def read_all(stream: trio.abc.ReceiveStream) -> bytes:
 async def read_answer(stream: trio.abc.ReceiveStream, rest: bytearray | None = None) -> tuple[int, bytes]:
     """One HTTP answer with Content-Length from a connection that stays open; `rest` keeps what follows."""
     got = bytearray() if rest is None else rest
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE_S):
         while b"\r\n\r\n" not in got:
             got += await receive(stream)
         head, _, _ = bytes(got).partition(b"\r\n\r\n")
@@ -164,7 +165,7 @@ def living() -> tuple[int, int]:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for what has no event of its own, such as a counter."""
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE_S):
         while not condition():  # noqa: ASYNC110
             await trio.sleep(0.005)
 
@@ -181,7 +182,7 @@ async def front_door(
     handler: Handler = echo,
     app: Any = asgi,
     proxies: Sequence[str] = (),
-    head_seconds: float = 5.0,
+    head_seconds: float = PATIENCE_S,
     max_heads: int = 2048,
     links: LinkSettings | None = None,
     keep_alive_seconds: float = 75.0,

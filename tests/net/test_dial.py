@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import trio
+from patience import PATIENCE_S
 from trio_websocket import (
     ConnectionClosed,
     ConnectionRejected,
@@ -21,8 +22,6 @@ from trio_websocket import (
 )
 
 from linguad.net.dial import AddressError, DialError, parse, websocket
-
-PATIENCE_SECONDS = 30
 
 
 @pytest.fixture
@@ -52,7 +51,7 @@ async def echo_server(tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
         await ws.send_message(await ws.get_message())
         await trio.sleep_forever()
 
-    with trio.fail_after(PATIENCE_SECONDS):
+    with trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as nursery:
             server = await nursery.start(partial(serve_websocket, serve, "127.0.0.1", 0, tls))
             yield server.port
@@ -70,7 +69,7 @@ def tls(certificate: Path) -> ssl.SSLContext:
 @asynccontextmanager
 async def dumb_server(handle: Callable[[trio.SocketStream], Awaitable[None]]) -> AsyncIterator[int]:
     """The port of a server of plain TCP."""
-    with trio.fail_after(PATIENCE_SECONDS):
+    with trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as nursery:
             (listener,) = await nursery.start(partial(trio.serve_tcp, handle, 0, host="127.0.0.1"))
             yield listener.socket.getsockname()[1]

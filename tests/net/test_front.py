@@ -27,6 +27,7 @@ from doors import (
     until_routed,
     upgrade,
 )
+from patience import PATIENCE_S
 from prometheus_client import REGISTRY
 from trio_websocket import ConnectionClosed
 
@@ -53,7 +54,7 @@ def steps() -> Iterator[Steps]:
 
 async def hello(door: Door) -> None:
     """The daemon is alive and well."""
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE_S):
         async with door.dial() as ws:
             await ws.get_message()
             await ws.send_message("hello")
@@ -181,7 +182,7 @@ async def test_thousand_bad_upgrades_leave_nothing_behind() -> None:
             for _ in range(50):
                 assert (await door.ask(head)).startswith(b"HTTP/1.1 4")
 
-        with trio.fail_after(60):
+        with trio.fail_after(PATIENCE_S):
             async with trio.open_nursery() as nursery:
                 for _ in range(20):
                     nursery.start_soon(hit)
@@ -232,7 +233,7 @@ async def greeting(door: Door, head: bytes) -> object:
     """What the echo link says first."""
     stream = await door.connect()
     got = b""
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE_S):
         await stream.send_all(head)
         while not got.endswith(b"}"):
             chunk = await stream.receive_some()

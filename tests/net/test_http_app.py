@@ -12,8 +12,10 @@ import pytest
 import trio
 from doors import BIG, LOCAL_PROXIES, asgi, front_door, get, living, read_all, read_answer, until, upgrade
 from hypercorn.utils import LifespanFailureError
+from patience import PATIENCE_S
 from prometheus_client import REGISTRY
 from quart_trio import QuartTrio
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from linguad.net.http import HttpApp
 
@@ -78,7 +80,7 @@ async def test_http2_on_a_kept_connection_is_refused() -> None:
             + b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"
         )
         got = b""
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE_S):
             while b"spoken" not in got:
                 got += await stream.receive_some()
         assert b"HTTP/1.1 101" in got
@@ -118,12 +120,15 @@ def quart() -> QuartTrio:
 
 
 @pytest.mark.parametrize("app", [asgi, quart()], ids=["asgi", "quart"])
-async def test_idle_connection_is_closed(app: Any) -> None:
+async def test_idle_connection_is_closed(app: Any, mock_clock: MockClock) -> None:
     """Quart-Trio cancels the task in which Hypercorn arms the idle timer."""
-    async with front_door(app=app, keep_alive_seconds=0.2) as door, await door.connect() as stream:
+    async with front_door(app=app, keep_alive_seconds=75) as door, await door.connect() as stream:
         for _ in range(3):
             await stream.send_all(get("/x"))
             assert (await read_answer(stream))[0] == 200
+            await wait_all_tasks_blocked(0.05)
+            mock_clock.jump(74)
+        mock_clock.rate = 1.0
         assert await read_all(stream) == b""
         await until(lambda: not door.connections.child_tasks)
 
@@ -189,7 +194,7 @@ async def test_client_that_never_reads_is_cut() -> None:
 
 async def test_client_that_never_reads_does_not_hold_up_the_end() -> None:
     """Trap T7: Hypercorn's shielded write would outlive the cancellation."""
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE_S):
         async with front_door(write_seconds=1000) as door:
             stream = await door.connect()
             await stream.send_all(get("/big"))
@@ -202,7 +207,7 @@ async def test_drain_lets_answers_out() -> None:
     async with front_door() as door:
         busy = await door.connect()
         await busy.send_all(b"POST /late HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nab")
-        await trio.sleep(0.05)
+        await wait_all_tasks_blocked(0.05)
         await door.http.drain()
         await busy.send_all(b"cd")
         answer = await read_all(busy)

@@ -9,6 +9,7 @@ from typing import Any
 import h11
 import pytest
 import trio
+from patience import PATIENCE_S
 from tls_server import Certificate, Exchange, Seen, make_certificate, web_server
 from trio.testing import MockClock
 
@@ -20,7 +21,7 @@ HERE = Guard(["127.0.0.0/8"])
 
 @pytest.fixture(autouse=True)
 async def patience() -> AsyncIterator[None]:
-    with trio.fail_after(30):
+    with trio.fail_after(PATIENCE_S):
         yield
 
 

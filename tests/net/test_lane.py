@@ -5,6 +5,7 @@ from __future__ import annotations
 import trio
 from hypothesis import example, given
 from hypothesis import strategies as st
+from patience import PATIENCE_S
 from trio.testing import memory_stream_pair
 from wsproto import ConnectionType, WSConnection
 from wsproto.connection import Connection
@@ -140,7 +141,7 @@ def test_handler_hears_all_in_order_and_pings_are_answered(
 
     async def main() -> None:
         ours, theirs = memory_stream_pair()
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_S):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(serve_link, "test", ours, Peer("192.0.2.1", 1), SETTINGS, listen)
                 ws = await upgraded(theirs)
@@ -175,7 +176,7 @@ def test_bytes_that_are_no_text_end_the_connection() -> None:
 
     async def main() -> None:
         ours, theirs = memory_stream_pair()
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_S):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(serve_link, "test", ours, Peer("192.0.2.1", 1), SETTINGS, listen)
                 await upgraded(theirs)

@@ -6,6 +6,7 @@ import socket
 
 import pytest
 import trio
+from patience import PATIENCE_S
 
 from linguad.errors import LinguadError
 from linguad.net.listen import listen, port_of
@@ -30,7 +31,7 @@ async def test_all_addresses_have_one_port(host: str, addresses: set[str]) -> No
     names = [listener.socket.getsockname() for listener in listeners]
     assert {name[0] for name in names} == addresses
     assert {name[1] for name in names} == {port_of(listeners)}
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE_S):
         for address in addresses & {"127.0.0.1", "::1"}:
             await (await trio.open_tcp_stream(address, port_of(listeners))).aclose()
     await close(listeners)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from patience import PATIENCE_S
 from prometheus_client import REGISTRY
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -94,7 +95,7 @@ class Program:
 
     def end(self) -> tuple[int, str]:
         """Exit code and what was said on standard error."""
-        _, said = self.process.communicate(timeout=30)
+        _, said = self.process.communicate(timeout=PATIENCE_S)
         return self.process.returncode, said
 
 
@@ -206,7 +207,7 @@ async def test_watchdog_of_somebody_else(env: dict[str, str], monkeypatch: pytes
         monkeypatch.delenv(name, raising=False)
     for name, value in env.items():
         monkeypatch.setenv(name, value)
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE_S):
         await watchdog()
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import pytest
 import trio
 from doors import close_code, living, read_all, until, upgrade
+from patience import PATIENCE_S
 from prometheus_client import REGISTRY
 from trio.testing import wait_all_tasks_blocked
 from trio_websocket import wrap_client_stream
@@ -69,7 +70,7 @@ async def house(
     made.port = port_of(listeners)
     async with trio.open_nursery() as nursery:
         await nursery.start(trio.serve_listeners, welcome, listeners)
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE_S):
             yield made
         nursery.cancel_scope.cancel()
 

@@ -99,9 +99,9 @@ async def test_messages_come_while_a_read_blocks(server: RedisServer) -> None:
 
 
 async def test_a_read_that_finds_nothing_ends_in_time(server: RedisServer) -> None:
-    async with listening(server.url, Limits(command_seconds=0.5)) as (listener, _):
+    async with listening(server.url, Limits(command_seconds=1.0)) as (listener, _):
         # longer than a command may take: blocking is not being late
-        assert await read(listener, "inbox", count=5, block_ms=700) == []
+        assert await read(listener, "inbox", count=5, block_ms=1200) == []
 
 
 async def test_a_blocking_read_is_told_when_the_server_dies(make_server: MakeServer) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 from harness import daemon_in_memory
+from patience import PATIENCE_S
 from trio.testing import wait_all_tasks_blocked
 
 from linguad.sessions.last import REMEMBERED_SECONDS, LastSessions
@@ -37,7 +38,7 @@ async def stopped(path: Path) -> dict[str, str]:
 
 
 async def test_client_learns_how_far_it_came(tmp_path: Path) -> None:
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE_S):
         resume = await stopped(tmp_path)
         file = tmp_path / "sessions.json"
         assert resume["resume_token"] not in file.read_text()
@@ -57,7 +58,7 @@ async def test_client_learns_how_far_it_came(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("late_s", [REMEMBERED_SECONDS + 1, -5.0])
 async def test_old_files_tell_nothing(tmp_path: Path, late_s: float) -> None:
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE_S):
         resume = await stopped(tmp_path)
         last = LastSessions(tmp_path / "sessions.json")
         await last.load((tmp_path / "sessions.json").stat().st_mtime + late_s)

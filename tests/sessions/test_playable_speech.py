@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from meetings import meeting
 from msgspec.structs import replace
+from patience import PATIENCE_S
 from prometheus_client import REGISTRY
 from tones import is_tone, speech
 
@@ -40,7 +41,7 @@ NOISE = base64(plan_a(5))
 @asynccontextmanager
 async def network() -> AsyncIterator[tuple[World, Node]]:
     """A daemon with a node for which the test answers."""
-    with trio.fail_after(30):
+    with trio.fail_after(PATIENCE_S):
         async with daemon_in_memory() as world:
             yield world, await world.node(max_concurrent_jobs=20)
 
@@ -168,7 +169,7 @@ async def test_text_does_not_wait_where_too_much_speech_does() -> None:
 
 async def test_estimate_is_near_the_truth() -> None:
     """What one is promised counts in its outbox before it is there."""
-    with trio.fail_after(30):
+    with trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as nursery:
             converter = Speech()
             later = converter.playable(result(speech(3.0)))
@@ -182,7 +183,7 @@ async def test_estimate_is_near_the_truth() -> None:
 
 
 async def test_time_of_sending_is_after_the_conversion() -> None:
-    with trio.fail_after(30):
+    with trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as nursery:
             converter = Speech()
             later = converter.playable(replace(result(speech()), scheduler_sent_at_ms=1769900000000))

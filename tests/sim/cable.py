@@ -66,6 +66,8 @@ class Cable:
     def __init__(self, world: World, peer: Peer, lag_s: float = LAG_S) -> None:
         self.up = True
         """Whether the peer's end is open."""
+        self.left = False
+        """Whether the peer ended it, or stopped hearing, before linguad's end came."""
         self._world = world
         self._peer = peer
         self._to_peer, self._to_server = Wire(world, lag_s), Wire(world, lag_s)
@@ -91,13 +93,14 @@ class Cable:
     def hang_up(self) -> None:
         """The peer ends the connection, or its process died."""
         if self.up:
-            self.up = False
+            self.up, self.left = False, True
             if not self._torn:
                 self._to_server.carry(self.server.gone)
 
     def tear(self) -> None:
         """From now on nothing gets through, and neither side is told."""
         self._torn = True
+        self.left |= self.up
 
     @property
     def works(self) -> bool:

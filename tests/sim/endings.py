@@ -59,6 +59,8 @@ def farewell(server: Server, clients: list[Client]) -> Iterator[str]:
         session_id = client.session_id
         if server.farewells.get(session_id) is not client.cable or client.spec.dozes_every_s:
             continue
+        if client.cable.left:
+            continue  # It was gone before the goodbye came.
         heard, accounts = client.heard[session_id], server.accounts.of(session_id)
         mine = {one.index for one in accounts if one.job.request.for_speaker and one.job.id in made}
         if silent := mine - set(heard.on_time):

@@ -16,6 +16,7 @@ import pytest
 import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from patience import PATIENCE_S
 from postgres import Postgres
 from sqlalchemy import Connection, func, select, update
 
@@ -278,7 +279,7 @@ async def test_run_writes_by_itself(url: str) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(books.run)
         books.record(row("s-1", 1000))
-        with trio.fail_after(30):
+        with trio.fail_after(PATIENCE_S):
             await database.written.wait()
         nursery.cancel_scope.cancel()
     assert (await Office(database).bookkeeper()).today_ms("t-1") == 1000

@@ -6,6 +6,7 @@ import trio
 
 from linguad.core.accounts import Actor
 from linguad.core.hub_usage import UsageEvent, UsageHour
+from linguad.store.audit import note
 from linguad.store.database import Database
 from linguad.store.hub import HubRecords
 
@@ -56,3 +57,12 @@ async def test_what_was_decided(database: Database) -> None:
     (record,) = await records.trail(None, 10)
     assert (record.action, record.target, record.payload) == ("hub.model.yank", "m@1.0.0", {"reason": "bad"})
     assert await records.trail(NOW + 1, 10) == []
+
+
+async def test_decisions_of_others_do_not_push_those_of_the_hub_out(database: Database) -> None:
+    records = HubRecords(database)
+    operator = Actor(type="operator", id="o")
+    await records.note(operator, "model.yank", "m@1.0.0", {}, NOW)
+    for action in ("tenant.update", "hubxmodel"):
+        await database.write(lambda connection, action=action: note(connection, operator, action, "t", NOW))
+    assert [record.action for record in await records.trail(None, 1)] == ["hub.model.yank"]

@@ -8,6 +8,7 @@ import json
 import pytest
 import trio
 from accounts import ACTOR, loaded
+from patience import PATIENCE_S
 from postgres import Postgres
 
 from linguad import config, log
@@ -47,7 +48,7 @@ async def test_work_goes_on_while_the_database_is_away() -> None:
         database = Database(server.url)
         await database.open()
         registry = await loaded(database)
-        with trio.fail_after(60):
+        with trio.fail_after(PATIENCE_S):
             await _see_it_go_and_come(server, registry, lines)
         await database.close()
     finally:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 from msgspec.structs import replace
+from patience import PATIENCE_S
 
 from linguad.core.accounts import Actor, ConflictError, NotFoundError
 from linguad.core.tenant import Tenant
@@ -255,7 +256,7 @@ async def test_a_kill_loses_nothing(url: str) -> None:
     script = Path(__file__).parent / "mortal_queue.py"
     process = await trio.lowlevel.open_process([sys.executable, script, url], stdout=subprocess.PIPE)
     assert process.stdout is not None
-    with trio.fail_after(60):
+    with trio.fail_after(PATIENCE_S):
         async with process.stdout:
             said = b""
             while not said.endswith(b"\n"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import socket
 import threading
 import wave
 from collections.abc import Iterator
@@ -146,6 +147,27 @@ def test_an_engine_does_its_own_work_only(services: Services, name: str) -> None
     other = next(work for kind, work in WORK.items() if kind != name)
     with pytest.raises(EngineError, match="something else"):
         create(name).run(other)
+
+
+@pytest.mark.parametrize("name", HTTP)
+def test_what_speaks_no_http_fails_its_request(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv(VARIABLES[name], f"http://127.0.0.1:{server.getsockname()[1]}")
+
+        def answer() -> None:
+            for _ in range(2):
+                stream, _ = server.accept()
+                with stream:
+                    stream.recv(1 << 16)
+                    stream.sendall(b"what?\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        engine = create(name)
+        assert "no service answers" in (engine.probe() or "")
+        with pytest.raises(EngineError, match="does not answer"):
+            engine.run(WORK[name])
+        thread.join()
 
 
 async def test_what_does_not_run_is_told_with_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:

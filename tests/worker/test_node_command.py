@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import trio
+from patience import PATIENCE_S
 from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, serve_websocket
 
 from linguad import audio, log
@@ -24,8 +25,6 @@ from linguad.cli import main
 ROOT = Path(__file__).parent.parent.parent
 SPEECH = ROOT / "demo/audio/house.wav"
 SAID = (ROOT / "demo/audio/house.txt").read_text().strip()
-PATIENCE_SECONDS = 60
-"""Ends a test that would wait for ever."""
 
 Json = dict[str, Any]
 
@@ -72,7 +71,7 @@ async def scheduler() -> AsyncIterator[Scheduler]:
         # The connection lives as long as its handler.
         await trio.sleep_forever()
 
-    with trio.fail_after(PATIENCE_SECONDS):
+    with trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as nursery:
             listening = partial(serve_websocket, take, "127.0.0.1", 0, None, max_message_size=2**26)
             server = await nursery.start(listening)
@@ -218,7 +217,7 @@ async def test_echo_answers_in_any_language_with_the_audio_it_got() -> None:
 
 
 async def test_a_signal_ends_a_node_that_reaches_no_scheduler() -> None:
-    with trio.fail_after(PATIENCE_SECONDS):
+    with trio.fail_after(PATIENCE_S):
         async with node("--server", "ws://127.0.0.1:1/ws/node") as process:
             await until(lambda: len(descendants(process.pid)) == 3)
             process.send_signal(signal.SIGINT)

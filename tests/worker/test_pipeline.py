@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from linguad import audio
 from linguad.errors import ErrorCode
@@ -25,7 +26,7 @@ DEMO = Path(__file__).parent.parent.parent / "demo/audio"
 SPEECH = audio.read_audio_file(DEMO / "house.wav")[0]
 SAID = (DEMO / "house.txt").read_text().strip()
 SOME_WORDS = SPEECH[: 2 * audio.WIRE_RATE]
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 180
 
 
 @pytest.fixture
@@ -165,8 +166,14 @@ async def test_a_dead_engine_fails_its_job_and_is_not_offered(engines: list[Engi
     pipeline = Pipeline(engines, "opus")
     hearing = engines[0]
 
+    assert hearing.pid is not None
+    # It gets the request and does not come to answer it.
+    os.kill(hearing.pid, signal.SIGSTOP)
+
     async def kill() -> None:
-        await trio.sleep(0.2)
+        while hearing._answer.arrived.is_set():  # noqa: ASYNC110 - the audio is decoded in a thread before
+            await trio.sleep(0.01)
+        await wait_all_tasks_blocked()
         assert hearing.pid is not None
         os.kill(hearing.pid, signal.SIGKILL)
 

@@ -15,6 +15,7 @@ import urllib.error
 import urllib.request
 import wave
 from dataclasses import dataclass
+from http.client import HTTPException
 from typing import Any
 
 from linguad.errors import EngineError
@@ -88,7 +89,7 @@ class HttpService(Engine):
         try:
             with urllib.request.urlopen(f"{self._address}/health", timeout=PROBE_SECONDS):
                 return None
-        except (OSError, ValueError) as error:
+        except (OSError, HTTPException, ValueError) as error:
             why = getattr(error, "reason", error)
             return (
                 f"no service answers at {self._address} ({why}); start it, or set "
@@ -127,7 +128,7 @@ class HttpService(Engine):
         except urllib.error.HTTPError as error:
             with error:
                 raise EngineError(f"the service at {self._address} answers {error.code}") from error
-        except OSError as error:
+        except (OSError, HTTPException) as error:
             why = getattr(error, "reason", error)
             raise EngineError(f"the service at {self._address} does not answer: {why}") from error
         if len(answer) > MAX_ANSWER_BYTES:
