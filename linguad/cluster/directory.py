@@ -55,6 +55,7 @@ class Directory:
         self._hinted: set[int] = set()
         self._dead: dict[str, str] = {}
         """Nodes of processes that are gone, with their boots."""
+        self._looked_at = trio.current_time()
         self._to_write = trio.Event()
         self._to_read = trio.Event()
         self._encode = msgspec.msgpack.Encoder().encode
@@ -64,6 +65,7 @@ class Directory:
         cluster.on_channel(self._channel, self._hint)
         cluster.peers.when_new(lambda _instance: self._read_all())
         cluster.peers.when_gone(self._gone)
+        cluster.page.add("directory_age_seconds", lambda: round(trio.current_time() - self._looked_at, 3))
 
     def up(self) -> None:
         """Redis is there, and may have forgotten everything."""
@@ -201,6 +203,7 @@ class Directory:
             if self._cluster.up:
                 try:
                     await self._look(buckets)
+                    self._looked_at = trio.current_time()
                 except (RedisAway, RedisRefusal) as error:
                     # it is looked again, at the latest when Redis is back
                     logger.debug("node_register_unread", reason=str(error))

@@ -13,6 +13,7 @@ import trio
 from conftest import Start
 from harness import Client, Node
 from processes import DaemonProcess
+from redis_cluster import RedisCluster
 from redis_server import RedisServer
 
 PATIENCE_S = 60.0
@@ -187,6 +188,23 @@ async def test_without_redis_local_work_goes_on(two: Two, redis: RedisServer) ->
             await client.utterance(1)
             await node.answer(await node.job())
             await client.result(utterance_index=1)
+
+
+async def test_a_cluster_of_masters_carries_jobs(start: Start) -> None:
+    masters = RedisCluster()
+    try:
+
+        def instance(name: str) -> DaemonProcess:
+            cluster = {"redis_urls": masters.urls, "instance_id": name, "heartbeat_seconds": 1}
+            return start(cluster=cluster, **APART)
+
+        with trio.fail_after(PATIENCE_S * 3):
+            async with pair((instance("a"), instance("b"))) as (node, client):
+                await client.utterance(0)
+                await node.answer(await node.job())
+                await client.result(utterance_index=0)
+    finally:
+        masters.clear_away()
 
 
 async def test_local_jobs_ask_nobody(two: Two) -> None:
