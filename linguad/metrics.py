@@ -175,6 +175,18 @@ LETTERS = Counter(
     "Letters to other instances (sent, refused, lost) and from them (delivered, expired, dead …), by kind",
     ["kind", "what"],
 )
+REMOTE_JOBS = Counter(
+    "linguad_remote_jobs_total",
+    "Jobs between instances: on the asker's side asked, unsent, refused, answered, lost; declined_REASON on "
+    "the side of the node's owner",
+    ["what"],
+)
+DIRECTORY_WRITES = Counter(
+    "linguad_directory_writes_total", "Records of our nodes written to the directory in Redis, or removed"
+)
+DIRECTORY_READS = Counter(
+    "linguad_directory_reads_total", "Records of nodes read from the directory in Redis"
+)
 INBOX_PENDING = Gauge(
     "scheduler_phase2_inbox_pending", "Letters in this instance's inbox that are not done with"
 )

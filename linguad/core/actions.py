@@ -8,6 +8,7 @@ from linguad.core.capability import Probe
 from linguad.core.failure import UNKNOWN
 from linguad.core.job import Attempt, Job, Outcome
 from linguad.core.services import Mark
+from linguad.wire.letters_jobs import JobRefused, JobsLost, NodeSaid
 from linguad.wire.node import JobAssign, JobCancel
 
 
@@ -32,6 +33,29 @@ class Cancel(Struct, frozen=True):
 
     node_id: str
     message: JobCancel
+    owner: str = ""
+    """The instance that has the socket of the node, "" if it is here."""
+
+
+class Hand(Struct, frozen=True):
+    """Send a node something about the job of another instance: a frame as it came, or a message."""
+
+    node_id: str
+    message: str | JobCancel
+
+
+class Tell(Struct, frozen=True):
+    """Send another instance a letter, with a frame of a node beside."""
+
+    instance: str
+    letter: JobRefused | NodeSaid | JobsLost
+    frame: str = ""
+
+
+class Freed(Struct, frozen=True):
+    """A slot of a node came back that no attempt of ours had."""
+
+    node_id: str
 
 
 class Progress(Struct, frozen=True):
@@ -110,6 +134,9 @@ Action = (
     Assign
     | NobodyFree
     | Cancel
+    | Hand
+    | Tell
+    | Freed
     | Progress
     | Partial
     | Deliver

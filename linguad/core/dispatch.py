@@ -12,7 +12,6 @@ from msgspec.structs import replace
 from linguad.core.actions import (
     Action,
     AudioReleased,
-    Cancel,
     Deliver,
     Dropped,
     Forgiven,
@@ -22,7 +21,7 @@ from linguad.core.actions import (
     StoodStill,
 )
 from linguad.core.amnesty import Amnesty
-from linguad.core.attempts import Attempts
+from linguad.core.attempts import Attempts, Held
 from linguad.core.capability import NOWHERE
 from linguad.core.deadlines import Deadlines, earliest
 from linguad.core.explain import Refusals, explain, find
@@ -54,7 +53,6 @@ from linguad.core.utterance import Audio, CutReason
 from linguad.errors import ErrorCode
 from linguad.wire.node import (
     JobAck,
-    JobCancel,
     JobResult,
     JobStarted,
     NodeAsrPartial,
@@ -72,12 +70,12 @@ class Dispatch:
         self.jobs: dict[str, Job] = {}
         self._ids = ids
         self._sessions: dict[str, SessionJobs] = {}
-        self._attempts = Attempts(fleet, rules.deferred_release_s)
+        self.attempts = Attempts(fleet, rules)
         self._refusals = Refusals(fleet)
         self._deadlines: Deadlines[str] = Deadlines()
         self._history = History(rules.terminal_retention_s, rules.explained_jobs)
         self.amnesty = Amnesty()
-        self.placement = Placement(fleet, rules, self._attempts, self._deadlines)
+        self.placement = Placement(fleet, rules, self.attempts, self._deadlines)
         self.waiting = self.placement.waiting
 
     def submit(
@@ -118,18 +116,19 @@ class Dispatch:
     def register(self, message: NodeRegister, connection: int, now: float) -> tuple[Node, list[Action]]:
         """A node registered over the connection of that generation; raises WireError when it must not."""
         node = self.fleet.register(message, connection, now)
-        return node, self._offers_changed(node, now)
+        return node, self.offers_changed(node, now)
 
     def heartbeat(self, message: NodeHeartbeat, now: float) -> list[Action]:
         """A registered node reported; waiting jobs may have found their node."""
         node, changed = self.fleet.heartbeat(message, now)
-        return self._offers_changed(node, now, known=not changed)
+        return self.offers_changed(node, now, known=not changed)
 
     def override(self, node_id: str, said: Override, now: float) -> list[Action]:
         """An operator says something about a known node; raises KeyError if there is none of that id."""
-        return self._offers_changed(self.fleet.override(node_id, said), now)
+        return self.offers_changed(self.fleet.override(node_id, said), now)
 
-    def _offers_changed(self, node: Node, now: float, *, known: bool = False) -> list[Action]:
+    def offers_changed(self, node: Node, now: float, *, known: bool = False) -> list[Action]:
+        """A node offers something else than before; what it can do is `known` as in `Placement.wake`."""
         actions: list[Action] = []
         if node.status is not Status.READY:
             self._move_unfinished_turns(node, now, actions)
@@ -140,18 +139,20 @@ class Dispatch:
 
     def _move_unfinished_turns(self, node: Node, now: float, actions: list[Action]) -> None:
         """A node that gets no new jobs cannot get the rest of a turn: what it has of it goes elsewhere."""
-        held = self._attempts.open_on(node.id)
+        held = self.attempts.open_on(node.id)
         movable = [job for job, attempt in held if self.fleet.has_ready(job.key, besides=(attempt.row,))]
         for turn in by_turn(movable):
             if all(job.deferrable for job in turn):
                 for job in turn:
                     for attempt in job.open_attempts:
-                        self._call_off(job, attempt, AttemptEnd.SUPERSEDED, "superseded", now, actions)
+                        self.attempts.call_off(
+                            job, attempt, AttemptEnd.SUPERSEDED, "superseded", now, actions
+                        )
                 self._retry(turn, node_gone(now), now, actions)
 
     def result(self, message: JobResult, node_id: str, now: float) -> list[Action]:
         """A node answered (decision table of node-protocol 6.7); `node_id` is that of the connection."""
-        found = self._attempts.find(message.job_id)
+        found = self.attempts.find(message.job_id)
         if found is None:
             return [Dropped(node_id, message.job_id, "unknown_job")]
         job, attempt = found
@@ -165,7 +166,7 @@ class Dispatch:
         elif not (attempt.open or self._sessions[job.request.session_id].turn_lies_with(job, attempt)):
             actions.append(Dropped(node_id, message.job_id, "stale_attempt"))
         elif kind is ResultClass.NO_TEXT:
-            self._answered(job, attempt, AttemptEnd.MERGED, now, actions)
+            self.attempts.answered(job, attempt, AttemptEnd.MERGED, now, actions)
             self._complete(
                 job, JobStatus.COMPLETED_NO_TEXT, without_text(MissingReason.MERGED, now), now, actions
             )
@@ -178,7 +179,7 @@ class Dispatch:
         elif kind is ResultClass.PARTIAL_TURN:
             self._heard_in_part(job, attempt, message, now, actions)
         elif kind is ResultClass.EMPTY:
-            self._answered(job, attempt, AttemptEnd.EMPTY, now, actions)
+            self.attempts.answered(job, attempt, AttemptEnd.EMPTY, now, actions)
             reason = MissingReason.MERGED if job.deferrable else MissingReason.SILENCE
             self._complete(job, JobStatus.COMPLETED_NO_TEXT, without_text(reason, now), now, actions)
         else:
@@ -187,7 +188,7 @@ class Dispatch:
 
     def progress(self, message: JobAck | JobStarted | NodeAsrPartial, node_id: str) -> list[Action]:
         """A node told that it took or began a job, or what it heard so far (node-protocol 2.7, 2.9)."""
-        found = self._attempts.find(message.job_id)
+        found = self.attempts.find(message.job_id)
         if found is None or found[1].node_id != node_id or not found[1].open:
             return [Dropped(node_id, message.job_id, "stale_progress")]
         job, attempt = found
@@ -205,16 +206,36 @@ class Dispatch:
         """A node's socket is gone: its open attempts end and their jobs go elsewhere (node-protocol 6.10)."""
         if not self.fleet.lost(node_id, connection):
             return []
+        return self.lost(self.attempts.open_on(node_id), now)
+
+    def freed(self, node_id: str, now: float) -> list[Action]:
+        """A slot of a node came back that none of our own attempts had."""
+        return self.placement.settle(now, self.placement.wake(node_id, now, known=True))
+
+    def lost(self, held: list[Held], now: float) -> list[Action]:
+        """Open attempts end because the sockets of their nodes are gone; their jobs go elsewhere."""
         actions: list[Action] = []
         homeless: list[Job] = []
-        for job, attempt in self._attempts.open_on(node_id):
-            actions.append(self._attempts.end(job, attempt, AttemptEnd.NODE_LOST, now))
+        for job, attempt in held:
+            actions.append(self.attempts.end(job, attempt, AttemptEnd.NODE_LOST, now))
             job.exclude(attempt.row)
             if not job.open_attempts:
                 homeless.append(job)
         for turn in by_turn(homeless):
             self._retry(turn, node_gone(now), now, actions)
         self.placement.reconsider()
+        return self.placement.settle(now, actions)
+
+    def choose_again(self, job: Job, attempt: Attempt, now: float) -> list[Action]:
+        """The node of an open attempt never got it: the job goes elsewhere, and nothing is counted.
+
+        It goes with its turn, and its lane goes on under another name: what of it was sent to this node
+        after the attempt has nothing to follow.
+        """
+        actions: list[Action] = [self.attempts.end(job, attempt, AttemptEnd.REFUSED, now)]
+        job.lane.leave(attempt.row)
+        if not job.open_attempts:
+            self.placement.pend_again(self._turn_of(job, attempt, now, actions), job.outcome, now)
         return self.placement.settle(now, actions)
 
     def session_ended(self, session_id: str, now: float) -> list[Action]:
@@ -225,7 +246,7 @@ class Dispatch:
             return actions
         for job in list(session.open.values()):
             for attempt in job.open_attempts:
-                self._call_off(job, attempt, AttemptEnd.CANCELLED, "session_closed", now, actions)
+                self.attempts.call_off(job, attempt, AttemptEnd.CANCELLED, "session_closed", now, actions)
             self._close(job, JobStatus.CANCELLED, without_text(MissingReason.CANCELLED, now), now, actions)
         del self._sessions[session_id]
         return self.placement.settle(now, actions)
@@ -241,7 +262,7 @@ class Dispatch:
 
     def due(self) -> float | None:
         """When `tick` has something to do, monotonic s."""
-        return earliest(self._deadlines.due(), earliest(self._attempts.due(), self.fleet.due()))
+        return earliest(self._deadlines.due(), earliest(self.attempts.due(), self.fleet.due()))
 
     def tick(self, now: float) -> list[Action]:
         """End what waited or ran too long; forget jobs that were over long enough ago."""
@@ -250,7 +271,7 @@ class Dispatch:
             actions.append(StoodStill(stood_still_s))
         for node in self.fleet.tick(now):
             actions += self.placement.wake(node.id, now)
-        self._attempts.tick(now)
+        self.attempts.tick(now)
         self.placement.settle(now, actions)
         while (job_id := self._deadlines.pop(now)) is not None:
             job = self.jobs[job_id]
@@ -259,7 +280,7 @@ class Dispatch:
             else:
                 self._look_after(job, now, actions)
             self.placement.settle(now, actions)
-        self._history.age(now, self._attempts.forget, lambda job: self.jobs.pop(job.id))
+        self._history.age(now, self.attempts.forget, lambda job: self.jobs.pop(job.id))
         return actions
 
     def _look_after(self, job: Job, now: float, actions: list[Action]) -> None:
@@ -277,8 +298,8 @@ class Dispatch:
         self, job: Job, attempt: Attempt, message: JobResult, now: float, actions: list[Action]
     ) -> None:
         """The first usable answer of any attempt ends the job."""
-        self._learn(job, attempt, message, now)
-        self._answered(job, attempt, AttemptEnd.OK, now, actions)
+        self.attempts.learn(job, attempt, message, now)
+        self.attempts.answered(job, attempt, AttemptEnd.OK, now, actions)
         if message.text_asr:
             actions.append(Progress(job, "ASR_FINAL"))
         if message.text_translated:
@@ -293,16 +314,11 @@ class Dispatch:
 
         Until then the job keeps its audio: if the node is lost, the next one needs all of the turn.
         """
-        self._learn(job, attempt, message, now)
+        self.attempts.learn(job, attempt, message, now)
         attempt.heard, attempt.state = True, AttemptState.RUNNING
-        self._attempts.set_aside(job, attempt)
+        self.attempts.set_aside(job, attempt)
         actions.append(Progress(job, "ASR_FINAL"))
         actions.append(Partial(job, message.text_asr or "", True))
-
-    def _learn(self, job: Job, attempt: Attempt, message: JobResult, now: float) -> None:
-        processing_s = (message.processing_time_ms or 0.0) / 1000
-        timings = message.extra.service_timings if message.extra else None
-        self.fleet.answered(attempt.row, job.key, job.seconds, processing_s, now - attempt.sent_at, timings)
 
     def _node_failed(
         self, job: Job, attempt: Attempt, message: JobResult, now: float, actions: list[Action]
@@ -310,7 +326,7 @@ class Dispatch:
         verdict = judge(message.error)
         if (service := missing_service(message.error)) is not None:
             actions += self.service_missing(attempt.node_id, service, why_missing(message.error), now)
-        actions.append(self._attempts.end(job, attempt, AttemptEnd.FAILED, now))
+        actions.append(self.attempts.end(job, attempt, AttemptEnd.FAILED, now))
         self._blame(attempt, verdict.blame, now, actions)
         if not verdict.same_node:
             job.exclude(attempt.row)
@@ -376,7 +392,7 @@ class Dispatch:
         silent = self.fleet.node_at(attempt.row).last_answer_at > attempt.sent_at
         end = AttemptEnd.SILENT if silent else AttemptEnd.TIMEOUT
         once_more = not silent or all(earlier.end is not AttemptEnd.SILENT for earlier in job.attempts)
-        self._call_off(job, attempt, end, "job_timeout", now, actions)
+        self.attempts.call_off(job, attempt, end, "job_timeout", now, actions)
         self._blame(attempt, not silent, now, actions)
         job.exclude(attempt.row)
         outcome = Outcome(missing=MissingReason.JOB_TIMEOUT, error=ErrorCode.JOB_TIMEOUT, received_at=now)
@@ -398,14 +414,18 @@ class Dispatch:
         if not allowed or not self.placement.rules.may_retry(job, now):
             self._complete(job, JobStatus.FAILED, outcome, now, actions)
             return
+        self._retry(self._turn_of(job, failed, now, actions), outcome, now, actions)
+
+    def _turn_of(self, job: Job, failed: Attempt, now: float, actions: list[Action]) -> list[Job]:
+        """A job with what nodes have of its turn and language, which is called off, in order of utterance."""
         turn = [job]
         for other in self._sessions[job.request.session_id].running_beside(job):
             for attempt in other.open_attempts:
-                self._call_off(other, attempt, AttemptEnd.SUPERSEDED, "superseded", now, actions)
+                self.attempts.call_off(other, attempt, AttemptEnd.SUPERSEDED, "superseded", now, actions)
             if failed.row in job.excluded_rows:
                 other.exclude(failed.row)
             turn.append(other)
-        self._retry(sorted(turn, key=lambda one: one.request.utterance_index), outcome, now, actions)
+        return sorted(turn, key=lambda one: one.request.utterance_index)
 
     def _retry(self, turn: list[Job], outcome: Outcome, now: float, actions: list[Action]) -> None:
         """Let jobs of one turn, in order, have another attempt each, or end them with this outcome.
@@ -437,7 +457,7 @@ class Dispatch:
                 continue
             slice_.request = replace(slice_.request, reason=CutReason.MANUAL)
             for attempt in slice_.open_attempts:
-                self._call_off(slice_, attempt, AttemptEnd.SUPERSEDED, "superseded", now, actions)
+                self.attempts.call_off(slice_, attempt, AttemptEnd.SUPERSEDED, "superseded", now, actions)
             if slice_ not in self.waiting:
                 alone.append(slice_)
         self._retry(alone, node_gone(now), now, actions)
@@ -446,7 +466,7 @@ class Dispatch:
         """What a slice held is in another answer."""
         status = JobStatus.COMPLETED if slice_.heard else JobStatus.COMPLETED_NO_TEXT
         for attempt in slice_.open_attempts:
-            self._finish_attempt(slice_, attempt, AttemptEnd.MERGED, now, actions)
+            self.attempts.finish(slice_, attempt, AttemptEnd.MERGED, now, actions)
         merged = without_text(MissingReason.MERGED, now)
         self._close(slice_, status, merged, now, actions)
         actions.append(Deliver(slice_, merged))
@@ -466,31 +486,6 @@ class Dispatch:
             job.audio = None
         self._deadlines.set(job.id, None)
         self._history.add(job)
-
-    def _answered(
-        self, job: Job, attempt: Attempt, end: AttemptEnd, now: float, actions: list[Action]
-    ) -> None:
-        """An answer ends the job: its attempt ends, if it was not given up before, and any other one."""
-        for other in job.open_attempts:
-            if other is not attempt:
-                self._call_off(job, other, AttemptEnd.SUPERSEDED, "superseded", now, actions)
-        self._finish_attempt(job, attempt, end, now, actions)
-
-    def _finish_attempt(
-        self, job: Job, attempt: Attempt, end: AttemptEnd, now: float, actions: list[Action]
-    ) -> None:
-        if attempt.open:
-            actions.append(self._attempts.end(job, attempt, end, now))
-            usable = end in (AttemptEnd.OK, AttemptEnd.EMPTY)
-            self.fleet.job_ended(attempt.row, now, usable=usable, blame=False, sent_at=attempt.sent_at)
-
-    def _call_off(
-        self, job: Job, attempt: Attempt, end: AttemptEnd, reason: str, now: float, actions: list[Action]
-    ) -> None:
-        actions.append(self._attempts.end(job, attempt, end, now))
-        if self.placement.rules.send_cancel:
-            message = JobCancel(job_id=attempt.wire_job_id, trace_id=job.request.trace_id, reason=reason)
-            actions.append(Cancel(attempt.node_id, message))
 
     def service_missing(self, node_id: str, service_id: str, reason: str, now: float) -> list[Action]:
         """A registered node lacks a service it reports, whatever the job (node-protocol 7)."""

@@ -107,6 +107,8 @@ class AttemptEnd(StrEnum):
     CANCELLED = "cancelled"
     NODE_LOST = "node_lost"
     SUPERSEDED = "superseded"
+    REFUSED = "refused"
+    """The instance that has the socket of the node did not give it to the node."""
 
 
 class Chosen(StrEnum):
@@ -140,6 +142,8 @@ class Attempt(Struct, kw_only=True, eq=False):
     chosen: Chosen
     features: Features = Features.NONE
     """Those of the abilities the job asks for that the node claims."""
+    owner: str = ""
+    """The instance through which it goes, "" if the socket of the node is here."""
     heard: bool = False
     """Its text came; the translation comes with the end of the turn."""
     state: AttemptState = AttemptState.DISPATCHED
@@ -260,6 +264,11 @@ class Job(Struct, kw_only=True, eq=False):
     def open_attempts(self) -> list[Attempt]:
         """Attempts whose result ends the job in the ordinary way; two at most, if it was hedged."""
         return [attempt for attempt in self.attempts[-2:] if attempt.open]
+
+    @property
+    def tries(self) -> int:
+        """How many attempts count: not those that no node ever saw."""
+        return sum(attempt.end is not AttemptEnd.REFUSED for attempt in self.attempts)
 
     @property
     def heard(self) -> bool:

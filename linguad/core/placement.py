@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from linguad.core import probes
 from linguad.core.actions import Action, Assign, NobodyFree, Progress
+from linguad.core.asking import key_for
 from linguad.core.assignment import assign_message
 from linguad.core.attempts import Attempts
 from linguad.core.deadlines import Deadlines
@@ -57,7 +58,8 @@ class Placement:
     def key_of(self, request: JobRequest) -> Key:
         """What a job asks of a node; for a two-way job it depends on who is there."""
         wanted = Features.of(request.features)
-        return self._fleet.key(
+        return key_for(
+            self._fleet,
             request.src_lang,
             request.tgt_lang,
             request.pipeline,
@@ -86,7 +88,7 @@ class Placement:
         self.waiting.add(job)
         self._stirred[job.request.lane] = None
 
-    def pend_again(self, turn: list[Job], outcome: Outcome, now: float) -> None:
+    def pend_again(self, turn: list[Job], outcome: Outcome | None, now: float) -> None:
         """Let jobs of one turn, in order, wait for another node, on which they share a wire session."""
         first = turn[0]
         wanted = max(job.next_number for job in turn)

@@ -73,6 +73,7 @@ from linguad.wire.override import Override
 if TYPE_CHECKING:
     from linguad.cluster.desk import Desk
     from linguad.cluster.service import Cluster
+    from linguad.daemon.together import SharedNodes
 
 Part = Literal["scheduler", "hub"]
 """What `linguad serve --only` may name. A gateway alone needs a cluster to give its work to."""
@@ -146,6 +147,7 @@ class Daemon:
         node_settings = link_settings(config.server, config.nodes)
         self.session_links = Links("session", session_settings, self.sessions.talk, self._budget)
         self.node_links = Links("node", node_settings, self._node_sockets.talk, self._budget)
+        self._shared: SharedNodes
         self.cluster = self._cluster()
         self.watch = Watch(self)
         show_state(self, config)
@@ -200,6 +202,7 @@ class Daemon:
             services.start_soon(self.watch.run)
             if self.cluster is not None:
                 await services.start(self.cluster.run)
+                services.start_soon(self._shared.run)
             if not self._has_hub and (url := self.config.hub_url()):
                 self.services = remote = RemoteServices(url, self.config.models_dir() / SERVICES_INDEX)
                 services.start_soon(remote.run)
@@ -237,8 +240,11 @@ class Daemon:
         if self._only == "hub" or not (settings.redis_url or settings.redis_urls):
             return None
         from linguad.cluster.service import Cluster
+        from linguad.daemon.together import SharedNodes
 
-        return Cluster(settings, lambda: (len(self._node_sockets), len(self.sessions)))
+        cluster = Cluster(settings, lambda: (len(self._node_sockets), len(self.sessions)))
+        self._shared = SharedNodes(cluster, self.engine, self._node_sockets)
+        return cluster
 
     def _scheduler_door(self) -> Door:
         """The port of clients, nodes and operators."""
@@ -390,6 +396,7 @@ class Daemon:
         self.dispatch.amnesty.draining = True
         self.watch.close()
         if self.cluster is not None:
+            self._shared.drain()
             await self.cluster.drain()
         if self._api is not None:
             self._api.stop()

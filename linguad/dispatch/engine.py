@@ -20,15 +20,20 @@ from linguad.core.actions import (
     Deliver,
     Dropped,
     Forgiven,
+    Freed,
+    Hand,
     NobodyFree,
     Partial,
     Progress,
     ServiceMissing,
     SessionOver,
     StoodStill,
+    Tell,
 )
 from linguad.core.coverage import Coverage, Served, Unserved
+from linguad.core.deadlines import earliest
 from linguad.core.dispatch import Dispatch
+from linguad.core.guests import Guests
 from linguad.core.job import AttemptEnd, Job, JobRequest, MissingReason, Outcome
 from linguad.core.metering import Metering, Usage
 from linguad.core.node import Node
@@ -42,7 +47,15 @@ from linguad.dispatch.selections import Selections
 from linguad.errors import CloseReason
 from linguad.net.outbox import Budget
 from linguad.wire import codec
-from linguad.wire.node import JobAck, JobResult, JobStarted, NodeAsrPartial, NodeHeartbeat, NodeRegister
+from linguad.wire.node import (
+    JobAck,
+    JobCancel,
+    JobResult,
+    JobStarted,
+    NodeAsrPartial,
+    NodeHeartbeat,
+    NodeRegister,
+)
 from linguad.wire.override import Override
 
 _SELECTION, _LATENCY = metrics.SELECTION_SECONDS[""], metrics.DISPATCH_LATENCY[""]
@@ -59,6 +72,22 @@ class NodePort(Protocol):
 
     def close(self, node_id: str, reason: CloseReason) -> None:
         """End the link of a node."""
+        ...
+
+
+class AfarPort(Protocol):
+    """Where jobs for nodes of other instances go, and answers to other instances."""
+
+    def assign(self, action: Assign) -> None:
+        """Ask the owner of the node of an attempt."""
+        ...
+
+    def cancel(self, action: Cancel) -> None:
+        """Tell the owner of a node that an attempt is given up."""
+        ...
+
+    def tell(self, action: Tell) -> None:
+        """Send a letter."""
         ...
 
 
@@ -121,12 +150,18 @@ class Engine:
         """What is being done; more may be added meanwhile."""
         self._nodes: NodePort
         self._sessions: SessionPort
+        self._guests: Guests | None = None
+        self._afar: AfarPort
         self._metering: Metering | None = None
         self._books: Books
 
     def connect(self, nodes: NodePort, sessions: SessionPort) -> None:
         """Say where frames and news go; once, before anything else."""
         self._nodes, self._sessions = nodes, sessions
+
+    def join(self, guests: Guests, afar: AfarPort) -> None:
+        """Work together with other instances; without this all nodes are here, and all jobs."""
+        self._guests, self._afar = guests, afar
 
     def keep_books(self, metering: Metering, books: Books) -> None:
         """Say where usage is recorded; without this it is not."""
@@ -136,14 +171,23 @@ class Engine:
         """Say what is to be called after every change, which may have moved what is due."""
         self._changed = do
 
+    @property
+    def open_jobs(self) -> int:
+        """Jobs that are not over, those of other instances too."""
+        return self.dispatch.open_jobs + (0 if self._guests is None else len(self._guests))
+
     def due(self) -> float | None:
         """When `tick` has something to do, monotonic s."""
-        return self.dispatch.due()
+        if self._guests is None:
+            return self.dispatch.due()
+        return earliest(self.dispatch.due(), self._guests.due())
 
     def tick(self, now: float) -> None:
         """Do what became due."""
         began = perf_counter()
         self._perform("tick", began, self.dispatch.tick(now))
+        if self._guests is not None:
+            self.perform(self._guests.tick(now))
 
     def scan(self) -> None:
         """Look after silent nodes; for every few seconds."""
@@ -220,11 +264,20 @@ class Engine:
     def result(self, message: JobResult, node_id: str) -> None:
         """A node answered."""
         began = perf_counter()
-        self._perform("result", began, self.dispatch.result(message, node_id, self._now()))
+        guests = self._guests
+        if guests is not None and message.job_id in guests:
+            actions = guests.said(message, node_id, codec.encode(message), self._now())
+        else:
+            actions = self.dispatch.result(message, node_id, self._now())
+        self._perform("result", began, actions)
 
     def progress(self, message: JobAck | JobStarted | NodeAsrPartial, node_id: str) -> None:
         """A node told how far it is."""
-        self.perform(self.dispatch.progress(message, node_id))
+        guests = self._guests
+        if guests is not None and message.job_id in guests:
+            self.perform(guests.said(message, node_id, codec.encode(message), self._now()))
+        else:
+            self.perform(self.dispatch.progress(message, node_id))
 
     def service_missing(self, node_id: str, service_id: str, reason: str) -> None:
         """A registered node lacks a service it reports as running; `reason` is its word for why."""
@@ -232,8 +285,10 @@ class Engine:
 
     def connection_lost(self, node_id: str, connection: int) -> None:
         """A node's socket is gone."""
-        began = perf_counter()
-        self._perform("node_lost", began, self.dispatch.connection_lost(node_id, connection, self._now()))
+        began, now = perf_counter(), self._now()
+        self._perform("node_lost", began, self.dispatch.connection_lost(node_id, connection, now))
+        if self._guests is not None:
+            self.perform(self._guests.node_lost(node_id, now))
 
     def _perform(self, path: str, began: float, actions: list[Action]) -> None:
         """Do the actions of a step that began so long ago; a slow one is warned of."""
@@ -277,8 +332,18 @@ class Engine:
                 self._assign(action)
             case NobodyFree():
                 self.selections.missed(action.job, action.refusing)
+            case Cancel() if action.owner:
+                self._afar.cancel(action)
             case Cancel():
                 self._nodes.send(action.node_id, codec.encode(action.message))
+            case Hand(message=str(frame)):
+                self._nodes.send(action.node_id, frame)
+            case Hand(message=JobCancel() as message):
+                self._nodes.send(action.node_id, codec.encode(message))
+            case Tell():
+                self._afar.tell(action)
+            case Freed():
+                self.perform(self.dispatch.freed(action.node_id, self._now()))
             case Progress():
                 self._sessions.progress(action.job, action.event)
             case Partial():
@@ -306,7 +371,11 @@ class Engine:
 
     def _assign(self, action: Assign) -> None:
         job, attempt = action.job, action.attempt
-        sent = self._nodes.send(attempt.node_id, codec.encode(action.message))
+        sent = True
+        if attempt.owner:
+            self._afar.assign(action)
+        else:
+            sent = self._nodes.send(attempt.node_id, codec.encode(action.message))
         self.selections.found(job, attempt)
         _LATENCY.observe(perf_counter() - self._began)
         logger.debug(
@@ -315,6 +384,7 @@ class Engine:
             job=job.id,
             attempt=attempt.number,
             node=attempt.node_id,
+            owner=attempt.owner or None,
             sent=sent,
         )
 
@@ -361,7 +431,7 @@ class Engine:
             metrics.ACK_TIMEOUTS.inc()
         if self._metering is not None and (usage := self._metering.ended(action.job, action.attempt)):
             self._books.record(usage)
-        if end not in (AttemptEnd.OK, AttemptEnd.EMPTY, AttemptEnd.MERGED):
+        if end not in (AttemptEnd.OK, AttemptEnd.EMPTY, AttemptEnd.MERGED, AttemptEnd.REFUSED):
             logger.warning(
                 "attempt_ended",
                 job=action.job.id,

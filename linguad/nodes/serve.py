@@ -124,6 +124,13 @@ class Nodes:
         if connection is not None:
             connection.link.close(reason)
 
+    def superseded(self, node_id: str) -> None:
+        """A newer connection has registered the id with another instance: it is no longer ours."""
+        connection = self._connections.get(node_id)
+        if connection is not None:
+            connection.link.close(CloseReason.SUPERSEDED)
+            self.lost(connection)
+
     async def talk(self, link: Link) -> None:
         """Serve one node connection to its end."""
         connection = self.connected(link)

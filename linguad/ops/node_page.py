@@ -25,6 +25,7 @@ def summary(node: Node, used: int) -> dict[str, Any]:
     """A node in the list; `slots_used` of `slots` jobs are running."""
     return {
         "node_id": node.id,
+        "owner": node.owner,
         "status": node.status.value,
         "platform": node.platform,
         "gpus": [gpu.name for gpu in node.hardware.gpus or ()],

@@ -252,7 +252,7 @@ class AnyHistory(RuleBasedStateMachine):
         self.see(self.desk.wait(301.0))
         self.desk.fleet.scan(self.desk.now)
         assert len(self.desk.dispatch.jobs) == len(self.jobs)
-        assert all(self.desk.dispatch._attempts.find(name) is None for name in self.wire_ids)
+        assert all(self.desk.dispatch.attempts.find(name) is None for name in self.wire_ids)
         assert self.desk.fleet.table.statistics() == dict.fromkeys(self.desk.fleet.table.statistics(), 0)
 
 
