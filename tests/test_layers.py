@@ -20,7 +20,7 @@ MAX_LINES = 500
 """A file of more lines is two (about 400 is the aim)."""
 
 FIRST_ROW = frozenset(
-    {"errors", "config", "files", "log", "metrics", "wire", "ids"}
+    {"errors", "config", "files", "log", "metrics", "metrics_page", "durations", "counters", "wire", "ids"}
     | {"pools", "_hash", "_hash_py", "_classes_py", "_limits", "_pool_ids"}
     | {"_table", "_classes", "_choice", "_copy", "_fnv"}
     | {"octets", "_bytes", "_bytes_py"}
@@ -65,7 +65,7 @@ RULES: dict[str, Rule] = {
     "net": Rule(FIRST_ROW, TRIO_SIDE | {"hypercorn", "wsproto", "h11", "redis", "hiredis"}),
     "web": Rule(FIRST_ROW | {"net"}, HTTP_SIDE | {"quart_schema"}),
     "audio": Rule(FIRST_ROW | {"net"}, frozenset({"trio", "msgspec", "av", "numpy", "soundfile"})),
-    **dict.fromkeys(("sessions", "nodes", "dispatch", "ops", "cluster"), PART_RULE),
+    **dict.fromkeys(("sessions", "nodes", "dispatch", "ops", "pages", "cluster"), PART_RULE),
     "gateway": Rule(PART_RULE.parts, PART_RULE.packages | {"multipart", "quart_schema"}),
     "hub": Rule(PART_RULE.parts, PART_RULE.packages | {"cryptography"}),
     "store": Rule(PART_RULE.parts, HTTP_SIDE | {"sqlalchemy", "alembic"}),

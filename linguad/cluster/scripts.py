@@ -25,13 +25,15 @@ return {now, held and 1 or 0, false}
 
 LEAVE = Script(
     "leave",
-    # Keys: alive, inbox, acked. Argument: boot. Removes what is ours, unless another has the name.
+    # Keys: alive, inbox, acked, dlq. Argument: boot. Removes what is ours, unless another has the name.
+    # Gives 1 if nothing is left that another has to look after.
     """
 local held = redis.call('GET', KEYS[1])
 if held and cjson.decode(held).boot ~= ARGV[1] then return 0 end
 redis.call('DEL', KEYS[1])
-if redis.call('XLEN', KEYS[2]) == 0 then redis.call('DEL', KEYS[2], KEYS[3]) end
-return 1
+if redis.call('XLEN', KEYS[2]) > 0 then return 0 end
+redis.call('DEL', KEYS[2], KEYS[3])
+return 1 - redis.call('EXISTS', KEYS[4])
 """,
 )
 
@@ -108,53 +110,53 @@ return 1
 """,
 )
 
-WRITE_SESSION = Script(
-    "write_session",
-    # Keys: lease, resume. Arguments: our name, boot, our epoch or 0, ms to live, hash of the token, record.
-    # Gives the epoch, or nothing if another has it. Without a lease it is ours again: Redis lost its data.
+WRITE_NODE = Script(
+    "write_node",
+    # Key: the record of a node. Arguments: boot, epoch or 0 for a new lease, ms to live, record.
+    # Gives the boot and the epoch that hold: another's, if that has the newer lease.
     """
-local held = redis.call('HMGET', KEYS[1], 'instance', 'boot', 'epoch')
-local epoch = tonumber(ARGV[3])
-if held[1] then
-  if held[1] ~= ARGV[1] or held[2] ~= ARGV[2] then return false end
-  epoch = math.max(epoch, tonumber(held[3]))
-end
+local held = redis.call('HMGET', KEYS[1], 'boot', 'epoch')
+local last, epoch = tonumber(held[2] or 0), tonumber(ARGV[2])
 if epoch == 0 then
   local time = redis.call('TIME')
-  epoch = time[1] * 1000 + math.floor(time[2] / 1000)
+  epoch = math.max(last + 1, time[1] * 1000000 + time[2])
+elseif last > epoch then
+  return {held[1], last}
 end
-redis.call('HSET', KEYS[1], 'instance', ARGV[1], 'boot', ARGV[2], 'epoch', epoch)
-redis.call('HSET', KEYS[2], 'token', ARGV[5], 'record', ARGV[6])
-redis.call('PEXPIRE', KEYS[1], ARGV[4])
-redis.call('PEXPIRE', KEYS[2], ARGV[4])
-return epoch
+redis.call('HSET', KEYS[1], 'boot', ARGV[1], 'epoch', string.format('%.0f', epoch), 'body', ARGV[4])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+return {ARGV[1], epoch}
 """,
 )
 
-TAKE_SESSION = Script(
-    "take_session",
-    # Keys: lease, resume. Arguments: hash of the token, the new owner, its boot.
-    # Gives the record, the new epoch and the owner before; nothing if it is not known, or not this token.
+REMOVE_NODE = Script(
+    "remove_node",
+    # Key: the record of a node. Argument: boot. Only what this process wrote.
     """
-local found = redis.call('HMGET', KEYS[2], 'token', 'record')
-if not found[1] or found[1] ~= ARGV[1] then return false end
-local held = redis.call('HMGET', KEYS[1], 'instance', 'epoch')
+if redis.call('HGET', KEYS[1], 'boot') ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])
+""",
+)
+
+NOTE_NODES = Script(
+    "note_nodes",
+    # Keys: seq, nodes, gone of a bucket. Arguments: channel, bucket, ms until what is gone is forgotten, then
+    # for each node its id and whether it is gone. Gives the last number.
+    """
 local time = redis.call('TIME')
-local epoch = math.max(time[1] * 1000 + math.floor(time[2] / 1000), tonumber(held[2] or 0) + 1)
-redis.call('HSET', KEYS[1], 'instance', ARGV[2], 'boot', ARGV[3], 'epoch', epoch)
-local left = redis.call('PTTL', KEYS[2])
-if left > 0 then redis.call('PEXPIRE', KEYS[1], left) end
-return {found[2], epoch, held[1] or ''}
-""",
-)
-
-END_SESSION = Script(
-    "end_session",
-    # Keys: lease, resume. Arguments: our name, boot. Removes what is ours.
-    """
-local held = redis.call('HMGET', KEYS[1], 'instance', 'boot')
-if held[1] ~= ARGV[1] or held[2] ~= ARGV[2] then return 0 end
-redis.call('DEL', KEYS[1], KEYS[2])
-return 1
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local seq = 0
+for i = 4, #ARGV, 2 do
+  seq = redis.call('INCR', KEYS[1])
+  redis.call('ZADD', KEYS[2], seq, ARGV[i])
+  if ARGV[i + 1] == '1' then redis.call('ZADD', KEYS[3], now, ARGV[i])
+  else redis.call('ZREM', KEYS[3], ARGV[i]) end
+end
+for _, old in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now - ARGV[3], 'LIMIT', 0, 100)) do
+  redis.call('ZREM', KEYS[2], old)
+  redis.call('ZREM', KEYS[3], old)
+end
+redis.call('PUBLISH', ARGV[1], ARGV[2])
+return seq
 """,
 )

@@ -11,6 +11,7 @@ from linguad.core.again import replay
 from linguad.core.answers import Answers
 from linguad.core.clock import Clock
 from linguad.core.deadlines import earliest
+from linguad.core.greeting import greeting
 from linguad.core.ids import Ids
 from linguad.core.intake import Begun, Input, Intake, Rejected, Spoken, Unusable
 from linguad.core.job import Job, JobRequest, Outcome
@@ -21,7 +22,7 @@ from linguad.core.resume import Recovery
 from linguad.core.rooms import Rooms
 from linguad.core.rules import SessionRules
 from linguad.core.seat import Seat
-from linguad.core.sound import OPUS, PCM16, SAMPLE_RATE
+from linguad.core.sound import OPUS, PCM16
 from linguad.core.written import written
 from linguad.errors import ErrorCode, WireError
 from linguad.octets import from_base64
@@ -143,6 +144,11 @@ class Session:
         return self._intake.buffered_bytes + (self.recovery.kept_bytes if self.recovery else 0)
 
     @property
+    def open_utterances(self) -> int:
+        """Utterances that have not left yet, in any language."""
+        return len(self._answers.unfinished)
+
+    @property
     def is_busy(self) -> bool:
         """Whether something it said is still to be answered."""
         return (
@@ -160,25 +166,28 @@ class Session:
         return self._intake.cutter.overlong
 
     @property
+    def empty_finals(self) -> int:
+        """Finals that ended nothing."""
+        return self._intake.cutter.empty_finals
+
+    @property
+    def repeated_utterances(self) -> int:
+        """Whole utterances that came again."""
+        return self._intake.repeated
+
+    @property
     def dropped_silence_ms(self) -> int:
         """Silence that came in pieces too short to be utterances and led to nothing."""
         return self._intake.cutter.silence_ms
 
     def hello(self) -> SessionInitAck:
         """The acknowledgement that opens the session, first frame of its connection (1.4)."""
-        return SessionInitAck(
-            session_id=self.id,
-            message="session created",
-            trace_id=self.trace_id,
-            protocol_version="2.0" if self.binary else "1.0",
-            use_binary_frame=self.binary,
-            negotiated_codec=self._intake.cutter.format,
-            negotiated_audio_format=self._intake.cutter.format,
-            negotiated_sample_rate=SAMPLE_RATE,
-            negotiated_channel_count=1,
-            assigned_node_id=self.node_id or None,
-            resume_token=self._token,
-            resume_within_ms=round(self._grace_s * 1000) if self.recovery else None,
+        return greeting(
+            self.request,
+            audio_format=self._intake.cutter.format,
+            binary=self.binary,
+            token=self._token,
+            within_s=self._grace_s if self.recovery else None,
         )
 
     def opens(self, resume: Resume) -> bool:

@@ -176,6 +176,10 @@ class PublicApi:
             task_status.started()
             await trio.sleep_forever()
 
+    def change(self, settings: Gateway) -> None:
+        """Live by other limits from now on."""
+        self._admission.change(settings)
+
     def stop(self) -> None:
         """Begin nothing new on open streams; what was said is still answered."""
         self._streams.stop()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import trio
@@ -11,14 +11,14 @@ from linguad import log, metrics
 from linguad.core.clock import Clock
 from linguad.core.deadlines import Deadlines, earliest
 from linguad.core.ids import Ids
-from linguad.core.job import Job, JobRequest, Outcome
-from linguad.core.outputs import Check, Ended, LetGo, Output, Send, Submit
+from linguad.core.job import Job, JobRequest, MissingReason, Outcome
+from linguad.core.outputs import Check, Delivered, Ended, LetGo, Output, Send, Submit
 from linguad.core.requests import Standing
 from linguad.core.room import Tell
-from linguad.core.rooms import Renumber, RoomOutput, Rooms
+from linguad.core.rooms import Renumber, Rooms
 from linguad.core.rules import SessionRules
 from linguad.core.session import Session
-from linguad.core.utterance import Audio
+from linguad.core.utterance import Audio, CutReason
 from linguad.errors import CloseReason, ErrorCode, WireError
 from linguad.net.outbox import Budget
 from linguad.net.peer import TrustedProxies
@@ -28,18 +28,19 @@ from linguad.sessions.availability import Availability, FleetPort
 from linguad.sessions.connection import Connection, SocketConnection
 from linguad.sessions.last import LastSessions
 from linguad.sessions.limit import SessionLimit
+from linguad.sessions.meetings import Meetings
 from linguad.sessions.reception import NodeDesk, Reception
 from linguad.sessions.registry import Entry, Registry
 from linguad.sessions.speech import Speech, plays_only_pcm16
 from linguad.sessions.takeover import Elsewhere, Takeover
 from linguad.wire import binary, codec
-from linguad.wire.room import RoomCreateAck, RoomMembers
 from linguad.wire.session import (
     AudioAck,
     AudioChunk,
     ClientMessage,
     ErrorMessage,
     GoAway,
+    MissingResult,
     ServerMessage,
     SessionInit,
     TranslationResult,
@@ -56,6 +57,11 @@ KEPT_WHEN_SHORT = 256 * 1024
 """Bytes of results kept for a client that can resume while memory is short."""
 
 STOPPING = "the server is about to stop; connect again, and resume"
+
+_CUT, _QUEUE, _SEND, _NODE, _REORDER, _TOTAL = (metrics.STAGE_SECONDS[stage] for stage in metrics.STAGES)
+
+ENDED_BY = {reason: reason.value for reason in CutReason} | {CutReason.MANUAL: "send"}
+"""What ended an utterance, as the metrics call it."""
 
 logger = log.get(__name__)
 
@@ -90,6 +96,7 @@ class Sessions:
     ) -> None:
         """`last` knows the sessions of the process that ran before; `now` is the clock, monotonic s."""
         self._jobs = jobs
+        self._rules = rules
         self._clock = clock
         self._error_throttle_s = error_throttle_s
         self._budget = budget
@@ -97,12 +104,12 @@ class Sessions:
         self._now = now
         self._sessions = Registry(budget, limit)
         self.rooms = Rooms(rules.rooms, ids, clock)
+        self._meetings = Meetings(self._sessions, self._tell_client, self._perform)
 
         def made(session_id: str, init: SessionInit, standing: Standing) -> Session:
-            return Session(session_id, init, rules, ids, clock, standing, rooms=self.rooms)
+            return Session(session_id, init, self._rules, ids, clock, standing, rooms=self.rooms)
 
-        self._made = made
-        self._limit = limit
+        self._takeover = Takeover(self._sessions, made, self._forget, self._perform, limit, now)
         self._reception = Reception(
             self._sessions,
             jobs,
@@ -113,7 +120,6 @@ class Sessions:
             last,
             now,
         )
-        self._takeover: Takeover | None = None
         self._availability = Availability(jobs)
         self._to_check: dict[str, None] = {}
         self._deadlines: Deadlines[str] = Deadlines()
@@ -128,13 +134,22 @@ class Sessions:
 
     def join(self, elsewhere: Elsewhere) -> Takeover:
         """Sessions may go on at other instances; to be called before any begins."""
-        self._takeover = Takeover(
-            elsewhere, self._sessions, self._made, self._forget, self._perform, self._limit, self._now
-        )
+        self._takeover.elsewhere = elsewhere
         return self._takeover
 
     def __len__(self) -> int:
         return len(self._sessions)
+
+    @property
+    def attached(self) -> int:
+        """Sessions with a connection."""
+        return self._sessions.attached
+
+    def seen(self) -> Iterator[tuple[Session, bool, str]]:
+        """Every session, whether it has a connection, and the room it is in, or ""."""
+        for entry in self._sessions:
+            room = self.rooms.of(entry.session.id)
+            yield entry.session, entry.connection is not None, "" if room is None else room.id
 
     def paired_with(self, node_id: str) -> list[str]:
         """Ids of the sessions that only this node serves."""
@@ -154,7 +169,7 @@ class Sessions:
                 if not isinstance(frame, str):
                     self.take_binary(connection, frame)
                 elif (message := self._read(connection, frame)) is not None:
-                    if self._takeover is not None and isinstance(message, SessionInit):
+                    if isinstance(message, SessionInit):
                         await self._takeover.look_for(connection, message)
                     self.hear(connection, message)
         finally:
@@ -165,6 +180,11 @@ class Sessions:
         link.may_ping = False
         return SocketConnection(link, self._error_throttle_s, self._now)
 
+    def change_rules(self, rules: SessionRules) -> None:
+        """Rooms live by other rules from now on, and sessions that begin from now on."""
+        self._rules = rules
+        self.rooms.rules = rules.rooms
+
     def finish(self, left_s: float) -> None:
         """The server stops in so long: cut what is buffered, and tell clients that can resume elsewhere.
 
@@ -173,7 +193,7 @@ class Sessions:
         now = self._now()
         for entry in self._sessions:
             session = entry.session
-            outputs = [] if self._goes_on(session) else session.finish(now)
+            outputs = [] if self._takeover.keeps(session) else session.finish(now)
             if session.recovery is not None:
                 left_ms = round(left_s * 1000)
                 outputs.append(Send(GoAway(session_id=session.id, time_left_ms=left_ms, message=STOPPING)))
@@ -183,16 +203,12 @@ class Sessions:
         """The server stops now: say which utterances have no result."""
         now = self._now()
         for entry in self._sessions:
-            if not self._goes_on(entry.session):
+            if not self._takeover.keeps(entry.session):
                 self._perform(entry, entry.session.abandon(now))
-
-    def _goes_on(self, session: Session) -> bool:
-        return self._takeover is not None and self._takeover.keeps(session)
 
     async def wait_gone(self) -> None:
         """Return when all have gone who can go on at another instance."""
-        if self._takeover is not None:
-            await self._takeover.wait_gone()
+        await self._takeover.wait_gone()
 
     async def remember(self) -> None:
         """Keep how far the sessions came, for those who ask after a restart."""
@@ -346,17 +362,28 @@ class Sessions:
             self._sessions.count(entry, session.buffered_bytes)
             self._deadlines.set(session.id, session.due())
             self._alarm.moved()
-            if self._takeover is not None:
-                self._takeover.note(entry)
+            self._takeover.note(entry)
 
     def _do(self, entry: Entry, output: Output) -> None:
         match output:
             case Send():
+                if isinstance(output.message, MissingResult):
+                    _count_gap(output.message)
                 self._tell_client(entry, output.message, output.optional)
             case Submit():
+                if output.request.for_speaker:
+                    metrics.child(metrics.FINALIZED, ENDED_BY[output.request.reason]).inc()
                 self._jobs.submit(output.request, output.audio)
+            case Delivered():
+                times = output.times
+                _CUT.observe(times.cut_ms / 1000)
+                _QUEUE.observe(times.queue_ms / 1000)
+                _SEND.observe(times.send_ms / 1000)
+                _NODE.observe(times.node_ms / 1000)
+                _REORDER.observe(times.reorder_ms / 1000)
+                _TOTAL.observe(times.total_ms / 1000)
             case Tell() | Renumber():
-                self._perform_room(output)
+                self._meetings.perform(output)
             case Check() if entry.connection is not None:
                 for event in self._availability.check(entry.session, self._now()):
                     self._tell_client(entry, event.message, event.optional)
@@ -365,21 +392,6 @@ class Sessions:
             case Ended():
                 self._end(entry)
 
-    def _perform_room(self, output: RoomOutput) -> None:
-        """What concerns another session; there may be none any more."""
-        entry = self._sessions.get(output.session_id)
-        if entry is None:
-            return
-        if isinstance(output, Renumber):
-            entry.session.number_from(output.next_index)
-            self._perform(entry, [Check()])
-            return
-        if isinstance(output.message, RoomCreateAck):
-            logger.info("room_entered", session=output.session_id, room=output.message.room_id)
-        self._tell_client(entry, output.message, output.optional)
-        if isinstance(output.message, RoomMembers):
-            self._perform(entry, [Check()])
-
     def _tell_client(self, entry: Entry, message: ServerMessage, optional: bool) -> None:
         """Send it, if there is a connection; a client that can resume gets results later."""
         message, connection = entry.session.outgoing(message), entry.connection
@@ -387,8 +399,7 @@ class Sessions:
             self._sessions.count(entry, entry.session.buffered_bytes)
         if connection is None:
             return
-        takeover = self._takeover
-        if isinstance(message, AudioAck) and takeover is not None and takeover.holds(entry, message):
+        if isinstance(message, AudioAck) and self._takeover.holds(entry, message):
             return
         if isinstance(message, ErrorMessage):
             connection.complain(message)
@@ -419,7 +430,7 @@ class Sessions:
                 logger.error("session_crashed", session=session_id, exc_info=error)
                 self._crashed(session_id)
         for output in self.rooms.tick(now):
-            self._perform_room(output)
+            self._meetings.perform(output)
         # not all at once: thousands may speak the language of the node that came
         for _ in range(min(CHECKED_AT_ONCE, len(self._to_check))):
             session_id = next(iter(self._to_check))
@@ -444,26 +455,25 @@ class Sessions:
         self._sessions.detach(entry)
         logger.info("session_detached", session=session.id, link=connection.id)
         self._perform(entry, session.detach(self._now()))
-        if self._takeover is not None:
-            self._takeover.left()
+        self._takeover.left()
 
     def _end(self, entry: Entry) -> None:
         """A session is over."""
-        if self._takeover is not None:
-            self._takeover.ended(entry.session)
+        self._takeover.ended(entry.session)
         self._forget(entry)
 
     def _forget(self, entry: Entry) -> None:
         """Forget a session and cancel its jobs."""
         session = entry.session
         self._sessions.remove(entry)
-        if self._takeover is not None:
-            self._takeover.left()
+        self._takeover.left()
         self._deadlines.set(session.id, None)
         self._availability.forget(session.id)
         for output in self.rooms.ended(session.id):
-            self._perform_room(output)
+            self._meetings.perform(output)
         self._jobs.session_ended(session.id)
+        metrics.EMPTY_FINALS.inc(session.empty_finals)
+        metrics.REPEATED_UTTERANCES.inc(session.repeated_utterances)
         logger.info(
             "session_ended",
             session=session.id,
@@ -473,3 +483,8 @@ class Sessions:
             dropped_speech_ms=session.dropped_speech_ms,
             repeated_chunks=session.repeated_chunks,
         )
+
+
+def _count_gap(message: MissingResult) -> None:
+    if message.reason == MissingReason.GAP_TIMEOUT:
+        metrics.GAP_TIMEOUTS.inc()

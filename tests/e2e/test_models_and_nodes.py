@@ -110,3 +110,34 @@ async def test_a_job_goes_from_a_node_without_its_model_to_one_that_fetched_it(t
     finally:
         fetcher.clear_away()
         daemon.clear_away()
+
+
+async def test_of_two_nodes_the_one_with_the_model_gets_the_job(tmp_path: Path) -> None:
+    """A real node never offers what it lacks, so nothing has to be moved."""
+    daemon = DaemonProcess(tmp_path, log={"level": "debug"})
+    url = f"ws://127.0.0.1:{await daemon.port()}/ws/node"
+    hub = f"http://127.0.0.1:{(await daemon.event('listening', door='hub'))['port']}"
+    words = ("node", "--server", url, "--speech-format", "pcm16")
+    lacking = Process(
+        command(*words, "--hub", hub, "--data-dir", tmp_path / "data"), clean_environment(), tmp_path
+    )
+    having = Process(command(*words), clean_environment(), tmp_path)
+    try:
+        await lacking.event("model_missing", model=MODEL)
+        await lacking.event("node_accepted")
+        able = (await having.event("node_accepted"))["node"]
+        await having.event("node_standing", node=able, status="ready")
+        async with daemon.client() as client:
+            for index in range(3):
+                await client.utterance(index, speech())
+                assert (await client.result())["text_asr"] == SAID
+        finished = [event for event in daemon.events if event["event"] == "job_finished"]
+        assert [(event["node"], event["attempts"]) for event in finished] == [(able, 1)] * 3
+        for node in (lacking, having):
+            node.signal(signal.SIGTERM)
+            assert (await node.ended(), node.complaints) == (0, [])
+        daemon.stop()
+    finally:
+        lacking.clear_away()
+        having.clear_away()
+        daemon.clear_away()

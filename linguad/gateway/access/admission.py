@@ -122,13 +122,19 @@ class Admission:
         self._budgets = budgets or Unlimited()
         self._now = now
         self._wall = wall
-        self._require_https = settings.require_https
-        self._rates = Rates(settings.global_requests_per_second)
         self._leases = Leases()
-        pause_s = settings.failed_auth_seconds
-        self._wrong = WrongTries(settings.failed_auth_limit, pause_s, pause_s)
+        self._rates = Rates()
+        self._wrong = WrongTries()
+        self.change(settings)
         self.origins = Origins(settings.cors_allowed_origins, keys.tenants, now)
         """The web pages that may call."""
+
+    def change(self, settings: Gateway) -> None:
+        """Live by other limits from now on; what was counted for them so far is forgotten."""
+        pause_s = settings.failed_auth_seconds
+        self._require_https = settings.require_https
+        self._rates = Rates(settings.global_requests_per_second)
+        self._wrong = WrongTries(settings.failed_auth_limit, pause_s, pause_s)
 
     def check_transport(self, peer: Peer) -> None:
         """Raise Problem 403 for plain HTTP where it is refused; programs on this machine may use it."""
