@@ -54,3 +54,46 @@ redis.call('DEL', KEYS[1], KEYS[2])
 return 1
 """,
 )
+
+HOLD_ROOM = Script(
+    "hold_room",
+    # Key: the room of a code. Arguments: id of the room, its owner, epoch or 0, ms to live.
+    # The code is the owner's if nobody has it, and stays so. Gives owner, id and epoch that hold.
+    """
+local held = redis.call('HMGET', KEYS[1], 'owner', 'id', 'epoch')
+if held[1] and (held[1] ~= ARGV[2] or held[2] ~= ARGV[1]) then return held end
+local epoch = math.max(tonumber(ARGV[3]), tonumber(held[3] or 0))
+if epoch == 0 then
+  local time = redis.call('TIME')
+  epoch = time[1] * 1000 + math.floor(time[2] / 1000)
+end
+redis.call('HSET', KEYS[1], 'owner', ARGV[2], 'id', ARGV[1], 'epoch', string.format('%.0f', epoch))
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
+return redis.call('HMGET', KEYS[1], 'owner', 'id', 'epoch')
+""",
+)
+
+TAKE_ROOM = Script(
+    "take_room",
+    # Key: the room of a code. Arguments: id of the room, the new owner, ms to live, the owner that is gone.
+    # Whoever comes first gets it. Gives owner, id and epoch that hold.
+    """
+local held = redis.call('HMGET', KEYS[1], 'owner', 'id', 'epoch')
+if held[1] and (held[2] ~= ARGV[1] or held[1] ~= ARGV[4]) then return held end
+local time = redis.call('TIME')
+local epoch = math.max(time[1] * 1000 + math.floor(time[2] / 1000), tonumber(held[3] or 0) + 1)
+redis.call('HSET', KEYS[1], 'owner', ARGV[2], 'id', ARGV[1], 'epoch', string.format('%.0f', epoch))
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+return redis.call('HMGET', KEYS[1], 'owner', 'id', 'epoch')
+""",
+)
+
+RELEASE_ROOM = Script(
+    "release_room",
+    # Key: the room of a code. Arguments: id of the room, its owner. Removes what is ours.
+    """
+local held = redis.call('HMGET', KEYS[1], 'owner', 'id')
+if held[1] ~= ARGV[2] or held[2] ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])
+""",
+)

@@ -89,7 +89,8 @@ class Session:
         if init.audio_format in (OPUS, PCM16):
             self._intake.cutter.takes(init.audio_format)
         rooms = Rooms(rules.rooms, ids, clock) if rooms is None else rooms
-        self._seat = Seat(rooms, self._requests, standing.origin, self.is_gateway)
+        can_resume = init.resume is not None and not self.is_gateway
+        self._seat = Seat(rooms, self._requests, standing.origin, self.is_gateway, can_resume)
         self._hint_language = init.locale if init.locale in ("en", "zh") else rules.hint_language
         self._answers = Answers(
             session_id,
@@ -108,7 +109,7 @@ class Session:
         self._token: str | None = None
         self.recovery: Recovery | None = None
         """What is kept for a client that can resume; None for all others."""
-        if init.resume is not None and not self.is_gateway:
+        if can_resume:
             self._token = ids.resume_token()
             self.recovery = Recovery(self._token, rules.kept_results, rules.kept_bytes)
         self.closed = False
@@ -215,15 +216,16 @@ class Session:
         """Changes when the record does, and costs less."""
         assert self.recovery is not None, "only these are resumed"
         audio, shared = self.recovery.audio, self.request
-        return self.recovery.delivery, self.next_index, audio.settled.seq, id(shared), self._seat.room_id
+        return self.recovery.delivery, self.next_index, audio.settled.seq, id(shared), self._seat.stamp
 
-    def go_on(self, record: SessionRecord, resume: Resume) -> None:
+    def go_on(self, record: SessionRecord, resume: Resume, now: float) -> list[Output]:
         """It comes from another instance, with what that has written down; nothing was done with it here."""
         assert self.recovery is not None, "only these are resumed"
         self._token = resume.resume_token
         self.recovery = Recovery(self._token or "", self._rules.kept_results, self._rules.kept_bytes)
         self.recovery.go_on(resume.delivery, record.seq, record.size)
         self._intake.go_on(replay(record, resume.delivery), record.size)
+        return [] if record.seat is None else [*self._seat.restore(record.seat, now)]
 
     def outgoing(self, message: ServerMessage) -> ServerMessage:
         """A message as this session's client gets it; results are numbered and kept, if it can resume."""

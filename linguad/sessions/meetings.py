@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from linguad import log
 from linguad.core.outputs import Check, Output
-from linguad.core.rooms import Renumber, RoomOutput
+from linguad.core.room import Claim, Post, Release, Renumber, RoomOutput, Seek, TakeOver, Tell
 from linguad.sessions.registry import Entry, Registry
 from linguad.wire.room import RoomCreateAck, RoomMembers
 from linguad.wire.session import ServerMessage
 
 logger = log.get(__name__)
+
+
+class Mail(Protocol):
+    """The way to rooms of other instances."""
+
+    def post(self, post: Post) -> None:
+        """Send a letter."""
+        ...
+
+    def ask(self, question: Claim | Seek | TakeOver | Release) -> None:
+        """Ask Redis; the rooms are told the answer."""
+        ...
 
 
 class Meetings:
@@ -26,12 +39,29 @@ class Meetings:
         self._sessions = sessions
         self._tell = tell
         self._perform = perform
+        self.mail: Mail | None = None
+        """None without other instances."""
+
+    def perform_all(self, outputs: list[RoomOutput]) -> None:
+        """All of it, in order."""
+        for output in outputs:
+            self.perform(output)
 
     def perform(self, output: RoomOutput) -> None:
-        """What concerns a session; there may be none any more."""
-        entry = self._sessions.get(output.session_id)
-        if entry is None:
-            return
+        """What concerns a session, of which there may be none any more, or other instances."""
+        match output:
+            case Tell() | Renumber():
+                entry = self._sessions.get(output.session_id)
+                if entry is not None:
+                    self._perform_one(entry, output)
+            case Post():
+                assert self.mail is not None, "there are others"
+                self.mail.post(output)
+            case Claim() | Seek() | TakeOver() | Release():
+                assert self.mail is not None, "there are others"
+                self.mail.ask(output)
+
+    def _perform_one(self, entry: Entry, output: Tell | Renumber) -> None:
         if isinstance(output, Renumber):
             entry.session.number_from(output.next_index)
             self._perform(entry, [Check()])

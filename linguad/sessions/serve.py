@@ -14,8 +14,8 @@ from linguad.core.ids import Ids
 from linguad.core.job import Job, JobRequest, MissingReason, Outcome
 from linguad.core.outputs import Check, Delivered, Ended, LetGo, Output, Send, Submit
 from linguad.core.requests import Standing
-from linguad.core.room import Tell
-from linguad.core.rooms import Renumber, Rooms
+from linguad.core.room import Claim, Post, Release, Renumber, RoomOutput, Seek, TakeOver, Tell
+from linguad.core.rooms import Rooms
 from linguad.core.rules import SessionRules
 from linguad.core.session import Session
 from linguad.core.utterance import Audio, CutReason
@@ -28,7 +28,7 @@ from linguad.sessions.availability import Availability, FleetPort
 from linguad.sessions.connection import Connection, SocketConnection
 from linguad.sessions.last import LastSessions
 from linguad.sessions.limit import SessionLimit
-from linguad.sessions.meetings import Meetings
+from linguad.sessions.meetings import Mail, Meetings
 from linguad.sessions.reception import NodeDesk, Reception
 from linguad.sessions.registry import Entry, Registry
 from linguad.sessions.speech import Speech, plays_only_pcm16
@@ -136,6 +136,11 @@ class Sessions:
         """Sessions may go on at other instances; to be called before any begins."""
         self._takeover.elsewhere = elsewhere
         return self._takeover
+
+    def meet(self, mail: Mail) -> Callable[[list[RoomOutput]], None]:
+        """Rooms have members at other instances; gives what carries out what they bring about."""
+        self._meetings.mail = mail
+        return self._meetings.perform_all
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -382,7 +387,7 @@ class Sessions:
                 _NODE.observe(times.node_ms / 1000)
                 _REORDER.observe(times.reorder_ms / 1000)
                 _TOTAL.observe(times.total_ms / 1000)
-            case Tell() | Renumber():
+            case Tell() | Renumber() | Post() | Claim() | Seek() | TakeOver() | Release():
                 self._meetings.perform(output)
             case Check() if entry.connection is not None:
                 for event in self._availability.check(entry.session, self._now()):
@@ -462,14 +467,15 @@ class Sessions:
         self._takeover.ended(entry.session)
         self._forget(entry)
 
-    def _forget(self, entry: Entry) -> None:
-        """Forget a session and cancel its jobs."""
+    def _forget(self, entry: Entry, moved: bool = False) -> None:
+        """Forget a session and cancel its jobs; one that `moved` goes on at another instance."""
         session = entry.session
         self._sessions.remove(entry)
         self._takeover.left()
         self._deadlines.set(session.id, None)
         self._availability.forget(session.id)
-        for output in self.rooms.ended(session.id):
+        left = self.rooms.moved(session.id, self._now()) if moved else self.rooms.ended(session.id)
+        for output in left:
             self._meetings.perform(output)
         self._jobs.session_ended(session.id)
         metrics.EMPTY_FINALS.inc(session.empty_finals)

@@ -53,7 +53,7 @@ class Takeover:
         self,
         sessions: Registry,
         restored: Callable[[str, SessionInit, Standing], Session],
-        forget: Callable[[Entry], None],
+        forget: Callable[[Entry, bool], None],
         perform: Callable[[Entry, list[Output]], None],
         limit: SessionLimit,
         now: Callable[[], float],
@@ -89,10 +89,10 @@ class Takeover:
         )
         session = self._restored(session_id, record.init, standing)
         entry = self._sessions.add_detached(session, connection.address)
-        session.go_on(record, resume)
+        outputs = session.go_on(record, resume, self._now())
         metrics.SESSIONS_TAKEN.labels("taken").inc()
         logger.info("session_taken", session=session_id, link=connection.id)
-        self._perform(entry, session.detach(self._now()))
+        self._perform(entry, [*outputs, *session.detach(self._now())])
 
     def note(self, entry: Entry) -> None:
         """Something was done for a session; others are told if it matters to them."""
@@ -172,4 +172,4 @@ class Takeover:
             entry.connection.close(CloseReason.SUPERSEDED)
         metrics.SESSIONS_TAKEN.labels("lost").inc()
         logger.info("session_lost", session=session_id)
-        self._forget(entry)
+        self._forget(entry, True)
