@@ -63,7 +63,7 @@ class Owner:
 
     def __init__(self) -> None:
         self.desk = Desk()
-        self.guests = Guests(self.desk.fleet, self.desk.dispatch.rules, self.desk.dispatch.amnesty)
+        self.guests = Guests(self.desk.fleet, self.desk.dispatch.placement.rules, self.desk.dispatch.amnesty)
         self.desk.node("a", cap=2)
 
     def ask(self, name: str = "j-1", asker: str = "x", **members: object) -> list[Action]:
@@ -214,7 +214,7 @@ class TestGuests:
         owner.ask()
         actions = owner.wait(60)
         assert Hand("a", JobCancel(job_id="j-1", trace_id="t", reason="job_timeout")) in actions
-        owner.wait(owner.desk.dispatch.rules.late_result_s)
+        owner.wait(owner.desk.dispatch.placement.rules.late_result_s)
         assert "j-1" not in owner.guests
         assert owner.guests.due() is None
 
