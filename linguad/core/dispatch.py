@@ -460,7 +460,8 @@ class Dispatch:
                 self.attempts.call_off(slice_, attempt, AttemptEnd.SUPERSEDED, "superseded", now, actions)
             if slice_ not in self.waiting:
                 alone.append(slice_)
-        self._retry(alone, node_gone(now), now, actions)
+        if alone:
+            self._retry(alone, node_gone(now), now, actions)
 
     def _merge(self, slice_: Job, now: float, actions: list[Action]) -> None:
         """What a slice held is in another answer."""
