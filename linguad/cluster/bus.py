@@ -118,7 +118,7 @@ class Bus:
         _, decoder, handle = self._kinds[envelope.kind]
         try:
             letter = decoder.decode(envelope.body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return f"it cannot be read: {error}"
         try:
             handle(envelope.sender, letter, envelope.audio)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
-
-import msgspec
+from typing import Any
 
 from linguad.cluster.dead import DeadLetters
 from linguad.cluster.families import instances, sizes
@@ -48,7 +46,6 @@ class Desk:
     async def replay(self, instance: str, entry_id: str) -> str:
         """Put one into its inbox again; why not, or "" if it is done."""
         sign = await self._place.redis.caller.call(("GET", self._place.key("alive", instance)))
-        if sign is None:
+        if not isinstance(sign, bytes):
             return f"{instance} is not alive"
-        peer = msgspec.json.decode(cast("bytes", sign), type=Peer)
-        return await self._dead.replay(instance, peer.boot, entry_id)
+        return await self._dead.replay(instance, Peer.read(instance, sign).boot, entry_id)

@@ -49,7 +49,7 @@ class Size(NamedTuple):
 async def instances(redis: Caller, keys: Keys) -> list[str]:
     """All names in the register of instances, alive or not. Raises as `Link.call` does."""
     listed = cast("list[bytes]", await redis.call(("ZRANGE", keys.instances, 0, -1)))
-    return [name.decode() for name in listed]
+    return [name.decode(errors="replace") for name in listed]
 
 
 async def sizes(redis: Caller, keys: Keys) -> list[Size]:

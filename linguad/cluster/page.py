@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-import msgspec
 import trio
 
 from linguad.cluster.bus import Bus
@@ -50,7 +49,7 @@ class Page:
     async def _made(self) -> dict[str, Any]:
         place = self._place
         listed = cast("list[bytes]", await place.redis.caller.call(("ZRANGE", place.keys.instances, 0, -1)))
-        names = sorted({*(name.decode() for name in listed), place.me.instance})
+        names = sorted({*(name.decode(errors="replace") for name in listed), place.me.instance})
         instances = [await self._instance(name) for name in names]
         return {
             "instance_id": place.me.instance,
@@ -77,12 +76,7 @@ class Page:
     async def _instance(self, name: str) -> dict[str, Any]:
         sign = await self._place.redis.caller.call(("GET", self._place.key("alive", name)))
         pending, dead = await self._inbox(name)
-        peer = Peer(instance=name, boot="")
-        if isinstance(sign, bytes):
-            try:
-                peer = msgspec.json.decode(sign, type=Peer)
-            except msgspec.DecodeError:
-                peer = Peer(instance=name, boot="unreadable")
+        peer = Peer.read(name, sign) if isinstance(sign, bytes) else Peer(instance=name, boot="")
         uptime_s = time.time() - peer.started_at_ms / 1000 if peer.started_at_ms else 0
         return {
             "instance_id": name,

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-import msgspec
 import trio
 
 from linguad import log
-from linguad.cluster.place import Place
+from linguad.cluster.place import ID, Place
 from linguad.core.peers import PeerTable
 from linguad.metrics import INSTANCES
 from linguad.wire.peer import Peer
@@ -67,15 +66,22 @@ class Peers:
         place, redis = self._place, self._place.redis
         self._hint = trio.Event()
         listed = cast("list[bytes]", await redis.caller.call(("ZRANGE", place.keys.instances, 0, -1)))
-        names = [name for raw in listed if (name := raw.decode()) != place.me.instance]
+        known = [name for raw in listed if ID.fullmatch(name := raw.decode(errors="replace"))]
+        names = [name for name in known if name != place.me.instance]
         asked: list[tuple[Any, ...]] = [("GET", place.key("alive", name)) for name in names]
         signs = await redis.caller.call_all(asked) if asked else []
-        found = {name: peer for name, sign in zip(names, signs, strict=True) if (peer := _read(name, sign))}
+        found = {
+            name: Peer.read(name, sign)
+            for name, sign in zip(names, signs, strict=True)
+            if isinstance(sign, bytes)
+        }
         now = self.looked_at = trio.current_time()
         self._table.sighted(now)
         self.orphans = [name for name in names if name not in found and self._table.trusts(now)]
         for what, peer in self._table.seen(found, now):
-            logger.info(f"instance_{what}", instance=peer.instance, host=peer.hostname, pid=peer.pid)
+            logger.info(
+                "instance_changed", what=what, instance=peer.instance, host=peer.hostname, pid=peer.pid
+            )
             for do in self._told[what]:
                 do(peer.instance)
         INSTANCES.set(len(found) + 1)
@@ -84,13 +90,3 @@ class Peers:
         """Wait until it is time to look again."""
         with trio.move_on_after(self.look_s):
             await self._hint.wait()
-
-
-def _read(name: str, sign: object) -> Peer | None:
-    """The peer of an `alive` key; one that cannot be read still lives."""
-    if not isinstance(sign, bytes):
-        return None
-    try:
-        return msgspec.json.decode(sign, type=Peer)
-    except msgspec.DecodeError:
-        return Peer(instance=name, boot=sign.hex()[:32])

@@ -25,13 +25,15 @@ return {now, held and 1 or 0, false}
 
 LEAVE = Script(
     "leave",
-    # Keys: alive, inbox, acked. Argument: boot. Removes what is ours, unless another has the name.
+    # Keys: alive, inbox, acked, dlq. Argument: boot. Removes what is ours, unless another has the name.
+    # Gives 1 if nothing is left that another has to look after.
     """
 local held = redis.call('GET', KEYS[1])
 if held and cjson.decode(held).boot ~= ARGV[1] then return 0 end
 redis.call('DEL', KEYS[1])
-if redis.call('XLEN', KEYS[2]) == 0 then redis.call('DEL', KEYS[2], KEYS[3]) end
-return 1
+if redis.call('XLEN', KEYS[2]) > 0 then return 0 end
+redis.call('DEL', KEYS[2], KEYS[3])
+return 1 - redis.call('EXISTS', KEYS[4])
 """,
 )
 

@@ -142,7 +142,8 @@ class Cluster:
         """Tell the others that we are gone; to be called last. What lies unread is adopted."""
         self._member.cancel()
         if self._up:
-            self._set_down("we leave")
+            self._reason = "we leave"
+            self._set_down(self._reason)
             await self._calmly(self._say_goodbye)
 
     async def _take_part(self) -> None:
@@ -209,7 +210,7 @@ class Cluster:
                 return bool(lived)
             if self._up:
                 raise Vanished("another process took our name while this one stood still")
-            self._judge(json.decode(other, type=Peer), began)
+            self._judge(Peer.read(me.instance, other), began)
             # it may be the process before us, which can no longer renew its sign of life
             await trio.sleep(self.heartbeat_s / 10)
 
@@ -234,9 +235,9 @@ class Cluster:
 
     async def _say_goodbye(self) -> None:
         place, name = self.place, self.place.me.instance
-        await LEAVE(
-            self.redis.caller, [place.key(what) for what in ("alive", "inbox", "acked")], [place.me.boot]
-        )
+        keys = [place.key(what) for what in ("alive", "inbox", "acked", "dlq")]
+        if await LEAVE(self.redis.caller, keys, [place.me.boot]):
+            await self.redis.caller.call(("ZREM", place.keys.instances, name))
         await self.redis.caller.call(("PUBLISH", place.keys.instances, name))
 
     async def _calmly(self, tell: Callable[[], object]) -> None:
@@ -244,7 +245,7 @@ class Cluster:
         with trio.move_on_after(GOODBYE_S, shield=True):
             try:
                 await tell()  # type: ignore[misc]
-            except (RedisAway, RedisRefusal) as error:
+            except (RedisAway, RedisRefusal, Vanished) as error:
                 logger.debug("cluster_untold", reason=str(error))
 
     async def _look(self) -> None:

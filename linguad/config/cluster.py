@@ -30,9 +30,14 @@ class Cluster(Table, frozen=True, kw_only=True):
             extra={"secret": True},
         ),
     ] = ()
-    sentinel_user: Annotated[str, Meta(description="User of the sentinels, where they have users.")] = ""
+    sentinel_user: Annotated[
+        str, Meta(description="User of the sentinels. Empty: they have no users, which is how they come.")
+    ] = ""
     sentinel_password: Annotated[
-        Secret, Meta(description="Password of the sentinels, where they want one.")
+        Secret,
+        Meta(
+            description="Password of the sentinels; that of Redis is in its address. Empty: they want none."
+        ),
     ] = ""
     key_prefix: Annotated[
         str,

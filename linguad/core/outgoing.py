@@ -35,7 +35,7 @@ class Outgoing:
         self.boot = boot
         self.account = account
         self.blocked = False
-        """Redis took the last batch not: it is out of memory, say."""
+        """Redis did not take the last batch, which waits: it is out of memory, say."""
         self._max_bytes = max_bytes
         self._queue: deque[Waiting] = deque()
         self._queued_bytes = 0
@@ -72,6 +72,7 @@ class Outgoing:
         if late:
             self._queue = deque(letter for letter in self._queue if letter.expires_at > now)
             self._queued_bytes -= sum(letter.size for letter in late)
+            self.blocked = self.blocked and bool(self._queue)
         return late
 
     def batch(self, most: int, max_bytes: int) -> list[Waiting]:

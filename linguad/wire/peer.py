@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Self
+
+import msgspec
 from msgspec import Struct
 
 
@@ -23,3 +26,11 @@ class Peer(Struct, frozen=True, kw_only=True):
     """Nodes with a socket there."""
     sessions: int = 0
     """Sessions that live there."""
+
+    @classmethod
+    def read(cls, instance: str, sign: bytes) -> Self:
+        """The peer of a sign of life. One that cannot be read, as of a far newer version, lives as well."""
+        try:
+            return msgspec.json.decode(sign, type=cls)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return cls(instance=instance, boot="unreadable")

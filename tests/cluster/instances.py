@@ -7,16 +7,20 @@ from contextlib import asynccontextmanager
 
 import trio
 from links import until
+from patience import PATIENCE_S
 
 from linguad.cluster.service import Cluster
 from linguad.config.cluster import Cluster as ClusterSettings
 from linguad.wire.letters import Letter
 
-TEST_S = 120.0
+TEST_S = 2 * PATIENCE_S
 """Longest any test may take, s."""
 
-HEARTBEAT_S = 0.5
-"""Short, so that deaths are noticed soon; a machine that stands still for a second is taken for dead."""
+HEARTBEAT_S = 1.0
+"""Short, so that deaths are noticed soon: whoever stands still for twice as long is taken for dead."""
+
+STEADY_S = 10.0
+"""A heartbeat with which nobody is taken for dead, however busy the machine is."""
 
 
 class Note(Letter, frozen=True):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 from cutter import Cutter
-from instances import HEARTBEAT_S, TEST_S, Instance, Legacy, members
+from instances import STEADY_S, TEST_S, Instance, Legacy, members
 from links import until
 from redis_cluster import RedisCluster
 from redis_server import RedisServer
@@ -45,7 +45,7 @@ class TestRedis:
     @pytest.mark.parametrize("durable", [True, False], ids=["it keeps all", "it loses all"])
     async def test_it_is_killed_and_started_again(self, make_server: Servers, durable: bool) -> None:
         server = make_server(durable=durable)
-        a, b = Instance("a", server.url), Instance("b", server.url)
+        a, b = (Instance(name, server.url, heartbeat_seconds=STEADY_S) for name in "ab")
         async with members(a, b):
             a.send(b, "before")
             await until(lambda: b.texts == ["before"])
@@ -63,7 +63,7 @@ class TestRedis:
 
     async def test_it_is_killed_while_letters_are_on_their_way(self, make_server: Servers) -> None:
         server = make_server(durable=True)
-        a, b = Instance("a", server.url), Instance("b", server.url)
+        a, b = (Instance(name, server.url, heartbeat_seconds=STEADY_S) for name in "ab")
         sent: list[str] = []
         async with members(a, b) as nursery:
 
@@ -87,7 +87,7 @@ class TestRedis:
 
     async def test_it_stands_still(self, make_server: Servers) -> None:
         server = make_server()
-        a, b = Instance("a", server.url), Instance("b", server.url)
+        a, b = (Instance(name, server.url, heartbeat_seconds=STEADY_S) for name in "ab")
         async with members(a, b):
             server.freeze()
             a.send(b, "cold")
@@ -100,12 +100,13 @@ class TestRedis:
 
     async def test_it_is_out_of_memory(self, make_server: Servers) -> None:
         server = make_server("maxmemory-policy noeviction")
-        a, b = Instance("a", server.url), Instance("b", server.url)
+        a, b = (Instance(name, server.url, heartbeat_seconds=2) for name in "ab")
         async with members(a, b):
             server.do("CONFIG", "SET", "maxmemory", 1)
             assert a.send(b, "first"), "nobody knows yet"
             await until(lambda: not a.send(b, "more"))
-            await trio.sleep(4 * HEARTBEAT_S)
+            # longer than a sign of life lasts
+            await trio.sleep(6)
             assert a.cluster.peers.is_alive("b"), "signs of life are still renewed"
             server.do("CONFIG", "SET", "maxmemory", 0)
             await until(lambda: a.send(b, "after"))
@@ -116,8 +117,8 @@ class TestRedis:
     async def test_connections_are_torn_again_and_again(self, server: RedisServer, tmp_path: Path) -> None:
         cutter = Cutter(tmp_path / "s", server.socket)
         # nobody may be taken for dead meanwhile
-        a = Instance("a", server.url, heartbeat_seconds=20)
-        b = Instance("b", f"unix://{cutter.path}", heartbeat_seconds=20)
+        a = Instance("a", server.url, heartbeat_seconds=STEADY_S)
+        b = Instance("b", f"unix://{cutter.path}", heartbeat_seconds=STEADY_S)
         sent: list[str] = []
         with trio.fail_after(TEST_S):
             async with trio.open_nursery() as nursery:
@@ -137,7 +138,7 @@ class TestRedis:
 
 class TestDeath:
     async def test_a_killed_instance_is_gone_and_adopted_once(self, server: RedisServer) -> None:
-        a, b, c, d = (Instance(name, server.url) for name in "abcd")
+        a, b, c, d = (Instance(name, server.url, heartbeat_seconds=2) for name in "abcd")
         async with members(a, b, c, d) as nursery:
             place = a.cluster.place
             d.scope.cancel()
@@ -156,7 +157,7 @@ class TestDeath:
             await until(lambda: not server.do("ZSCORE", place.keys.instances, "d"))
             assert not server.do("EXISTS", place.key("acked", "d"), place.key("adopter", "d"))
             assert not a.send("d", "nobody")
-            again = Instance("d", server.url)
+            again = Instance("d", server.url, heartbeat_seconds=2)
             await nursery.start(again.run)
             await again.knows(a, b, c)
             await a.knows(b, c, again)
@@ -179,7 +180,7 @@ class TestDeath:
             assert again.texts == ["for the second"]
 
     async def test_an_instance_that_drains_says_so_and_then_leaves(self, server: RedisServer) -> None:
-        a, b = Instance("a", server.url), Instance("b", server.url, heartbeat_seconds=30)
+        a, b = Instance("a", server.url), Instance("b", server.url, heartbeat_seconds=STEADY_S)
         async with members(a, b):
             await b.cluster.drain()
             await until(lambda: "draining b" in a.told)
@@ -242,6 +243,28 @@ async def scoped(
             task_status.started(scope)
 
 
+class TestRubbish:
+    async def test_what_others_write_into_redis_ends_nobody(self, server: RedisServer) -> None:
+        a, b = (Instance(name, server.url, heartbeat_seconds=STEADY_S) for name in "ab")
+        async with members(a, b):
+            keys = a.cluster.keys
+            for number, sign in enumerate([b"no JSON", b'"text"', b"[]", b"\xff", b'{"boot": 5}']):
+                server.do("SET", keys.of("i", f"rubbish-{number}", "alive"), sign)
+                server.do("ZADD", keys.instances, 1, f"rubbish-{number}")
+            server.do("ZADD", keys.instances, 1, b"\xff{}")
+            await until(lambda: len(a.cluster.peers.alive()) == 6)
+            a.send("rubbish-0", "nobody can read this")
+            inbox = a.cluster.place.key("inbox", "b")
+            server.do("XADD", inbox, "*", b"\xff", b"\xff")
+            letter = {"kind": "Note", "body": b"\xc1", "from": "x", "to": "y", "account": "z", "lane": ""}
+            letter |= {"seq": "-1", "at_ms": "0", "expires_ms": "9" * 30}
+            server.do("XADD", inbox, "*", *(word for pair in letter.items() for word in pair))
+            assert (await a.cluster.desk.page())["online_instances"] == 7
+            assert a.send(b, "fine")
+            await until(lambda: b.texts == ["fine"])
+            assert counted(a) == counted(b) == ["up"]
+
+
 class TestNames:
     async def test_a_name_that_lives_is_refused(self, server: RedisServer) -> None:
         a = Instance("a", server.url)
@@ -263,7 +286,7 @@ class TestNames:
 
 class TestSlots:
     async def test_an_inbox_moves_between_masters(self, masters: RedisCluster) -> None:
-        a, b = (Instance(name, urls=tuple(masters.urls)) for name in "ab")
+        a, b = (Instance(name, urls=tuple(masters.urls), heartbeat_seconds=STEADY_S) for name in "ab")
         async with members(a, b) as nursery:
             sent: list[str] = []
 

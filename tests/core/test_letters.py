@@ -95,6 +95,13 @@ class TestOutgoing:
         outgoing.written(outgoing.batch(9, 1000), 0, 0)
         assert put(outgoing, 10)
 
+    def test_what_was_refused_and_has_expired_does_not_block_for_ever(self) -> None:
+        outgoing = Outgoing("boot", "acc", 1000)
+        put(outgoing, 10, 5)
+        outgoing.blocked = True
+        outgoing.expire(5)
+        assert put(outgoing, 10)
+
     def test_an_empty_inbox_is_the_truth(self) -> None:
         outgoing = Outgoing("boot", "acc", 100)
         put(outgoing, 90)

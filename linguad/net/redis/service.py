@@ -33,8 +33,7 @@ class RedisSettings(msgspec.Struct, frozen=True, kw_only=True):
 class RedisService:
     """The connections of one instance. `run` must run in a task; Redis may be away at any time.
 
-    `redis` has all commands, `caller` is what scripts and `streams.claim` want, `listener` what
-    `streams.read_group` wants.
+    `redis` has all commands, `caller` is what scripts want, `listener` what `streams.read` wants.
     """
 
     def __init__(
