@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -59,6 +59,9 @@ from linguad.store.start import Store
 from linguad.store.webhooks import WebhookRegistry
 from linguad.web.bodies import LargeBodies
 
+if TYPE_CHECKING:
+    from linguad.cluster.service import Cluster
+
 STREAM_PATH, LISTEN_PATH = "/v1/stream", "/v1/listen"
 SELECT_ONE = "SELECT 1"
 
@@ -87,6 +90,7 @@ class PublicApi:
         engine: Engine,
         clock: Clock,
         budget: Budget,
+        cluster: Cluster | None,
     ) -> None:
         settings = config.gateway
         self._config = config
@@ -101,6 +105,8 @@ class PublicApi:
         self._budgets = budgets
         engine.keep_books(Metering(clock, credit_superseded=settings.billing_credit_superseded), self._books)
         self._admission = Admission(registry, settings, budgets)
+        self._cluster = cluster
+        self._beside = [] if cluster is None else self._join(cluster)
         talks, sounds = Talks(Inside(sessions, trio.current_time)), Sounds()
         capacity, tickets = Capacity(engine), Tickets(settings)
         app = create_gateway_app(self._admission, self)
@@ -172,6 +178,8 @@ class PublicApi:
             nursery.start_soon(self._streams.run)
             nursery.start_soon(self._hooks.run)
             nursery.start_soon(self._courier.run)
+            for run in self._beside:
+                nursery.start_soon(run)
             await nursery.start(self._jobs.run)
             task_status.started()
             await trio.sleep_forever()
@@ -192,8 +200,16 @@ class PublicApi:
         return {
             "scheduler": OK,
             "store": await self._store_state(),
-            "rate_store": OK,
+            "rate_store": self._rate_store_state(),
         }
+
+    def _join(self, cluster: Cluster) -> list[Callable[[], Awaitable[None]]]:
+        """Have limits in common with the other instances; returns what is to run."""
+        from linguad.cluster.limits import SharedLimits
+
+        limits = SharedLimits(cluster, self._admission.leases)
+        self._admission.share(limits)
+        return [limits.run]
 
     def _job_runner(self, work: SpeechWork, job_store: JobStore) -> JobRunner:
         settings = self._config.gateway
@@ -239,6 +255,11 @@ class PublicApi:
 
     def _threshold_crossed(self, tenant_id: str, period: str, percent: int) -> None:
         self._courier.emit(tenant_id, "usage.threshold", {"period": period, "percent": percent})
+
+    def _rate_store_state(self) -> str:
+        """Without Redis we are ready unless we have to refuse everybody."""
+        needed = self._cluster is not None and self._config.gateway.limits_fail_mode == "closed"
+        return "away" if needed and not (self._cluster and self._cluster.up) else OK
 
     async def _store_state(self) -> str:
         try:

@@ -160,6 +160,7 @@ class Daemon:
                     self.engine,
                     self._clock,
                     self._budget,
+                    self.cluster,
                 )
                 await stack.enter_async_context(api.books_open())
                 doors.append(api.door())
