@@ -98,7 +98,8 @@ class PublicApi:
         self._engine = engine
         self._store = kept
         registry = kept.registry
-        self._books = Bookkeeper(kept.database, self._is_billed)
+        place = "" if cluster is None else cluster.place.me.instance
+        self._books = Bookkeeper(kept.database, self._is_billed, instance=place)
         budgets = Budgets(self._books, settings.billing_overdraft_seconds)
         budgets.when_threshold(self._threshold_crossed)
         self._books.when_charged(self._charged)
@@ -106,7 +107,6 @@ class PublicApi:
         engine.keep_books(Metering(clock, credit_superseded=settings.billing_credit_superseded), self._books)
         self._admission = Admission(registry, settings, budgets)
         self._cluster = cluster
-        self._beside = [] if cluster is None else self._join(cluster)
         talks, sounds = Talks(Inside(sessions, trio.current_time)), Sounds()
         capacity, tickets = Capacity(engine), Tickets(settings)
         app = create_gateway_app(self._admission, self)
@@ -117,6 +117,7 @@ class PublicApi:
         count_requests(app, self._books)
         self._once = Idempotency(IdempotencyRecords(kept.database), settings.translate_timeout_seconds)
         self._hooks = WebhookRegistry(kept.database)
+        self._beside = [] if cluster is None else self._join(cluster, tickets)
         queue = DeliveryQueue(kept.database, self._hooks)
         post = GuardedPost(settings.webhook_allowed_networks, settings.webhook_timeout_seconds)
         key = kept.pepper.verifier(WEBHOOK_KEY)
@@ -203,13 +204,20 @@ class PublicApi:
             "rate_store": self._rate_store_state(),
         }
 
-    def _join(self, cluster: Cluster) -> list[Callable[[], Awaitable[None]]]:
-        """Have limits in common with the other instances; returns what is to run."""
+    def _join(self, cluster: Cluster, tickets: Tickets) -> list[Callable[[], Awaitable[None]]]:
+        """Have limits, tickets and accounts in common with the other instances; returns what is to run."""
+        from linguad.cluster.accounts import AccountNews
         from linguad.cluster.limits import SharedLimits
+        from linguad.cluster.tickets import SharedTickets
 
         limits = SharedLimits(cluster, self._admission.leases)
         self._admission.share(limits)
-        return [limits.run]
+        tickets.share(SharedTickets(cluster.place))
+        registers = (self._store.registry, self._hooks)
+        news = AccountNews(cluster, [register.hint for register in registers])
+        for register in registers:
+            register.when_written(news.tell)
+        return [limits.run, news.run]
 
     def _job_runner(self, work: SpeechWork, job_store: JobStore) -> JobRunner:
         settings = self._config.gateway

@@ -119,17 +119,17 @@ class Doorkeeper:
         return await self._let_in(Credential(kind, token), entry.origin, entry.host, peer)
 
     async def _let_in(self, shown: Credential, origin: str | None, host: str, peer: Peer) -> Caller:
-        who = self._redeem(shown.value, origin, peer) if shown.kind is Kind.TICKET else None
+        who = await self._redeem(shown.value, origin, peer) if shown.kind is Kind.TICKET else None
         who = who or self._admission.identify(shown.value, peer)
         await self._admission.admit(who)
         self._admission.check_origin(who, origin, host)
         self._admission.require(who, Scope.STREAM)
         return who
 
-    def _redeem(self, ticket: str, origin: str | None, peer: Peer) -> Caller:
+    async def _redeem(self, ticket: str, origin: str | None, peer: Peer) -> Caller:
         self._admission.check_address(peer)
         try:
-            return self._admission.take_up(self._tickets.redeem(ticket, origin))
+            return self._admission.take_up(await self._tickets.take(ticket, origin))
         except Problem as problem:
             if problem.status == 401:
                 self._admission.failed(peer)
