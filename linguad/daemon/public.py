@@ -41,6 +41,7 @@ from linguad.gateway.stream.listen import Listen
 from linguad.gateway.stream.streams import Streams, link_settings
 from linguad.gateway.usage.budget import Budgets
 from linguad.gateway.usage.routes import add_admin_usage_routes, add_usage_routes, count_requests
+from linguad.gateway.usage.thresholds import Thresholds
 from linguad.gateway.webhooks.courier import Courier, CourierRules
 from linguad.gateway.webhooks.post import GuardedPost
 from linguad.gateway.webhooks.routes import Webhooks, add_webhook_routes
@@ -101,7 +102,6 @@ class PublicApi:
         place = "" if cluster is None else cluster.place.me.instance
         self._books = Bookkeeper(kept.database, self._is_billed, instance=place)
         budgets = Budgets(self._books, settings.billing_overdraft_seconds)
-        budgets.when_threshold(self._threshold_crossed)
         self._books.when_charged(self._charged)
         self._budgets = budgets
         engine.keep_books(Metering(clock, credit_superseded=settings.billing_credit_superseded), self._books)
@@ -115,13 +115,16 @@ class PublicApi:
         add_capacity_routes(app, self._admission, capacity)
         add_usage_routes(app, self._protect, self._books)
         count_requests(app, self._books)
-        self._once = Idempotency(IdempotencyRecords(kept.database), settings.translate_timeout_seconds)
+        records = IdempotencyRecords(kept.database)
+        self._once = Idempotency(records, settings.translate_timeout_seconds)
         self._hooks = WebhookRegistry(kept.database)
         self._beside = [] if cluster is None else self._join(cluster, tickets)
         queue = DeliveryQueue(kept.database, self._hooks)
         post = GuardedPost(settings.webhook_allowed_networks, settings.webhook_timeout_seconds)
         key = kept.pepper.verifier(WEBHOOK_KEY)
         self._courier = Courier(self._hooks, queue, post, key, _courier_rules(settings))
+        self._thresholds = Thresholds(records, self._courier.emit)
+        budgets.when_threshold(self._thresholds.crossed)
         translator = Translator(
             talks, sounds, settings, capacity, self._admission.reserved, self._books.session_ms
         )
@@ -179,6 +182,7 @@ class PublicApi:
             nursery.start_soon(self._streams.run)
             nursery.start_soon(self._hooks.run)
             nursery.start_soon(self._courier.run)
+            nursery.start_soon(self._thresholds.run)
             for run in self._beside:
                 nursery.start_soon(run)
             await nursery.start(self._jobs.run)
@@ -260,9 +264,6 @@ class PublicApi:
     def _charged(self, tenant_id: str) -> None:
         if tenant := self._store.registry.tenant(tenant_id):
             self._budgets.charged(tenant)
-
-    def _threshold_crossed(self, tenant_id: str, period: str, percent: int) -> None:
-        self._courier.emit(tenant_id, "usage.threshold", {"period": period, "percent": percent})
 
     def _rate_store_state(self) -> str:
         """Without Redis we are ready unless we have to refuse everybody."""

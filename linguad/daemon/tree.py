@@ -35,7 +35,7 @@ from linguad.daemon.rules import (
 )
 from linguad.dispatch.engine import Engine
 from linguad.dispatch.tasks import EngineTasks
-from linguad.errors import CloseReason
+from linguad.errors import CloseReason, ConfigError
 from linguad.hub.hub import Hub
 from linguad.ids import RandomIds
 from linguad.net import collector
@@ -69,7 +69,7 @@ if TYPE_CHECKING:
     from linguad.cluster.desk import Desk
     from linguad.cluster.service import Cluster
 
-Part = Literal["scheduler", "hub"]
+Part = Literal["scheduler", "gateway", "hub"]
 """What `linguad serve --only` may name. A gateway alone needs a cluster to give its work to."""
 
 SESSION_PATH, NODE_PATH = "/ws/session", "/ws/node"
@@ -91,11 +91,14 @@ class Daemon:
     """One instance of linguad, put together from its parts."""
 
     def __init__(self, config: Config, *, only: Part | None = None) -> None:
-        """With `only`, one part alone; what it does not need stays idle."""
+        """With `only`, one part alone; what it does not need stays idle.
+
+        Raises ConfigError for a gateway alone without a cluster.
+        """
         self.config = config
         self._only = only
         self._has_hub = only == "hub" or (only is None and config.hub.enabled)
-        self._has_gateway = only is None and config.gateway.enabled
+        self._has_gateway = only == "gateway" or (only is None and config.gateway.enabled)
         self._services: Services = NoServices()
         self.draining = False
         self._started_at = trio.current_time()
@@ -220,7 +223,11 @@ class Daemon:
     def _cluster(self) -> Cluster | None:
         """Our part in a cluster, if there is one; an instance alone has nothing of Redis in memory."""
         settings = self.config.cluster
-        if self._only == "hub" or not (settings.redis_url or settings.redis_urls):
+        several = settings.redis_url or settings.redis_urls
+        if self._only == "gateway" and not several:
+            problem = "has to be set for a gateway alone: the nodes are at other instances"
+            raise ConfigError([("cluster.redis_url", problem)])
+        if self._only == "hub" or not several:
             return None
         from linguad.cluster.service import Cluster
 
@@ -238,9 +245,11 @@ class Daemon:
         add_pool_routes(app, self, self.config.pools, token)
         add_pages(app)
         http = HttpApp("ops", app, self._proxies, (SESSION_PATH, NODE_PATH))
+        sockets = {SESSION_PATH: self.session_links.serve, NODE_PATH: self.node_links.serve}
         front = Front(
             "scheduler",
-            {SESSION_PATH: self.session_links.serve, NODE_PATH: self.node_links.serve},
+            # a gateway alone has the port for operators only
+            {} if self._only == "gateway" else sockets,
             http.serve,
             FrontSettings(proxies=self._proxies, head_seconds=server.peek_seconds),
         )
