@@ -39,7 +39,7 @@ from linguad.daemon.rules import (
 )
 from linguad.dispatch.engine import Engine
 from linguad.dispatch.tasks import EngineTasks
-from linguad.errors import CloseReason
+from linguad.errors import CloseReason, ConfigError
 from linguad.hub.hub import Hub
 from linguad.ids import RandomIds
 from linguad.net import collector
@@ -79,7 +79,7 @@ if TYPE_CHECKING:
     from linguad.cluster.sessions import SessionRecords
     from linguad.daemon.together import SharedNodes
 
-Part = Literal["scheduler", "hub"]
+Part = Literal["scheduler", "gateway", "hub"]
 """What `linguad serve --only` may name. A gateway alone needs a cluster to give its work to."""
 
 SESSION_PATH, NODE_PATH = "/ws/session", "/ws/node"
@@ -103,12 +103,15 @@ class Daemon:
     def __init__(
         self, config: Config, *, only: Part | None = None, reread: Callable[[], Config] | None = None
     ) -> None:
-        """With `only`, one part alone; what it does not need stays idle. `reread` is what a reload asks."""
+        """With `only`, one part alone; what it does not need stays idle. `reread` is what a reload asks.
+
+        Raises ConfigError for a gateway alone without a cluster.
+        """
         self.config = config
         self._reread = reread or (lambda: config)
         self._only = only
         self._has_hub = only == "hub" or (only is None and config.hub.enabled)
-        self._has_gateway = only is None and config.gateway.enabled
+        self._has_gateway = only == "gateway" or (only is None and config.gateway.enabled)
         self.services: Services = NoServices()
         self.draining = False
         self._told_to_drain = False
@@ -181,6 +184,7 @@ class Daemon:
                     self.engine,
                     self._clock,
                     self._budget,
+                    self.cluster,
                 )
                 await stack.enter_async_context(api.books_open())
                 doors.append(api.door())
@@ -245,7 +249,11 @@ class Daemon:
     def _cluster(self) -> Cluster | None:
         """Our part in a cluster, if there is one; an instance alone has nothing of Redis in memory."""
         settings = self.config.cluster
-        if self._only == "hub" or not (settings.redis_url or settings.redis_urls):
+        several = settings.redis_url or settings.redis_urls
+        if self._only == "gateway" and not several:
+            problem = "has to be set for a gateway alone: the nodes are at other instances"
+            raise ConfigError([("cluster.redis_url", problem)])
+        if self._only == "hub" or not several:
             return None
         from linguad.cluster.service import Cluster
         from linguad.cluster.sessions import SessionRecords
@@ -271,9 +279,11 @@ class Daemon:
         add_operating_routes(app, self, self.watch, self.config, token)
         add_pages(app)
         http = HttpApp("ops", app, self._proxies, (SESSION_PATH, NODE_PATH))
+        sockets = {SESSION_PATH: self.session_links.serve, NODE_PATH: self.node_links.serve}
         front = Front(
             "scheduler",
-            {SESSION_PATH: self.session_links.serve, NODE_PATH: self.node_links.serve},
+            # a gateway alone has the port for operators only
+            {} if self._only == "gateway" else sockets,
             http.serve,
             FrontSettings(proxies=self._proxies, head_seconds=server.peek_seconds),
         )
