@@ -356,7 +356,7 @@ class Fleet:
             return False
         rows = self._index.rows(key)
         others = sum(self.table.cap(row) for row in set(besides) & rows if self._is_ready(row))
-        refused = self._refused.keys() & rows - set(besides)
+        refused = (self._refused.keys() & rows) - set(besides)  # few, where the rows are many
         return self.table.ready_slots(handle) > others or any(map(self._is_ready, refused))
 
     def override(self, node_id: str, said: Override) -> Node:
