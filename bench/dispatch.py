@@ -57,7 +57,7 @@ FRAME_MS = 10.0  # more at p99 is beyond the knee
 FULL_CORE = 0.92  # so busy a loop is always behind
 KEPT_UP = 0.95  # fewer answers than this part of what was sent are no keeping up
 ANSWERS_S = 0.2  # after a round, beside the nodes' work, for its last answers
-PATIENCE_S = 20.0  # for answers to heartbeats
+PATIENCE_S = 60.0  # for answers to heartbeats
 AT_ONCE = 100  # connections opened before the others have their turn
 
 BUDGET_P50_MS, BUDGET_P99_MS, BUDGET_FLEET_P99_MS = 0.3, 1.0, 10.0

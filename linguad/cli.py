@@ -15,10 +15,13 @@ from linguad.errors import ConfigError, LinguadError
 
 COMMANDS = {
     "serve": "run the daemon",
-    "config": "check or show the configuration",
+    "config": "check, show or convert the configuration",
+    "doctor": "see whether this machine and the settings will do, and say what to do",
     "node": "run the reference node: speech recognition, translation and speech on this machine's CPU",
     "translate": "send a sound file through a session and get its translation",
     "explain": "tell why an utterance was translated where it was, or not at all",
+    "trace": "tell what became of the utterances of a conversation, one row each",
+    "top": "show live how the server is doing",
     "pools": "list who is in which pool, and how many nodes serve which languages",
     "simulate": "tell which node a job would go to now, and why; nothing is sent",
     "languages": "list the pairs of languages that can be had now",
@@ -37,7 +40,7 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command in `argv` and return its exit code."""
     words = sys.argv[1:] if argv is None else list(argv)
-    args = _parser(words).parse_args(words)
+    args = parser_of(words).parse_args(words)
     run: Callable[[argparse.Namespace], int] = import_module(f"linguad.commands.{args.command}").run
     try:
         return run(args)
@@ -53,8 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
-    """The parser; only the command that is asked for is imported, so that all of them start fast."""
+def parser_of(words: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser of a command line; only its command is imported, so that all of them start fast."""
     parser = argparse.ArgumentParser(
         prog="linguad", description="The central server of the Lingua real-time speech-translation network."
     )

@@ -108,7 +108,9 @@ def get(name: str) -> BoundLogger:
 
 
 def configure(settings: Settings, notices: Iterable[Notice] = (), stream: TextIO | None = None) -> None:
-    """Send events to `stream` (standard output if not given) and to the log file; may be called again.
+    """Send events to `stream` (standard output if not given) and to the log file.
+
+    May be called again; the file is then opened anew under its name, after somebody else has moved it.
 
     Each of `notices` becomes an event.
 
@@ -142,16 +144,6 @@ def reset() -> None:
     for name in _levelled:
         logging.getLogger(name).setLevel(logging.NOTSET if name else logging.WARNING)
     _levelled.clear()
-
-
-def reopen() -> None:
-    """Open the log file anew under its name, after somebody else has moved it (SIGHUP).
-
-    If that fails, the old file stays in use and an event says so.
-    """
-    for handler in _handlers:
-        if isinstance(handler, _File):
-            handler.reopen()
 
 
 def packages() -> list[str]:
@@ -219,17 +211,6 @@ class _File(logging.handlers.RotatingFileHandler):
     def __init__(self, path: Path, rotate_bytes: int, keep: int) -> None:
         super().__init__(path, maxBytes=rotate_bytes, backupCount=keep, encoding="utf-8", errors="replace")
         self.setFormatter(_Formatter(_to_json))
-
-    def reopen(self) -> None:
-        try:
-            stream = self._open()
-        except OSError as error:
-            _logger.warning("log_file_not_reopened", file=self.baseFilename, reason=error.strerror)
-            return
-        with self.lock or io.StringIO():
-            old, self.stream = self.stream, stream
-        if old is not None:
-            old.close()
 
 
 def _stamp(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -264,11 +264,11 @@ class Node(Peer):
         }
         await self.say(message | members)
 
-    async def beat(self) -> None:
-        """Heartbeats, the first at once, until the socket is closed."""
+    async def beat(self, members: Json | None = None) -> None:
+        """Heartbeats with these members, the first at once, until the socket is closed."""
         while True:
             try:
-                await self.heartbeat()
+                await self.heartbeat(**(members or {}))
             except ConnectionClosed:
                 return
             await trio.sleep(HEARTBEAT_S)

@@ -26,7 +26,7 @@ from linguad.wire import opus
 
 SPEECH = Path(__file__).parent.parent / "demo/audio/weather.wav"
 
-few = settings(max_examples=60, deadline=None)
+few = settings(max_examples=60)
 """Each example runs a codec, which has no business with hypothesis's clock."""
 
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linguad import config, log
-from linguad.config import Config, load, old, reading
+from linguad.config import Config, load, old, oldkeys, reading
 from linguad.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent
@@ -204,7 +204,7 @@ def test_settings_that_contradict_each_other_are_refused(tmp_path: Path, lower: 
         (b"\x00\x01", "not TOML"),
         (b"[server]\nhost = '\xff'\n", "not UTF-8"),
         (b"a = " + b"[" * 100_000, "nested"),
-        (b"[scheduler]\nport = 1\n[servr]\n", old.FILE_HINT),
+        (b"[scheduler]\nport = 1\n[servr]\n", "linguad config convert --scheduler "),
     ],
 )
 def test_files_that_cannot_be_used(tmp_path: Path, content: bytes, says: str) -> None:
@@ -258,6 +258,11 @@ def test_the_shipped_file_is_the_reference() -> None:
 def test_the_page_of_settings_is_up_to_date() -> None:
     page = (ROOT / "docs/settings.md").read_text()
     assert page == config.settings_page(), "run: python -m linguad.config --page > docs/settings.md"
+
+
+def test_the_page_of_old_settings_is_up_to_date() -> None:
+    page = (ROOT / "docs/old-settings.md").read_text()
+    assert page == config.old_page(), "run: python -m linguad.config --old > docs/old-settings.md"
 
 
 def test_the_shipped_file_holds_every_default(tmp_path: Path) -> None:
@@ -378,7 +383,7 @@ class TestEarlierServer:
 
     def test_new_names_exist(self) -> None:
         paths = {setting.path for setting in ALL_SETTINGS}
-        assert set(old.NAMES.values()) <= paths
+        assert {*oldkeys.NAMES.values(), *oldkeys.GATEWAY_NAMES.values()} <= paths
         packages = {package for group in old.PACKAGES.values() for package in group} | {"worker"}
         assert packages <= set(log.packages())
 

@@ -18,6 +18,10 @@ PIECE = 500
 """Keys that are asked about at once."""
 
 
+BUCKETS = 16
+"""Parts of the register of nodes, each on some master of a Redis Cluster."""
+
+
 class Named(NamedTuple):
     """A key with the name of its kind, as in docs/cluster.md."""
 
@@ -32,9 +36,18 @@ async def _instances(redis: Caller, keys: Keys) -> AsyncIterator[Named]:
             yield Named(f"{{i:<instance>}}:{what}", keys.of("i", name, what))
 
 
+async def _nodes(redis: Caller, keys: Keys) -> AsyncIterator[Named]:
+    for bucket in range(BUCKETS):
+        register = keys.of("b", str(bucket), "nodes")
+        for raw in cast("list[bytes]", await redis.call(("ZRANGE", register, 0, -1))):
+            yield Named("{n:<node>}:rec", keys.of("n", raw.decode(), "rec"))
+        for what in ("seq", "gone", "nodes"):
+            yield Named(f"{{b:<bucket>}}:{what}", keys.of("b", str(bucket), what))
+
+
 Walk = Callable[[Caller, Keys], AsyncIterator[Named]]
 
-REGISTERS: list[Walk] = [_instances]
+REGISTERS: list[Walk] = [_nodes, _instances]
 """Each tells the keys that one register names, and the register itself last but for that of instances."""
 
 

@@ -109,3 +109,54 @@ redis.call('DEL', unpack(KEYS, 2))
 return 1
 """,
 )
+
+WRITE_NODE = Script(
+    "write_node",
+    # Key: the record of a node. Arguments: boot, epoch or 0 for a new lease, ms to live, record.
+    # Gives the boot and the epoch that hold: another's, if that has the newer lease.
+    """
+local held = redis.call('HMGET', KEYS[1], 'boot', 'epoch')
+local last, epoch = tonumber(held[2] or 0), tonumber(ARGV[2])
+if epoch == 0 then
+  local time = redis.call('TIME')
+  epoch = math.max(last + 1, time[1] * 1000000 + time[2])
+elseif last > epoch then
+  return {held[1], last}
+end
+redis.call('HSET', KEYS[1], 'boot', ARGV[1], 'epoch', string.format('%.0f', epoch), 'body', ARGV[4])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+return {ARGV[1], epoch}
+""",
+)
+
+REMOVE_NODE = Script(
+    "remove_node",
+    # Key: the record of a node. Argument: boot. Only what this process wrote.
+    """
+if redis.call('HGET', KEYS[1], 'boot') ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])
+""",
+)
+
+NOTE_NODES = Script(
+    "note_nodes",
+    # Keys: seq, nodes, gone of a bucket. Arguments: channel, bucket, ms until what is gone is forgotten, then
+    # for each node its id and whether it is gone. Gives the last number.
+    """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local seq = 0
+for i = 4, #ARGV, 2 do
+  seq = redis.call('INCR', KEYS[1])
+  redis.call('ZADD', KEYS[2], seq, ARGV[i])
+  if ARGV[i + 1] == '1' then redis.call('ZADD', KEYS[3], now, ARGV[i])
+  else redis.call('ZREM', KEYS[3], ARGV[i]) end
+end
+for _, old in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now - ARGV[3], 'LIMIT', 0, 100)) do
+  redis.call('ZREM', KEYS[2], old)
+  redis.call('ZREM', KEYS[3], old)
+end
+redis.call('PUBLISH', ARGV[1], ARGV[2])
+return seq
+""",
+)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import get_args
 
 import trio
@@ -30,11 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT. Returns 0, or 1 with one sentence when it cannot start."""
-    settings = config.load(args.config, os.environ)
+    read = partial(config.load, args.config, dict(os.environ))
+    settings = read()
     log.configure(settings.log, settings.notices)
     code = 0
     try:
-        trio.run(_serve, settings, args.only, restrict_keyboard_interrupt_to_checkpoints=True)
+        trio.run(_serve, settings, args.only, read, restrict_keyboard_interrupt_to_checkpoints=True)
     except* LinguadError as group:
         for error in _leaves(group):
             print(f"linguad: {error}", file=sys.stderr)
@@ -51,5 +53,5 @@ def _leaves(group: BaseExceptionGroup[LinguadError]) -> Iterator[LinguadError]:
             yield error
 
 
-async def _serve(settings: config.Config, only: Part | None) -> None:
-    await Daemon(settings, only=only).run()
+async def _serve(settings: config.Config, only: Part | None, reread: Callable[[], config.Config]) -> None:
+    await Daemon(settings, only=only, reread=reread).run()

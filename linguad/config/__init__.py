@@ -12,7 +12,7 @@ from linguad.config.reading import load
 from linguad.config.server import Server
 from linguad.config.sessions import Sessions
 from linguad.config.whole import TABLES, Config
-from linguad.config.writing import reference, render, settings_page
+from linguad.config.writing import old_page, reference, render, settings_page
 
 __all__ = [
     "TABLES",
@@ -26,6 +26,7 @@ __all__ = [
     "Sessions",
     "Table",
     "load",
+    "old_page",
     "reference",
     "render",
     "settings_page",

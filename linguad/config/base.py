@@ -19,6 +19,10 @@ Secret = Annotated[str, Meta(extra={"secret": True})]
 """Text that is never shown: not by `linguad config show`, not in error messages, not in logs."""
 
 
+LIVE = Meta(extra={"live": True})
+"""Marks a setting that a reload takes over; all others wait for a restart."""
+
+
 class Table(msgspec.Struct, frozen=True, kw_only=True):
     """One table of the file; its fields are the settings."""
 
@@ -35,6 +39,8 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     low: float | None
     high: float | None
     secret: bool
+    live: bool
+    """Whether a reload takes it over."""
     unit: str
     """Short name of the unit, "" for texts and plain numbers."""
 
@@ -94,6 +100,7 @@ def _setting(table: str, declared: msgspec.structs.FieldInfo, hint: Any) -> Sett
         low=next((meta.ge for meta in metas if meta.ge is not None), None),
         high=next((meta.le for meta in metas if meta.le is not None), None),
         secret=bool(extra.get("secret")),
+        live=bool(extra.get("live")),
         unit=str(extra.get("unit") or UNITS.get(declared.name.rpartition("_")[2], "")),
     )
 

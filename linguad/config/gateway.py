@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from linguad.config.base import Table
+from linguad.config.base import LIVE, Table
 
 
 class Gateway(Table, frozen=True, kw_only=True):
@@ -76,6 +76,7 @@ class Gateway(Table, frozen=True, kw_only=True):
     ] = 30
     require_https: Annotated[
         bool,
+        LIVE,
         Meta(
             description="Whether requests that came over plain HTTP are refused. HTTPS is what a proxy of "
             "server.trusted_proxies says it is; programs on this machine are exempt, since nothing of theirs "
@@ -93,6 +94,7 @@ class Gateway(Table, frozen=True, kw_only=True):
     ] = ()
     global_requests_per_second: Annotated[
         float,
+        LIVE,
         Meta(
             ge=0,
             le=1_000_000,
@@ -102,6 +104,7 @@ class Gateway(Table, frozen=True, kw_only=True):
     ] = 0
     limits_fail_mode: Annotated[
         Literal["open", "closed"],
+        LIVE,
         Meta(
             description="With several instances, what holds while Redis cannot be asked for what all of them "
             "let a tenant do. open: each instance keeps to the tenant's limits by itself, so that customers "
@@ -110,6 +113,7 @@ class Gateway(Table, frozen=True, kw_only=True):
     ] = "open"
     failed_auth_limit: Annotated[
         int,
+        LIVE,
         Meta(
             ge=0,
             le=10_000,
@@ -120,6 +124,7 @@ class Gateway(Table, frozen=True, kw_only=True):
     ] = 20
     failed_auth_seconds: Annotated[
         float,
+        LIVE,
         Meta(
             ge=1,
             le=86400,

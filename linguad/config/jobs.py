@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from linguad.config.base import Table
+from linguad.config.base import LIVE, Table
 
 
 class Jobs(Table, frozen=True, kw_only=True):
@@ -14,6 +14,7 @@ class Jobs(Table, frozen=True, kw_only=True):
 
     timeout_base_seconds: Annotated[
         float,
+        LIVE,
         Meta(
             ge=0.05,
             le=3600,
@@ -23,6 +24,7 @@ class Jobs(Table, frozen=True, kw_only=True):
     ] = 60
     timeout_factor: Annotated[
         float,
+        LIVE,
         Meta(
             ge=0,
             le=100,
@@ -32,6 +34,7 @@ class Jobs(Table, frozen=True, kw_only=True):
     ] = 0.5
     timeout_min_seconds: Annotated[
         float,
+        LIVE,
         Meta(
             ge=0.05,
             le=3600,
@@ -41,6 +44,7 @@ class Jobs(Table, frozen=True, kw_only=True):
     ] = 15
     timeout_max_seconds: Annotated[
         float,
+        LIVE,
         Meta(
             ge=0.05,
             le=3600,
@@ -49,6 +53,7 @@ class Jobs(Table, frozen=True, kw_only=True):
     ] = 120
     pending_timeout_seconds: Annotated[
         float,
+        LIVE,
         Meta(
             ge=0,
             le=600,
@@ -58,6 +63,7 @@ class Jobs(Table, frozen=True, kw_only=True):
     ] = 10
     failover_max_attempts: Annotated[
         int,
+        LIVE,
         Meta(
             ge=1,
             le=20,
@@ -67,6 +73,7 @@ class Jobs(Table, frozen=True, kw_only=True):
     ] = 3
     job_max_age_seconds: Annotated[
         float,
+        LIVE,
         Meta(
             ge=0.1,
             le=3600,
@@ -76,6 +83,7 @@ class Jobs(Table, frozen=True, kw_only=True):
     ] = 150
     send_cancel: Annotated[
         bool,
+        LIVE,
         Meta(
             description="Whether a node is told that a job it works on is no longer wanted. true saves its "
             "GPU time; nodes that do not know the message ignore it."
@@ -92,6 +100,7 @@ class Jobs(Table, frozen=True, kw_only=True):
     ] = 300
     max_waiting: Annotated[
         int,
+        LIVE,
         Meta(
             ge=1,
             le=1_000_000,
@@ -101,6 +110,7 @@ class Jobs(Table, frozen=True, kw_only=True):
     ] = 10_000
     max_waiting_per_tenant: Annotated[
         int,
+        LIVE,
         Meta(
             ge=1,
             le=1_000_000,
@@ -110,6 +120,7 @@ class Jobs(Table, frozen=True, kw_only=True):
     ] = 1_000
     idempotency_ttl_seconds: Annotated[
         float,
+        LIVE,
         Meta(
             ge=0,
             le=86400,
@@ -128,6 +139,7 @@ class Jobs(Table, frozen=True, kw_only=True):
     ] = 10_000
     affinity: Annotated[
         Literal["session", "turn", "spread"],
+        LIVE,
         Meta(
             description="How long a speaker stays with a node. `session` keeps the node while it is fit, "
             "because real nodes stall on gaps in a session's indexes; `turn` keeps it only "
@@ -137,6 +149,7 @@ class Jobs(Table, frozen=True, kw_only=True):
     ] = "session"
     spread_window_seconds: Annotated[
         float,
+        LIVE,
         Meta(
             ge=0,
             le=86400,
@@ -146,12 +159,14 @@ class Jobs(Table, frozen=True, kw_only=True):
     ] = 30
     spread_tenants: Annotated[
         tuple[str, ...],
+        LIVE,
         Meta(
             description="Tenants whose sessions are spread whatever affinity says. Empty: none asked for it."
         ),
     ] = ()
     features: Annotated[
         Literal["prefer", "require"],
+        LIVE,
         Meta(
             description="What a wish for a feature (emotion_detection and the like) means. `prefer` takes a "
             "node that claims it while one is free, and the result says which were applied; `require` "
@@ -160,6 +175,7 @@ class Jobs(Table, frozen=True, kw_only=True):
     ] = "prefer"
     require_features_tenants: Annotated[
         tuple[str, ...],
+        LIVE,
         Meta(
             description="Tenants for whom features are required whatever `features` says. Empty: none "
             "asked for it."
@@ -167,6 +183,7 @@ class Jobs(Table, frozen=True, kw_only=True):
     ] = ()
     hedge_percent: Annotated[
         float,
+        LIVE,
         Meta(
             ge=0,
             le=100,
@@ -177,6 +194,7 @@ class Jobs(Table, frozen=True, kw_only=True):
     ] = 0
     hedge_after: Annotated[
         float,
+        LIVE,
         Meta(
             ge=0.05,
             le=1,
@@ -186,6 +204,7 @@ class Jobs(Table, frozen=True, kw_only=True):
     ] = 0.8
     affinity_idle_minutes: Annotated[
         float,
+        LIVE,
         Meta(
             ge=0,
             le=1440,

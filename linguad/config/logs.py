@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta, field
 
-from linguad.config.base import GIB, KIB, MIB, Table
+from linguad.config.base import GIB, KIB, LIVE, MIB, Table
 from linguad.log import Format, Level
 
 
@@ -15,6 +15,7 @@ class Log(Table, frozen=True, kw_only=True):
 
     format: Annotated[
         Format,
+        LIVE,
         Meta(
             description="Form of a line on standard output: `json`, `pretty` for people, or `auto`, which "
             "is pretty on a terminal and json elsewhere, where programs read it. The file is "
@@ -23,6 +24,7 @@ class Log(Table, frozen=True, kw_only=True):
     ] = "auto"
     level: Annotated[
         Level,
+        LIVE,
         Meta(
             description="Least level that is logged. `info` has one line per connection, finished job and "
             "closed session."
@@ -30,14 +32,25 @@ class Log(Table, frozen=True, kw_only=True):
     ] = "info"
     levels: Annotated[
         dict[str, Level],
+        LIVE,
         Meta(
             description='Other levels for single packages, none at first. Example: {sessions = "debug", '
             'nodes = "warning"}; `sessions` means linguad.sessions and all below. Libraries '
             "(hypercorn, trio-websocket …) log from `warning` on unless named here."
         ),
     ] = field(default_factory=dict)
+    slow_path_ms: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=60_000,
+            description="A step of the dispatcher that takes longer is warned of (`slow_path`) and counted "
+            "(`scheduler_slow_path_total`). 50, as in the earlier server.",
+        ),
+    ] = 50
     file: Annotated[
         str,
+        LIVE,
         Meta(
             description="File that gets every line as well; its directory is made if missing. Empty means "
             "none, because systemd and containers keep standard output. SIGHUP opens it anew."
@@ -45,6 +58,7 @@ class Log(Table, frozen=True, kw_only=True):
     ] = ""
     rotate_bytes: Annotated[
         int,
+        LIVE,
         Meta(
             ge=64 * KIB,
             le=10 * GIB,
@@ -54,6 +68,7 @@ class Log(Table, frozen=True, kw_only=True):
     ] = 5 * MIB
     keep: Annotated[
         int,
+        LIVE,
         Meta(
             ge=1,
             le=1000,

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, field
 
-from linguad.config.base import GIB, KIB, MIB, Table
+from linguad.config.base import GIB, KIB, LIVE, MIB, Table
 from linguad.wire.override import Override
 
 
@@ -33,6 +33,7 @@ class Nodes(Table, frozen=True, kw_only=True):
     ] = 60
     heartbeat_timeout_seconds: Annotated[
         float,
+        LIVE,
         Meta(
             ge=0.1,
             le=3600,
@@ -51,6 +52,7 @@ class Nodes(Table, frozen=True, kw_only=True):
     ] = 5
     health_check_count: Annotated[
         int,
+        LIVE,
         Meta(
             ge=1,
             le=100,
@@ -60,6 +62,7 @@ class Nodes(Table, frozen=True, kw_only=True):
     ] = 1
     warmup_timeout_seconds: Annotated[
         float,
+        LIVE,
         Meta(
             ge=0.05,
             le=3600,
@@ -69,6 +72,7 @@ class Nodes(Table, frozen=True, kw_only=True):
     ] = 60
     failure_window: Annotated[
         int,
+        LIVE,
         Meta(
             ge=1,
             le=1000,
@@ -78,6 +82,7 @@ class Nodes(Table, frozen=True, kw_only=True):
     ] = 5
     failure_count: Annotated[
         int,
+        LIVE,
         Meta(
             ge=1,
             le=1000,
@@ -87,6 +92,7 @@ class Nodes(Table, frozen=True, kw_only=True):
     ] = 3
     consecutive_failure_count: Annotated[
         int,
+        LIVE,
         Meta(
             ge=1,
             le=1000,
@@ -96,6 +102,7 @@ class Nodes(Table, frozen=True, kw_only=True):
     ] = 3
     quarantine_seconds: Annotated[
         float,
+        LIVE,
         Meta(
             ge=0,
             le=86400,
@@ -105,6 +112,7 @@ class Nodes(Table, frozen=True, kw_only=True):
     ] = 30
     quarantine_max_seconds: Annotated[
         float,
+        LIVE,
         Meta(
             ge=0,
             le=86400,
@@ -113,6 +121,7 @@ class Nodes(Table, frozen=True, kw_only=True):
     ] = 600
     pairing_allow_fallback: Annotated[
         bool,
+        LIVE,
         Meta(
             description="Whether the jobs of a session paired with a node may go to others when that node "
             "cannot be had within the waiting time. false: who asked for one node is not sent to strangers."
@@ -120,6 +129,7 @@ class Nodes(Table, frozen=True, kw_only=True):
     ] = False
     overrides: Annotated[
         dict[str, Override],
+        LIVE,
         Meta(
             description="What you say about single nodes, as tables [nodes.overrides.NODE]: cap (jobs at "
             "once), drain (no new jobs), weight (factor of its speed in the choice of a node), note. Empty: "
@@ -138,6 +148,7 @@ class Nodes(Table, frozen=True, kw_only=True):
     ] = "never"
     max_concurrent_jobs: Annotated[
         int,
+        LIVE,
         Meta(
             ge=1,
             le=64,

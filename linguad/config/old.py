@@ -1,4 +1,4 @@
-"""What is left of the earlier server's configuration: log settings still read, and where its keys went."""
+"""What is left of the earlier server's configuration: log settings are still read, its file is known."""
 
 from __future__ import annotations
 
@@ -8,41 +8,14 @@ from pathlib import Path
 
 import msgspec
 
-FILE_HINT = "this is a file of the earlier server; its keys have new names, see docs/settings.md"
-"""Answer to a `config.toml` of the earlier server, known by its `[scheduler]` table."""
 
-NAMES = {
-    "server.host": "server.host",
-    "server.port": "server.port",
-    "scheduler.max_concurrent_jobs_per_node": "nodes.max_concurrent_jobs",
-    "scheduler.node_health.heartbeat_timeout_seconds": "nodes.heartbeat_timeout_seconds",
-    "scheduler.node_health.status_scan_interval_seconds": "nodes.status_scan_interval_seconds",
-    "scheduler.node_health.health_check_count": "nodes.health_check_count",
-    "scheduler.node_health.warmup_timeout_seconds": "nodes.warmup_timeout_seconds",
-    "scheduler.node_health.failure_threshold.window_size": "nodes.failure_window",
-    "scheduler.node_health.failure_threshold.failure_count": "nodes.failure_count",
-    "scheduler.node_health.failure_threshold.consecutive_failure_count": "nodes.consecutive_failure_count",
-    "scheduler.job_timeout_seconds": "jobs.timeout_base_seconds",
-    "scheduler.job_timeout.pending_timeout_seconds": "jobs.pending_timeout_seconds",
-    "scheduler.job_timeout.failover_max_attempts": "jobs.failover_max_attempts",
-    "scheduler.job_timeout.send_cancel": "jobs.send_cancel",
-    "scheduler.task_binding.spread_enabled": "jobs.affinity",
-    "scheduler.web_task_segmentation.pause_ms": "sessions.pause_ms",
-    "scheduler.web_task_segmentation.max_duration_ms": "sessions.max_duration_ms",
-    "scheduler.web_task_segmentation.edge_stabilization.padding_manual_ms": "sessions.padding_manual_ms",
-    "scheduler.web_task_segmentation.edge_stabilization.padding_auto_ms": "sessions.padding_auto_ms",
-    "scheduler.load_balancer.strategy": "pools.policy",
-    "scheduler.load_balancer.resource_threshold": "pools.resource_threshold",
-    "scheduler.phase3.pool_count": "pools.count",
-    "scheduler.phase3.hash_seed": "pools.hash_seed",
-    "scheduler.phase3.pools": "pools.capability",
-    "scheduler.phase3.tenant_overrides": "pools.tenants",
-    "scheduler.phase3.pool_match_scope": "pools.match_scope",
-    "scheduler.phase3.pool_match_mode": "pools.match_mode",
-    "scheduler.phase3.strict_pool_eligibility": "pools.strict_eligibility",
-    "scheduler.phase3.fallback_scan_all_pools": "pools.fallback",
-}
-"""Keys of the earlier server and the settings that took their place."""
+def file_hint(path: Path) -> str:
+    """Answer to a `config.toml` of the earlier server, known by its `[scheduler]` table."""
+    return (
+        "this is a file of the earlier server; make one of linguad with: "
+        f"linguad config convert --scheduler {path} > linguad.toml"
+    )
+
 
 _LEVELS = {
     "trace": "debug",

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
-from linguad.config.base import Table, one_of
+from linguad.config.base import LIVE, Table, one_of
 
 SERVICES = ("asr", "nmt", "tts", "tone", "semantic")
 """Types of service that a capability pool may ask for."""
@@ -100,6 +100,7 @@ class Pools(Table, frozen=True, kw_only=True):
     ] = 1.0
     gpu_queue_task_seconds: Annotated[
         float,
+        LIVE,
         Meta(
             ge=0,
             le=600,
@@ -109,6 +110,7 @@ class Pools(Table, frozen=True, kw_only=True):
     ] = 3.0
     overload_penalty_seconds: Annotated[
         float,
+        LIVE,
         Meta(
             ge=0,
             le=600,
@@ -118,6 +120,7 @@ class Pools(Table, frozen=True, kw_only=True):
     ] = 5.0
     resource_threshold: Annotated[
         float,
+        LIVE,
         Meta(
             ge=0,
             le=100,
@@ -128,6 +131,7 @@ class Pools(Table, frozen=True, kw_only=True):
     ] = 95
     capability: Annotated[
         dict[str, CapabilityPool],
+        LIVE,
         Meta(
             description="Parts of the fleet by what nodes have installed, as tables "
             "[pools.capability.NAME]: id (0 to 65535), required_services (of asr, nmt, tts, tone, semantic; "
@@ -137,6 +141,7 @@ class Pools(Table, frozen=True, kw_only=True):
     ] = field(default_factory=dict)
     tenants: Annotated[
         dict[str, TenantPool],
+        LIVE,
         Meta(
             description="Capability pools that jobs of single tenants prefer, as tables "
             "[pools.tenants.TENANT]: pool (its name), strict (true: they go nowhere else). Empty: the id "
@@ -145,6 +150,7 @@ class Pools(Table, frozen=True, kw_only=True):
     ] = field(default_factory=dict)
     match_scope: Annotated[
         Literal["core_only", "all_required"],
+        LIVE,
         Meta(
             description="Services of a job that are compared with those of a capability pool. `core_only` "
             "compares asr, nmt and tts, as in the earlier server; `all_required` also tone and semantic."
@@ -152,6 +158,7 @@ class Pools(Table, frozen=True, kw_only=True):
     ] = "core_only"
     match_mode: Annotated[
         Literal["contains", "exact"],
+        LIVE,
         Meta(
             description="When a capability pool is eligible for a job. `contains`: its nodes have at least "
             "what is compared; `exact`: they have that and no more, so that rich nodes do rich jobs."
@@ -159,6 +166,7 @@ class Pools(Table, frozen=True, kw_only=True):
     ] = "contains"
     strict_eligibility: Annotated[
         bool,
+        LIVE,
         Meta(
             description="Whether a job for which no capability pool is eligible ends with NO_AVAILABLE_NODE "
             "at once. false lets it go to any pool, as in the earlier server."
@@ -166,6 +174,7 @@ class Pools(Table, frozen=True, kw_only=True):
     ] = False
     fallback: Annotated[
         bool,
+        LIVE,
         Meta(
             description="Whether a job may go to another eligible capability pool when the preferred one has "
             "nobody free. true: a pool is for order, not for waiting."

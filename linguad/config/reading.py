@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_origin
 
@@ -50,6 +50,34 @@ def load(path: Path | None, env: Mapping[str, str]) -> Config:
     return _Reader(env).read(path)
 
 
+def contradictions(config: Config, wrong: Collection[str] = ()) -> list[tuple[str, str]]:
+    """Settings that do not go together, each with the problem; those that are `wrong` anyway are left out."""
+    problems: list[tuple[str, str]] = []
+    if not {"pools.capability", "pools.tenants"} & set(wrong):
+        problems += pools.strangers(config.pools)
+    problems += cluster.clashes(config.cluster, config.store, gateway=config.gateway.enabled)
+    for lower, upper in ORDERED:
+        if lower in wrong or upper in wrong:
+            continue
+        low, high = (getattr(getattr(config, table), key) for table, key in map(_split, (lower, upper)))
+        if low > high:
+            problems.append((lower, f"{toml(low)} is more than {upper}, which is {toml(high)}"))
+    return problems
+
+
+def _split(path: str) -> tuple[str, str]:
+    table, _, key = path.partition(".")
+    return table, key
+
+
+def made_of(tables: Mapping[str, Mapping[str, object]]) -> Config:
+    """The configuration of these settings alone. Raises ConfigError with everything that is wrong."""
+    reader = _Reader({})
+    for table, settings in tables.items():
+        reader.given[table].update(settings)
+    return reader.made()
+
+
 class _Reader:
     """One reading: the values given so far, by table and name, and the problems found."""
 
@@ -61,24 +89,28 @@ class _Reader:
 
     def read(self, path: Path | None) -> Config:
         if path is not None:
-            self._take_file(path)
+            self._take(parsed(path), path)
         for variable, text in sorted(self.env.items()):
             if variable.startswith(PREFIX):
                 self._take_variable(variable, text)
         notices = self._take_earlier(path)
+        return self.made(notices)
+
+    def made(self, notices: Sequence[log.Notice] = ()) -> Config:
+        """The configuration of all that was given."""
         tables: dict[str, Any] = {name: kind(**self._converted(name)) for name, kind in TABLES.items()}
-        self._compare(tables)
+        config = Config(**tables, notices=tuple(notices))
+        self.problems += contradictions(config, {path for path, _ in self.problems})
         if self.problems:
             raise ConfigError(self.problems)
-        return Config(**tables, notices=tuple(notices))
+        return config
 
     def _problem(self, path: str, text: str) -> None:
         self.problems.append((path, text))
 
-    def _take_file(self, path: Path) -> None:
-        content = _parsed(path)
+    def _take(self, content: Mapping[str, Any], path: Path) -> None:
         if "scheduler" in content:
-            raise ConfigError([(str(path), old.FILE_HINT)])
+            raise ConfigError([(str(path), old.file_hint(path))])
         for table, values in content.items():
             if table not in SETTINGS:
                 self._problem(table, _unknown_table(table))
@@ -138,22 +170,9 @@ class _Reader:
             self.problems += [(setting.path, text + source) for text in wrong]
         return good
 
-    def _compare(self, tables: Mapping[str, Any]) -> None:
-        wrong = {path for path, _ in self.problems}
-        if not wrong & {"pools.capability", "pools.tenants"}:
-            self.problems += pools.strangers(tables["pools"])
-        self.problems += cluster.clashes(
-            tables["cluster"], tables["store"], gateway=tables["gateway"].enabled
-        )
-        for lower, upper in ORDERED:
-            if lower in wrong or upper in wrong:
-                continue
-            low, high = (getattr(tables[table], key) for table, key in (lower.split("."), upper.split(".")))
-            if low > high:
-                self._problem(lower, f"{toml(low)} is more than {upper}, which is {toml(high)}")
 
-
-def _parsed(path: Path) -> dict[str, Any]:
+def parsed(path: Path) -> dict[str, Any]:
+    """The content of a TOML file. Raises ConfigError with the reason if it cannot be read."""
     try:
         # Some editors begin a file with a byte order mark.
         return tomllib.loads(path.read_text("utf-8-sig"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
@@ -45,6 +45,15 @@ class Server(Table, frozen=True, kw_only=True):
             "default. Better set by LINGUAD_SERVER__ADMIN_TOKEN than in this file."
         ),
     ] = ""
+    pages: Annotated[
+        Literal["loopback", "token", "public"],
+        Meta(
+            description="Who sees the dashboards: `loopback` browsers on the server itself, which needs no "
+            "set-up and shows nothing to strangers; `token` also whoever types the admin token into the "
+            "form they get elsewhere; `public` everybody. The pages show node ids and languages, never "
+            "keys, addresses of clients, or what was said."
+        ),
+    ] = "loopback"
     drain_seconds: Annotated[
         float,
         Meta(
@@ -99,6 +108,14 @@ class Server(Table, frozen=True, kw_only=True):
             "(net.core.somaxconn).",
         ),
     ] = 1024
+    reuse_port: Annotated[
+        bool,
+        Meta(
+            description="Whether several instances on this machine may listen on the same ports; the kernel "
+            "deals connections out among them (SO_REUSEPORT). False, because a second instance on the same "
+            "port is more likely a mistake, and is refused."
+        ),
+    ] = False
     max_buffered_bytes: Annotated[
         int,
         Meta(

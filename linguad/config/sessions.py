@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from linguad.config.base import GIB, KIB, MIB, Table
+from linguad.config.base import GIB, KIB, LIVE, MIB, Table
 
 
 class Sessions(Table, frozen=True, kw_only=True):
@@ -23,6 +23,7 @@ class Sessions(Table, frozen=True, kw_only=True):
     ] = 16 * MIB
     pause_ms: Annotated[
         int,
+        LIVE,
         Meta(
             ge=0,
             le=600_000,
@@ -33,6 +34,7 @@ class Sessions(Table, frozen=True, kw_only=True):
     ] = 3000
     max_duration_ms: Annotated[
         int,
+        LIVE,
         Meta(
             ge=0,
             le=600_000,
@@ -43,6 +45,7 @@ class Sessions(Table, frozen=True, kw_only=True):
     ] = 10_000
     max_utterance_bytes: Annotated[
         int,
+        LIVE,
         Meta(
             ge=1000,
             le=64 * MIB,
@@ -52,6 +55,7 @@ class Sessions(Table, frozen=True, kw_only=True):
     ] = 512_000
     padding_manual_ms: Annotated[
         int,
+        LIVE,
         Meta(
             ge=0,
             le=5000,
@@ -62,6 +66,7 @@ class Sessions(Table, frozen=True, kw_only=True):
     ] = 280
     padding_auto_ms: Annotated[
         int,
+        LIVE,
         Meta(
             ge=0,
             le=5000,
@@ -71,6 +76,7 @@ class Sessions(Table, frozen=True, kw_only=True):
     ] = 220
     final_reorder_grace_ms: Annotated[
         int,
+        LIVE,
         Meta(
             ge=0,
             le=1000,
@@ -80,6 +86,7 @@ class Sessions(Table, frozen=True, kw_only=True):
     ] = 40
     short_merge_threshold_ms: Annotated[
         int,
+        LIVE,
         Meta(
             ge=0,
             le=5000,
@@ -89,6 +96,7 @@ class Sessions(Table, frozen=True, kw_only=True):
     ] = 400
     short_hold_cap_ms: Annotated[
         int,
+        LIVE,
         Meta(
             ge=0,
             le=10_000,
@@ -98,6 +106,7 @@ class Sessions(Table, frozen=True, kw_only=True):
     ] = 2000
     short_release_ms: Annotated[
         int,
+        LIVE,
         Meta(
             ge=0,
             le=5000,
@@ -108,6 +117,7 @@ class Sessions(Table, frozen=True, kw_only=True):
     ] = 300
     silence_packet_bytes: Annotated[
         float,
+        LIVE,
         Meta(
             ge=0,
             le=1275,
@@ -117,6 +127,7 @@ class Sessions(Table, frozen=True, kw_only=True):
     ] = 12
     silence_rms: Annotated[
         float,
+        LIVE,
         Meta(
             ge=0,
             le=1,
@@ -126,6 +137,7 @@ class Sessions(Table, frozen=True, kw_only=True):
     ] = 0.003
     burst_cuts: Annotated[
         int,
+        LIVE,
         Meta(
             ge=0,
             le=10_000,
@@ -136,6 +148,7 @@ class Sessions(Table, frozen=True, kw_only=True):
     ] = 30
     cuts_per_second: Annotated[
         float,
+        LIVE,
         Meta(
             ge=0.1,
             le=1000,
@@ -144,6 +157,7 @@ class Sessions(Table, frozen=True, kw_only=True):
     ] = 4
     gap_timeout_ms: Annotated[
         int,
+        LIVE,
         Meta(
             ge=100,
             le=120_000,
@@ -154,6 +168,7 @@ class Sessions(Table, frozen=True, kw_only=True):
     ] = 2950
     late_result_window_ms: Annotated[
         int,
+        LIVE,
         Meta(
             ge=0,
             le=600_000,
@@ -163,6 +178,7 @@ class Sessions(Table, frozen=True, kw_only=True):
     ] = 30_000
     max_undelivered_results: Annotated[
         int,
+        LIVE,
         Meta(
             ge=1,
             le=100_000,
@@ -173,6 +189,7 @@ class Sessions(Table, frozen=True, kw_only=True):
     ] = 128
     detach_grace_seconds: Annotated[
         float,
+        LIVE,
         Meta(
             ge=0,
             le=86400,
@@ -182,6 +199,7 @@ class Sessions(Table, frozen=True, kw_only=True):
     ] = 30
     gateway_detach_grace_seconds: Annotated[
         float,
+        LIVE,
         Meta(
             ge=0,
             le=86400,
@@ -191,6 +209,7 @@ class Sessions(Table, frozen=True, kw_only=True):
     ] = 600
     utterance_reorder_wait_ms: Annotated[
         int,
+        LIVE,
         Meta(
             ge=0,
             le=10_000,
@@ -227,6 +246,7 @@ class Sessions(Table, frozen=True, kw_only=True):
     ] = 32 * MIB
     max_open_utterances: Annotated[
         int,
+        LIVE,
         Meta(
             ge=1,
             le=10_000,
@@ -237,6 +257,7 @@ class Sessions(Table, frozen=True, kw_only=True):
     ] = 64
     max_chunk_seconds: Annotated[
         float,
+        LIVE,
         Meta(
             ge=1,
             le=3600,
@@ -247,6 +268,7 @@ class Sessions(Table, frozen=True, kw_only=True):
     ] = 600
     max_sessions: Annotated[
         int,
+        LIVE,
         Meta(
             ge=0,
             le=10_000_000,
@@ -257,6 +279,7 @@ class Sessions(Table, frozen=True, kw_only=True):
     ] = 20_000
     max_sessions_per_address: Annotated[
         int,
+        LIVE,
         Meta(
             ge=0,
             le=10_000_000,
@@ -267,6 +290,7 @@ class Sessions(Table, frozen=True, kw_only=True):
     ] = 2000
     max_rooms: Annotated[
         int,
+        LIVE,
         Meta(
             ge=0,
             le=1_000_000,
@@ -276,6 +300,7 @@ class Sessions(Table, frozen=True, kw_only=True):
     ] = 10_000
     max_room_members: Annotated[
         int,
+        LIVE,
         Meta(
             ge=1,
             le=100,
@@ -285,6 +310,7 @@ class Sessions(Table, frozen=True, kw_only=True):
     ] = 10
     room_idle_minutes: Annotated[
         float,
+        LIVE,
         Meta(
             ge=1,
             le=1440,
@@ -294,6 +320,7 @@ class Sessions(Table, frozen=True, kw_only=True):
     ] = 30
     binary_frames: Annotated[
         bool,
+        LIVE,
         Meta(
             description="Offer binary audio frames to every client, not only to those that ask for them. "
             "false, as the earlier server; true saves a quarter of the upload of web clients."
@@ -301,6 +328,7 @@ class Sessions(Table, frozen=True, kw_only=True):
     ] = False
     mobile_burst_ms: Annotated[
         int,
+        LIVE,
         Meta(
             ge=0,
             le=10_000,
@@ -311,6 +339,7 @@ class Sessions(Table, frozen=True, kw_only=True):
     ] = 1000
     resume_results: Annotated[
         int,
+        LIVE,
         Meta(
             ge=1,
             le=10_000,
@@ -320,6 +349,7 @@ class Sessions(Table, frozen=True, kw_only=True):
     ] = 128
     resume_bytes: Annotated[
         int,
+        LIVE,
         Meta(
             ge=0,
             le=2**31,
@@ -329,6 +359,7 @@ class Sessions(Table, frozen=True, kw_only=True):
     ] = 2 * 1024 * 1024
     group_window_ms: Annotated[
         int,
+        LIVE,
         Meta(
             ge=0,
             le=600_000,
@@ -339,10 +370,12 @@ class Sessions(Table, frozen=True, kw_only=True):
     ] = 2000
     group_max_parts: Annotated[
         int,
+        LIVE,
         Meta(ge=1, le=100, description="Most utterances of a group that are given as context. 8 as before."),
     ] = 8
     context_max_chars: Annotated[
         int,
+        LIVE,
         Meta(
             ge=0,
             le=20_000,
@@ -351,6 +384,7 @@ class Sessions(Table, frozen=True, kw_only=True):
     ] = 800
     hint_language: Annotated[
         Literal["en", "zh"],
+        LIVE,
         Meta(
             description="Language of the `hint` in notices to people; both languages are always sent beside "
             "it. `en`, the language of all texts of this server."

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import msgspec
 from msgspec.structs import asdict
 
-from linguad.config import old
+from linguad.config import oldkeys
 from linguad.config.base import Setting, plain_number, settings_of, size
 from linguad.config.whole import TABLES, Config
 
@@ -39,28 +39,43 @@ A table or key that is not listed here is an error, as is a value out of its ran
 at once, and the daemon ends with exit code 2. `linguad config check` does only that; `linguad config show`
 prints what is in force, secrets hidden. `etc/linguad.toml` holds every setting with its reason.
 
+"Holds after" says what it takes for a changed setting of a running daemon: a reload (`systemctl reload
+linguad`, SIGHUP), which cuts no connection, or a restart. See [operations.md](operations.md#change-settings).
+
 <!-- Printed by `python -m linguad.config --page`; change linguad/config/, not this page. -->
 """
 
 _PAGE_COLUMNS = """\
-| Setting | Default | Unit | Allowed | What and why |
-| --- | --- | --- | --- | --- |
+| Setting | Default | Unit | Allowed | Holds after | What and why |
+| --- | --- | --- | --- | --- | --- |
 """
 
-_OLD_HEAD = """\
-## Names of the earlier server
+_OLD_PAGE = """\
+# Names of the earlier server
 
-Its `config.toml` is not read: `serve` refuses it and points here. These keys live on under new names; others
-have lost their meaning.
+What became of each key of the earlier server's files. `linguad config convert` carries them over, see
+[migration.md](migration.md).
 
+<!-- Printed by `python -m linguad.config --old`; change linguad/config/oldkeys.py, not this page. -->
+"""
+
+_NEW_NAMES = """\
 | Earlier key | Setting |
 | --- | --- |
 """
 
-_OLD_TAIL = """
+_NO_NAMES = """\
+| Earlier key or table | Why it has no meaning any more |
+| --- | --- |
+"""
+
+_SETTINGS_TAIL = """
+## Earlier log settings
+
 `RUST_LOG`, `LOG_FORMAT` and an `observability.json` (in the working directory, its `config` directory, its
 parent, or beside the configuration file) are still read, each with the event `setting_deprecated`. They give
-`log.level`, `log.levels` and `log.format` where these are not set; `RUST_LOG` wins over the file.
+`log.level`, `log.levels` and `log.format` where these are not set; `RUST_LOG` wins over the file. What became
+of the keys of the earlier `config.toml` is in [old-settings.md](old-settings.md).
 """
 
 
@@ -85,6 +100,7 @@ def reference() -> str:
         parts.append(f"\n\n{_comment(kind.__doc__ or '')}[{name}]\n")
         for setting in settings_of(name, kind).values():
             facts = f"Default {_default(setting)}; allowed is {setting.allowed}."
+            facts += " A reload takes it over." if setting.live else ""
             parts.append(f"\n{_comment(setting.description)}{_comment(facts)}")
             parts.append(f"#{setting.name} = {toml(setting.default)}\n")
     return "".join(parts)
@@ -102,12 +118,25 @@ def settings_page() -> str:
                 f"`{toml(setting.default)}`",
                 setting.unit,
                 setting.allowed,
+                "reload" if setting.live else "restart",
                 setting.description,
             )
             parts.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |\n")
-    parts.append(f"\n{_OLD_HEAD}")
-    parts += [f"| `{earlier}` | `{path}` |\n" for earlier, path in old.NAMES.items()]
-    parts.append(_OLD_TAIL)
+    parts.append(_SETTINGS_TAIL)
+    return "".join(parts)
+
+
+def old_page() -> str:
+    """docs/old-settings.md: every key of the earlier server, with the setting or the reason."""
+    parts = [_OLD_PAGE]
+    for title, names, dropped in (
+        ("Scheduler", oldkeys.NAMES, oldkeys.DROPPED),
+        ("Gateway", oldkeys.GATEWAY_NAMES, oldkeys.GATEWAY_DROPPED),
+    ):
+        parts.append(f"\n## {title}\n\n{_NEW_NAMES}")
+        parts += [f"| `{key}` | `{path}` |\n" for key, path in names.items()]
+        parts.append(f"\n{_NO_NAMES}")
+        parts += [f"| `{key}` | {why} |\n" for key, why in dropped.items()]
     return "".join(parts)
 
 

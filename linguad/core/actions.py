@@ -5,7 +5,10 @@ from __future__ import annotations
 from msgspec import Struct
 
 from linguad.core.capability import Probe
+from linguad.core.failure import UNKNOWN
 from linguad.core.job import Attempt, Job, Outcome
+from linguad.core.services import Mark
+from linguad.wire.letters_jobs import JobRefused, JobsLost, NodeSaid
 from linguad.wire.node import JobAssign, JobCancel
 
 
@@ -30,6 +33,29 @@ class Cancel(Struct, frozen=True):
 
     node_id: str
     message: JobCancel
+    owner: str = ""
+    """The instance that has the socket of the node, "" if it is here."""
+
+
+class Hand(Struct, frozen=True):
+    """Send a node something about the job of another instance: a frame as it came, or a message."""
+
+    node_id: str
+    message: str | JobCancel
+
+
+class Tell(Struct, frozen=True):
+    """Send another instance a letter, with a frame of a node beside."""
+
+    instance: str
+    letter: JobRefused | NodeSaid | JobsLost
+    frame: str = ""
+
+
+class Freed(Struct, frozen=True):
+    """A slot of a node came back that no attempt of ours had."""
+
+    node_id: str
 
 
 class Progress(Struct, frozen=True):
@@ -82,10 +108,13 @@ class Dropped(Struct, frozen=True):
 
 
 class ServiceMissing(Struct, frozen=True):
-    """A node turned out to lack a service it reports; it gets no jobs for it for a while."""
+    """A node says it lacks a service; if the mark holds, it gets no jobs for it for a while."""
 
     node_id: str
     service_id: str
+    mark: Mark = Mark.HOLDS
+    reason: str = UNKNOWN
+    """A word of the node's: `not_installed`, `downloading`, ..."""
 
 
 class Forgiven(Struct, frozen=True):
@@ -105,6 +134,9 @@ Action = (
     Assign
     | NobodyFree
     | Cancel
+    | Hand
+    | Tell
+    | Freed
     | Progress
     | Partial
     | Deliver

@@ -12,7 +12,6 @@ from msgspec.structs import replace
 from linguad.core.actions import (
     Action,
     AudioReleased,
-    Cancel,
     Deliver,
     Dropped,
     Forgiven,
@@ -22,11 +21,11 @@ from linguad.core.actions import (
     StoodStill,
 )
 from linguad.core.amnesty import Amnesty
-from linguad.core.attempts import Attempts
+from linguad.core.attempts import Attempts, Held
 from linguad.core.capability import NOWHERE
 from linguad.core.deadlines import Deadlines, earliest
 from linguad.core.explain import Refusals, explain, find
-from linguad.core.failure import judge, missing_service, wire_code
+from linguad.core.failure import judge, missing_service, why_missing, wire_code
 from linguad.core.fleet import Fleet
 from linguad.core.health import Status
 from linguad.core.history import History
@@ -54,7 +53,6 @@ from linguad.core.utterance import Audio, CutReason
 from linguad.errors import ErrorCode
 from linguad.wire.node import (
     JobAck,
-    JobCancel,
     JobResult,
     JobStarted,
     NodeAsrPartial,
@@ -69,17 +67,16 @@ class Dispatch:
 
     def __init__(self, fleet: Fleet, rules: JobRules, ids: Ids) -> None:
         self.fleet = fleet
-        self.rules = rules
         self.jobs: dict[str, Job] = {}
         self._ids = ids
         self._sessions: dict[str, SessionJobs] = {}
-        self._attempts = Attempts(fleet, rules.deferred_release_s)
+        self.attempts = Attempts(fleet, rules)
         self._refusals = Refusals(fleet)
         self._deadlines: Deadlines[str] = Deadlines()
         self._history = History(rules.terminal_retention_s, rules.explained_jobs)
         self.amnesty = Amnesty()
-        self._placement = Placement(fleet, rules, self._attempts, self._deadlines)
-        self.waiting = self._placement.waiting
+        self.placement = Placement(fleet, rules, self.attempts, self._deadlines)
+        self.waiting = self.placement.waiting
 
     def submit(
         self, request: JobRequest, audio: Audio, now: float, *, refuse: bool = False
@@ -92,66 +89,70 @@ class Dispatch:
         job = Job(
             id=self._ids.job(),
             request=request,
-            key=self._placement.key_of(request),
+            key=self.placement.key_of(request),
             lane=session.lane_of(request, self.fleet.route),
             audio=audio,
             seconds=audio.seconds,
             created_at=now,
             wanted=Features.of(request.features),
+            audio_bytes=len(audio.base64) // 4 * 3 - audio.base64[-2:].count("="),
         )
         actions: list[Action] = []
         for slice_ in session.abandoned_by(job):
             self._merge(slice_, now, actions)
         self.jobs[job.id] = session.open[job.id] = job
-        if refuse or self._placement.full_for(request.tenant):
+        if refuse or self.placement.full_for(request.tenant):
             self._refuse(job, MissingReason.OVERLOADED, ErrorCode.NODE_OVERLOADED, now, actions)
         elif job.key.pools == NOWHERE:
             self._refuse(job, MissingReason.NO_NODE, ErrorCode.NO_AVAILABLE_NODE, now, actions)
         else:
-            self._placement.pend(job, now)
-        return job, self._placement.settle(now, actions)
+            self.placement.pend(job, now)
+        return job, self.placement.settle(now, actions)
 
     def key_of(self, request: JobRequest) -> Key:
         """What such jobs ask of a node now."""
-        return self._placement.key_of(request)
+        return self.placement.key_of(request)
 
     def register(self, message: NodeRegister, connection: int, now: float) -> tuple[Node, list[Action]]:
         """A node registered over the connection of that generation; raises WireError when it must not."""
         node = self.fleet.register(message, connection, now)
-        return node, self._offers_changed(node, now)
+        return node, self.offers_changed(node, now)
 
     def heartbeat(self, message: NodeHeartbeat, now: float) -> list[Action]:
         """A registered node reported; waiting jobs may have found their node."""
         node, changed = self.fleet.heartbeat(message, now)
-        return self._offers_changed(node, now, known=not changed)
+        return self.offers_changed(node, now, known=not changed)
 
     def override(self, node_id: str, said: Override, now: float) -> list[Action]:
         """An operator says something about a known node; raises KeyError if there is none of that id."""
-        return self._offers_changed(self.fleet.override(node_id, said), now)
+        return self.offers_changed(self.fleet.override(node_id, said), now)
 
-    def _offers_changed(self, node: Node, now: float, *, known: bool = False) -> list[Action]:
+    def offers_changed(self, node: Node, now: float, *, known: bool = False) -> list[Action]:
+        """A node offers something else than before; what it can do is `known` as in `Placement.wake`."""
         actions: list[Action] = []
         if node.status is not Status.READY:
             self._move_unfinished_turns(node, now, actions)
         if not known:
-            self._placement.reconsider()
-        actions += self._placement.wake(node.id, now, known=known)
-        return self._placement.settle(now, actions)
+            self.placement.reconsider()
+        actions += self.placement.wake(node.id, now, known=known)
+        return self.placement.settle(now, actions)
 
     def _move_unfinished_turns(self, node: Node, now: float, actions: list[Action]) -> None:
         """A node that gets no new jobs cannot get the rest of a turn: what it has of it goes elsewhere."""
-        held = self._attempts.open_on(node.id)
+        held = self.attempts.open_on(node.id)
         movable = [job for job, attempt in held if self.fleet.has_ready(job.key, besides=(attempt.row,))]
         for turn in by_turn(movable):
             if all(job.deferrable for job in turn):
                 for job in turn:
                     for attempt in job.open_attempts:
-                        self._call_off(job, attempt, AttemptEnd.SUPERSEDED, "superseded", now, actions)
+                        self.attempts.call_off(
+                            job, attempt, AttemptEnd.SUPERSEDED, "superseded", now, actions
+                        )
                 self._retry(turn, node_gone(now), now, actions)
 
     def result(self, message: JobResult, node_id: str, now: float) -> list[Action]:
         """A node answered (decision table of node-protocol 6.7); `node_id` is that of the connection."""
-        found = self._attempts.find(message.job_id)
+        found = self.attempts.find(message.job_id)
         if found is None:
             return [Dropped(node_id, message.job_id, "unknown_job")]
         job, attempt = found
@@ -165,7 +166,7 @@ class Dispatch:
         elif not (attempt.open or self._sessions[job.request.session_id].turn_lies_with(job, attempt)):
             actions.append(Dropped(node_id, message.job_id, "stale_attempt"))
         elif kind is ResultClass.NO_TEXT:
-            self._answered(job, attempt, AttemptEnd.MERGED, now, actions)
+            self.attempts.answered(job, attempt, AttemptEnd.MERGED, now, actions)
             self._complete(
                 job, JobStatus.COMPLETED_NO_TEXT, without_text(MissingReason.MERGED, now), now, actions
             )
@@ -178,16 +179,16 @@ class Dispatch:
         elif kind is ResultClass.PARTIAL_TURN:
             self._heard_in_part(job, attempt, message, now, actions)
         elif kind is ResultClass.EMPTY:
-            self._answered(job, attempt, AttemptEnd.EMPTY, now, actions)
+            self.attempts.answered(job, attempt, AttemptEnd.EMPTY, now, actions)
             reason = MissingReason.MERGED if job.deferrable else MissingReason.SILENCE
             self._complete(job, JobStatus.COMPLETED_NO_TEXT, without_text(reason, now), now, actions)
         else:
             self._node_failed(job, attempt, message, now, actions)
-        return self._placement.settle(now, actions)
+        return self.placement.settle(now, actions)
 
     def progress(self, message: JobAck | JobStarted | NodeAsrPartial, node_id: str) -> list[Action]:
         """A node told that it took or began a job, or what it heard so far (node-protocol 2.7, 2.9)."""
-        found = self._attempts.find(message.job_id)
+        found = self.attempts.find(message.job_id)
         if found is None or found[1].node_id != node_id or not found[1].open:
             return [Dropped(node_id, message.job_id, "stale_progress")]
         job, attempt = found
@@ -205,17 +206,37 @@ class Dispatch:
         """A node's socket is gone: its open attempts end and their jobs go elsewhere (node-protocol 6.10)."""
         if not self.fleet.lost(node_id, connection):
             return []
+        return self.lost(self.attempts.open_on(node_id), now)
+
+    def freed(self, node_id: str, now: float) -> list[Action]:
+        """A slot of a node came back that none of our own attempts had."""
+        return self.placement.settle(now, self.placement.wake(node_id, now, known=True))
+
+    def lost(self, held: list[Held], now: float) -> list[Action]:
+        """Open attempts end because the sockets of their nodes are gone; their jobs go elsewhere."""
         actions: list[Action] = []
         homeless: list[Job] = []
-        for job, attempt in self._attempts.open_on(node_id):
-            actions.append(self._attempts.end(job, attempt, AttemptEnd.NODE_LOST, now))
+        for job, attempt in held:
+            actions.append(self.attempts.end(job, attempt, AttemptEnd.NODE_LOST, now))
             job.exclude(attempt.row)
             if not job.open_attempts:
                 homeless.append(job)
         for turn in by_turn(homeless):
             self._retry(turn, node_gone(now), now, actions)
-        self._placement.reconsider()
-        return self._placement.settle(now, actions)
+        self.placement.reconsider()
+        return self.placement.settle(now, actions)
+
+    def choose_again(self, job: Job, attempt: Attempt, now: float) -> list[Action]:
+        """The node of an open attempt never got it: the job goes elsewhere, and nothing is counted.
+
+        It goes with its turn, and its lane goes on under another name: what of it was sent to this node
+        after the attempt has nothing to follow.
+        """
+        actions: list[Action] = [self.attempts.end(job, attempt, AttemptEnd.REFUSED, now)]
+        job.lane.leave(attempt.row)
+        if not job.open_attempts:
+            self.placement.pend_again(self._turn_of(job, attempt, now, actions), job.outcome, now)
+        return self.placement.settle(now, actions)
 
     def session_ended(self, session_id: str, now: float) -> list[Action]:
         """Nobody wants the results of a session any more: its jobs are cancelled, nothing is reported."""
@@ -225,14 +246,14 @@ class Dispatch:
             return actions
         for job in list(session.open.values()):
             for attempt in job.open_attempts:
-                self._call_off(job, attempt, AttemptEnd.CANCELLED, "session_closed", now, actions)
+                self.attempts.call_off(job, attempt, AttemptEnd.CANCELLED, "session_closed", now, actions)
             self._close(job, JobStatus.CANCELLED, without_text(MissingReason.CANCELLED, now), now, actions)
         del self._sessions[session_id]
-        return self._placement.settle(now, actions)
+        return self.placement.settle(now, actions)
 
     def explain(self, name: str, now: float) -> list[dict[str, object]]:
         """All about the jobs meant by a job id, a node's job id, a trace id, or `SESSION:INDEX`."""
-        return explain(find(self.jobs, name), now, self.fleet, self.waiting, self.rules)
+        return explain(find(self.jobs, name), now, self.fleet, self.waiting, self.placement.rules)
 
     @property
     def open_jobs(self) -> int:
@@ -241,7 +262,7 @@ class Dispatch:
 
     def due(self) -> float | None:
         """When `tick` has something to do, monotonic s."""
-        return earliest(self._deadlines.due(), earliest(self._attempts.due(), self.fleet.due()))
+        return earliest(self._deadlines.due(), earliest(self.attempts.due(), self.fleet.due()))
 
     def tick(self, now: float) -> list[Action]:
         """End what waited or ran too long; forget jobs that were over long enough ago."""
@@ -249,17 +270,17 @@ class Dispatch:
         if (stood_still_s := self.amnesty.notice(self._deadlines, self.jobs, now)) is not None:
             actions.append(StoodStill(stood_still_s))
         for node in self.fleet.tick(now):
-            actions += self._placement.wake(node.id, now)
-        self._attempts.tick(now)
-        self._placement.settle(now, actions)
+            actions += self.placement.wake(node.id, now)
+        self.attempts.tick(now)
+        self.placement.settle(now, actions)
         while (job_id := self._deadlines.pop(now)) is not None:
             job = self.jobs[job_id]
             if job.status is JobStatus.PENDING:
                 self._give_up_waiting(job, now, actions)
             else:
                 self._look_after(job, now, actions)
-            self._placement.settle(now, actions)
-        self._history.age(now, self._attempts.forget, lambda job: self.jobs.pop(job.id))
+            self.placement.settle(now, actions)
+        self._history.age(now, self.attempts.forget, lambda job: self.jobs.pop(job.id))
         return actions
 
     def _look_after(self, job: Job, now: float, actions: list[Action]) -> None:
@@ -270,15 +291,15 @@ class Dispatch:
         if job.open_attempts:
             if job.hedge_at is not None and job.hedge_at <= now:
                 alone = not self._sessions[job.request.session_id].slices_before(job)
-                self._placement.hedge(job, now, actions, alone=alone)
-            self._placement.watch(job)
+                self.placement.hedge(job, now, actions, alone=alone)
+            self.placement.watch(job)
 
     def _usable_answer(
         self, job: Job, attempt: Attempt, message: JobResult, now: float, actions: list[Action]
     ) -> None:
         """The first usable answer of any attempt ends the job."""
-        self._learn(job, attempt, message, now)
-        self._answered(job, attempt, AttemptEnd.OK, now, actions)
+        self.attempts.learn(job, attempt, message, now)
+        self.attempts.answered(job, attempt, AttemptEnd.OK, now, actions)
         if message.text_asr:
             actions.append(Progress(job, "ASR_FINAL"))
         if message.text_translated:
@@ -293,25 +314,19 @@ class Dispatch:
 
         Until then the job keeps its audio: if the node is lost, the next one needs all of the turn.
         """
-        self._learn(job, attempt, message, now)
+        self.attempts.learn(job, attempt, message, now)
         attempt.heard, attempt.state = True, AttemptState.RUNNING
-        self._attempts.set_aside(job, attempt)
+        self.attempts.set_aside(job, attempt)
         actions.append(Progress(job, "ASR_FINAL"))
         actions.append(Partial(job, message.text_asr or "", True))
-
-    def _learn(self, job: Job, attempt: Attempt, message: JobResult, now: float) -> None:
-        processing_s = (message.processing_time_ms or 0.0) / 1000
-        timings = message.extra.service_timings if message.extra else None
-        self.fleet.answered(attempt.row, job.key, job.seconds, processing_s, now - attempt.sent_at, timings)
 
     def _node_failed(
         self, job: Job, attempt: Attempt, message: JobResult, now: float, actions: list[Action]
     ) -> None:
         verdict = judge(message.error)
-        service = missing_service(message.error)
-        if service is not None and self.fleet.mark_unavailable(attempt.row, service, now):
-            actions.append(ServiceMissing(attempt.node_id, service))
-        actions.append(self._attempts.end(job, attempt, AttemptEnd.FAILED, now))
+        if (service := missing_service(message.error)) is not None:
+            actions += self.service_missing(attempt.node_id, service, why_missing(message.error), now)
+        actions.append(self.attempts.end(job, attempt, AttemptEnd.FAILED, now))
         self._blame(attempt, verdict.blame, now, actions)
         if not verdict.same_node:
             job.exclude(attempt.row)
@@ -345,7 +360,7 @@ class Dispatch:
         rescued = (
             kind is ResultClass.COMPLETE
             and job.status in (JobStatus.COMPLETED_NO_TEXT, JobStatus.FAILED)
-            and now - job.finished_at <= self.rules.late_result_s
+            and now - job.finished_at <= self.placement.rules.late_result_s
             and job.request.session_id in self._sessions
         )
         if not rescued:
@@ -356,8 +371,9 @@ class Dispatch:
 
     def _give_up_waiting(self, job: Job, now: float, actions: list[Action]) -> None:
         key = job.key
-        if key.node and self.rules.pairing_allow_fallback and now - job.created_at < self.rules.max_age_s:
-            self._placement.widen(job, now)
+        rules = self.placement.rules
+        if key.node and rules.pairing_allow_fallback and now - job.created_at < rules.max_age_s:
+            self.placement.widen(job, now)
         else:
             self._refuse(job, *self._refusals.verdict(key), now, actions)
 
@@ -376,7 +392,7 @@ class Dispatch:
         silent = self.fleet.node_at(attempt.row).last_answer_at > attempt.sent_at
         end = AttemptEnd.SILENT if silent else AttemptEnd.TIMEOUT
         once_more = not silent or all(earlier.end is not AttemptEnd.SILENT for earlier in job.attempts)
-        self._call_off(job, attempt, end, "job_timeout", now, actions)
+        self.attempts.call_off(job, attempt, end, "job_timeout", now, actions)
         self._blame(attempt, not silent, now, actions)
         job.exclude(attempt.row)
         outcome = Outcome(missing=MissingReason.JOB_TIMEOUT, error=ErrorCode.JOB_TIMEOUT, received_at=now)
@@ -395,26 +411,30 @@ class Dispatch:
         """An attempt failed: the job goes elsewhere, and with it what the node has of the same turn."""
         if job.open_attempts:
             return
-        if not allowed or not self.rules.may_retry(job, now):
+        if not allowed or not self.placement.rules.may_retry(job, now):
             self._complete(job, JobStatus.FAILED, outcome, now, actions)
             return
+        self._retry(self._turn_of(job, failed, now, actions), outcome, now, actions)
+
+    def _turn_of(self, job: Job, failed: Attempt, now: float, actions: list[Action]) -> list[Job]:
+        """A job with what nodes have of its turn and language, which is called off, in order of utterance."""
         turn = [job]
         for other in self._sessions[job.request.session_id].running_beside(job):
             for attempt in other.open_attempts:
-                self._call_off(other, attempt, AttemptEnd.SUPERSEDED, "superseded", now, actions)
+                self.attempts.call_off(other, attempt, AttemptEnd.SUPERSEDED, "superseded", now, actions)
             if failed.row in job.excluded_rows:
                 other.exclude(failed.row)
             turn.append(other)
-        self._retry(sorted(turn, key=lambda one: one.request.utterance_index), outcome, now, actions)
+        return sorted(turn, key=lambda one: one.request.utterance_index)
 
     def _retry(self, turn: list[Job], outcome: Outcome, now: float, actions: list[Action]) -> None:
         """Let jobs of one turn, in order, have another attempt each, or end them with this outcome.
 
         They share a wire session on their next node as they did on this one.
         """
-        again = [job for job in turn if self.rules.may_retry(job, now)]
+        again = [job for job in turn if self.placement.rules.may_retry(job, now)]
         if again:
-            self._placement.pend_again(again, outcome, now)
+            self.placement.pend_again(again, outcome, now)
         for job in turn:
             if job not in again and not job.status.final:
                 self._complete(job, JobStatus.FAILED, outcome, now, actions)
@@ -437,7 +457,7 @@ class Dispatch:
                 continue
             slice_.request = replace(slice_.request, reason=CutReason.MANUAL)
             for attempt in slice_.open_attempts:
-                self._call_off(slice_, attempt, AttemptEnd.SUPERSEDED, "superseded", now, actions)
+                self.attempts.call_off(slice_, attempt, AttemptEnd.SUPERSEDED, "superseded", now, actions)
             if slice_ not in self.waiting:
                 alone.append(slice_)
         self._retry(alone, node_gone(now), now, actions)
@@ -446,7 +466,7 @@ class Dispatch:
         """What a slice held is in another answer."""
         status = JobStatus.COMPLETED if slice_.heard else JobStatus.COMPLETED_NO_TEXT
         for attempt in slice_.open_attempts:
-            self._finish_attempt(slice_, attempt, AttemptEnd.MERGED, now, actions)
+            self.attempts.finish(slice_, attempt, AttemptEnd.MERGED, now, actions)
         merged = without_text(MissingReason.MERGED, now)
         self._close(slice_, status, merged, now, actions)
         actions.append(Deliver(slice_, merged))
@@ -455,7 +475,7 @@ class Dispatch:
         self, job: Job, status: JobStatus, outcome: Outcome, now: float, actions: list[Action]
     ) -> None:
         if job in self.waiting:
-            self._placement.withdraw(job)
+            self.placement.withdraw(job)
         self._sessions[job.request.session_id].open.pop(job.id, None)
         job.status, job.finished_at = status, now
         # what was said and all else of size is not kept for late answers
@@ -467,33 +487,9 @@ class Dispatch:
         self._deadlines.set(job.id, None)
         self._history.add(job)
 
-    def _answered(
-        self, job: Job, attempt: Attempt, end: AttemptEnd, now: float, actions: list[Action]
-    ) -> None:
-        """An answer ends the job: its attempt ends, if it was not given up before, and any other one."""
-        for other in job.open_attempts:
-            if other is not attempt:
-                self._call_off(job, other, AttemptEnd.SUPERSEDED, "superseded", now, actions)
-        self._finish_attempt(job, attempt, end, now, actions)
-
-    def _finish_attempt(
-        self, job: Job, attempt: Attempt, end: AttemptEnd, now: float, actions: list[Action]
-    ) -> None:
-        if attempt.open:
-            actions.append(self._attempts.end(job, attempt, end, now))
-            usable = end in (AttemptEnd.OK, AttemptEnd.EMPTY)
-            self.fleet.job_ended(attempt.row, now, usable=usable, blame=False, sent_at=attempt.sent_at)
-
-    def _call_off(
-        self, job: Job, attempt: Attempt, end: AttemptEnd, reason: str, now: float, actions: list[Action]
-    ) -> None:
-        actions.append(self._attempts.end(job, attempt, end, now))
-        if self.rules.send_cancel:
-            message = JobCancel(job_id=attempt.wire_job_id, trace_id=job.request.trace_id, reason=reason)
-            actions.append(Cancel(attempt.node_id, message))
-
-    def service_missing(self, node_id: str, service_id: str, now: float) -> list[Action]:
+    def service_missing(self, node_id: str, service_id: str, reason: str, now: float) -> list[Action]:
         """A registered node lacks a service it reports, whatever the job (node-protocol 7)."""
-        row = self.fleet.row_of(node_id)
-        known = row is not None and self.fleet.mark_unavailable(row, service_id, now)
-        return [ServiceMissing(node_id, service_id)] if known else []
+        if (row := self.fleet.row_of(node_id)) is None:
+            return []
+        mark = self.fleet.mark_unavailable(row, service_id, now)
+        return [ServiceMissing(node_id, service_id, mark, reason)]

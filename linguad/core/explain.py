@@ -109,10 +109,12 @@ class Refusals:
 
     def verdict(self, key: Key) -> tuple[MissingReason, ErrorCode]:
         """What a job is told that waited in vain for a node that fits its key (node-protocol 6.8)."""
+        if not key.node and self._fleet.has_ready(key):
+            return MissingReason.OVERLOADED, ErrorCode.NODE_OVERLOADED
+        if self._fleet.would_serve(key):
+            return MissingReason.NO_NODE, ErrorCode.SCHEDULER_DEPENDENCY_DOWN
         if key.node:
             return MissingReason.NO_NODE, ErrorCode.NODE_UNAVAILABLE
-        if self._fleet.has_ready(key):
-            return MissingReason.OVERLOADED, ErrorCode.NODE_OVERLOADED
         if key.features and self._fleet.has_ready(key.work):
             return MissingReason.NO_NODE, ErrorCode.UNSUPPORTED_FEATURE
         return MissingReason.NO_NODE, ErrorCode.NO_AVAILABLE_NODE

@@ -1,40 +1,38 @@
-"""All nodes: who is registered, what a job asks of them, and the compiled table kept in step (design 6)."""
+"""All nodes: who is registered, and the compiled table they are selected from kept in step (design 6)."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 from linguad.core import admission
 from linguad.core.capability import ANYWHERE
-from linguad.core.deadlines import Deadlines
+from linguad.core.deadlines import Deadlines, earliest
 from linguad.core.health import Status
 from linguad.core.ids import Ids
 from linguad.core.index import KeyIndex
-from linguad.core.key import ANY, Features, Key
+from linguad.core.key import Features, Key
 from linguad.core.memory import MAX_SPEEDS, Memory, Remembered
 from linguad.core.node import Node
 from linguad.core.pairing import PairingCodes
 from linguad.core.rehearsal import Rehearsal
+from linguad.core.reruns import Reruns
 from linguad.core.rules import NodeRules
-from linguad.core.services import Services
+from linguad.core.services import Mark
 from linguad.core.speed import Speeds
 from linguad.core.steps import at_once
 from linguad.errors import ErrorCode, WireError
 from linguad.pools import NodeTable, fnv1a64
-from linguad.wire.common import PipelineConfig, ServiceTimings
-from linguad.wire.language import AUTO, normalize
+from linguad.wire.common import ServiceTimings
 from linguad.wire.node import NodeHeartbeat, NodeRegister
 from linguad.wire.override import Override
+from linguad.wire.record import NodeRecord
 
 MAX_GPU_QUEUE = 10_000
 """Tasks believed of one node; a number without end would not fit the table."""
 
 MAX_OFFLINE_NODES = 10_000
 """Records of nodes that are gone; the oldest is forgotten for a new one."""
-
-MAX_AMONG = 8
-"""Possible source languages of a job that are looked at."""
 
 STANDSTILL_S = 1.0
 """A timer that fires so much too late tells that our own process stood still."""
@@ -49,6 +47,7 @@ class Fleet:
         self.nodes: dict[str, Node] = {}
         self.speeds = Speeds()
         self.memory = Memory()
+        self.reruns = Reruns()
         self.pairing = PairingCodes(ids.pairing_code)
         self._ids = ids
         self._rows: dict[str, int] = {}
@@ -56,6 +55,11 @@ class Fleet:
         self._index = KeyIndex(table, self._by_row, self._speed)
         self._offline: dict[str, None] = {}
         self._marks: Deadlines[tuple[str, str]] = Deadlines()
+        self._refused: dict[int, None] = {}
+        """Rows that get no new jobs for a while, because their owner had no slot left."""
+        self._refusals: Deadlines[int] = Deadlines()
+        self._reachable = True
+        self._changed: Callable[[str], object] | None = None
         self._scanned_at: float | None = None
 
     def register(self, message: NodeRegister, connection: int, now: float) -> Node:
@@ -67,22 +71,74 @@ class Fleet:
         """
         admission.check(message, self.rules.require_gpu)
         node_id = self._usable_id(message.node_id)
-        node = self.nodes.get(node_id)
+        node = self._record(node_id, now)
         if node is None:
-            if len(self.nodes) >= self.rules.max_nodes:
-                raise WireError(ErrorCode.NODE_OVERLOADED, "this server has as many nodes as it may have")
-            node = self.nodes[node_id] = Node(node_id, self.rules, now)
-            remembered = self.memory.take(node_id)
-            node.recall(remembered)
-            self.speeds.recall(node_id, remembered.speeds)
-            row = self._rows[node_id] = self.table.add_node(node_id, node.slots)
-            self._by_row[row] = node
-            self._index.add(row)
-        self._offline.pop(node_id, None)
+            raise WireError(ErrorCode.NODE_OVERLOADED, "this server has as many nodes as it may have")
         node.registered(message, connection, now)
+        self._admit(self._rows[node.id])
         self._index.update(self._rows[node.id])
         self._sync(node)
         return node
+
+    def learn(self, record: NodeRecord, others_use: int, now: float) -> Node | None:
+        """Take over what another instance tells of a node of its own; None if there is no room for it.
+
+        The caller made sure that the lease is newer than any known one, and that the socket is not here.
+        """
+        node = self._record(record.node, now)
+        if node is not None:
+            row = self._rows[node.id]
+            before = None if node.afar is None else (node.offer, node.weight)
+            node.described(record, others_use, now)
+            node.out_of_reach = not self._reachable
+            self._admit(row)
+            if (node.offer, node.weight) != before:
+                self._index.update(row)
+                self._reweigh(row)
+            self._sync(node)
+        return node
+
+    def refused(self, row: int, now: float) -> None:
+        """The owner of a row had no slot left: no new jobs for it for a while."""
+        node = self._by_row.get(row)
+        if node is not None and node.afar is not None:
+            self._refused[row] = None
+            self._refusals.set(row, now + self.rules.refused_s)
+            self._sync(node)
+
+    def _admit(self, row: int) -> None:
+        """That it was refused once means nothing any more."""
+        if row in self._refused:
+            del self._refused[row]
+            self._refusals.set(row, None)
+
+    def in_reach(self, reachable: bool) -> list[Node]:
+        """Whether the owners of other nodes can be asked; returns the nodes whose state that changes."""
+        self._reachable = reachable
+        afar = [node for node in self.nodes.values() if node.afar and node.out_of_reach is reachable]
+        for node in afar:
+            node.out_of_reach = not reachable
+            self._sync(node)
+        return afar
+
+    def of_owner(self, owner: str) -> list[Node]:
+        """The nodes of another instance."""
+        return [node for node in self.nodes.values() if node.owner == owner]
+
+    def would_serve(self, key: Key) -> bool:
+        """Whether a node fits a key that cannot be had only because its owner cannot be asked."""
+        if self._reachable:
+            return False
+        if key.node:
+            node = self.nodes.get(key.node)
+            return node is not None and node.would_serve and node.fits(key)
+        return self.handle(key) is not None and any(
+            self._by_row[row].would_serve for row in self._index.rows(key)
+        )
+
+    def when_changed(self, do: Callable[[str], object]) -> None:
+        """Say who is told of every node that may have changed in something other instances should know."""
+        self._changed = do
 
     def heartbeat(self, message: NodeHeartbeat, now: float) -> tuple[Node, bool]:
         """Take a heartbeat of a registered node; the caller checked that the id belongs to the connection.
@@ -91,6 +147,8 @@ class Fleet:
         """
         node = self.nodes[message.node_id]
         before = node.offer
+        if message.rerun_metrics is not None:
+            self.reruns.report(node.reruns, message.rerun_metrics)
         node.heartbeat(message, now)
         changed = node.offer != before
         if changed:
@@ -114,6 +172,8 @@ class Fleet:
     def job_ended(self, row: int, now: float, *, usable: bool, blame: bool, sent_at: float) -> None:
         """Tell a node's health what became of an attempt."""
         node = self._by_row[row]
+        if node.afar is not None:
+            return  # its owner sees all of its answers, and judges
         before = node.status, node.slots
         if usable:
             node.health.job_answered()
@@ -122,27 +182,34 @@ class Fleet:
         if (node.status, node.slots) != before:
             self._sync(node)
 
-    def mark_unavailable(self, row: int, service_id: str, now: float) -> bool:
-        """The node of a row lacks a service it reports as running; True if that is believed (7)."""
+    def mark_unavailable(self, row: int, service_id: str, now: float) -> Mark:
+        """The node of a row lacks a service it reports as running; what is made of that (7)."""
         node = self._by_row[row]
-        if not node.services.mark(service_id, now):
-            return False
+        mark = node.services.mark(service_id, now)
+        if mark is not Mark.HOLDS:
+            return mark
         self._marks.set((node.id, service_id), now + self.rules.marks.ttl_s)
         self._index.update(self._rows[node.id])
-        return True
+        self._tell(node)
+        return mark
 
     def due(self) -> float | None:
         """When `tick` has something to do, monotonic s."""
-        return self._marks.due()
+        return earliest(self._marks.due(), self._refusals.due())
 
     def tick(self, now: float) -> list[Node]:
-        """Let marks end that held long enough; returns the nodes that can do more again."""
+        """Let marks and refusals end that held long enough; returns the nodes that can do more again."""
         changed = []
+        while (row := self._refusals.pop(now)) is not None:
+            del self._refused[row]
+            changed.append(self._by_row[row])
+            self._sync(self._by_row[row])
         while (mark := self._marks.pop(now)) is not None:
             node = self.nodes.get(mark[0])
             if node is not None:
                 node.services.clear(mark[1])
                 self._index.update(self._rows[node.id])
+                self._tell(node)
                 changed.append(node)
         return changed
 
@@ -221,50 +288,6 @@ class Fleet:
         """The hash that chooses the preferred pools of a session; a tenant with a pool has one for all."""
         pools = self.rules.pools
         return fnv1a64(tenant if tenant in pools.tenants else session_id, pools.hash_seed)
-
-    def key(
-        self,
-        src: str,
-        tgt: str,
-        pipeline: PipelineConfig,
-        lang_a: str | None = None,
-        lang_b: str | None = None,
-        *,
-        among: Sequence[str] = (),
-        speakers: bool = False,
-        features: Features = Features.NONE,
-        node: str = "",
-        session: str = "",
-        tenant: str = "",
-    ) -> Key:
-        """What a job asks of a node (resolution 33); two-way if only the pair of languages is known.
-
-        Of an unknown source `among` others it asks for the first with a free slot, else with a ready node,
-        else with any. To tell `speakers` apart needs the tone service. `features` and `node` narrow down who
-        fits, and so do the capability pools, where `session` and `tenant` may have a say.
-        """
-        needs = Services.needed(pipeline)
-        if speakers:
-            needs |= Services.TONE
-        source, target = normalize(src), normalize(tgt)
-        pools = ANYWHERE if node else self._pools_for(needs, session, tenant)
-
-        def asked(src: str, tgt: str, *, two_way: bool = False) -> Key:
-            return Key(src, tgt, needs, two_way, features, node, pools)
-
-        if not needs & Services.NMT:
-            return asked(ANY if source == AUTO else source, ANY)
-        if source != AUTO:
-            return asked(source, target)
-        if lang_a and lang_b:
-            a, b = normalize(lang_a), normalize(lang_b)
-            both_ways = asked(*sorted((a, b)), two_way=True)
-            return both_ways if self.serves(both_ways) else asked(a, b)
-        possible = [asked(code, target) for code in map(normalize, among[:MAX_AMONG]) if code != AUTO]
-        for good in (self.has_room, self.has_ready, self.serves):
-            if (found := next(filter(good, possible), None)) is not None:
-                return found
-        return possible[0] if possible else asked(ANY, target)
 
     def serves(self, key: Key) -> bool:
         """Whether a registered node fits a key, whatever its state."""
@@ -345,7 +368,8 @@ class Fleet:
             return False
         rows = self._index.rows(key)
         others = sum(self.table.cap(row) for row in set(besides) & rows if self._is_ready(row))
-        return self.table.ready_slots(handle) > others
+        refused = self._refused.keys() & rows - set(besides) if self._refused else ()
+        return self.table.ready_slots(handle) > others or any(map(self._is_ready, refused))
 
     def override(self, node_id: str, said: Override) -> Node:
         """Take an operator's word about a known node; its place in the table follows at once.
@@ -356,11 +380,18 @@ class Fleet:
         before = node.weight
         node.speak_of(said)
         self._sync(node)
-        if node.weight != before:
-            row = self._rows[node_id]
-            for key in self._index.keys(row):
-                self._index.speed_changed(row, key)
+        self._weighed(node, before)
         return node
+
+    def change_rules(self, rules: NodeRules) -> None:
+        """Live by other rules from now on; the place of every node in the table follows at once."""
+        self.rules = rules
+        for node in self.nodes.values():
+            before = node.weight
+            node.change_rules(rules)
+            self._index.update(self._rows[node.id])
+            self._sync(node)
+            self._weighed(node, before)
 
     def remembered(self, node_id: str) -> Remembered:
         """What outlives the record of a node."""
@@ -387,10 +418,6 @@ class Fleet:
         _, pool, _ = self.table.where(row)
         return [(key, self._speed(node, key), pool) for key in sorted(self._index.keys(row))[:most]]
 
-    def _pools_for(self, needs: Services, session: str, tenant: str) -> tuple[int, ...]:
-        pools = self.rules.pools
-        return pools.asked(needs, tenant, self.route(session, tenant)) if pools.pools else ANYWHERE
-
     def _is_ready(self, row: int) -> bool:
         return self._by_row[row].status is Status.READY
 
@@ -404,6 +431,29 @@ class Fleet:
     def _speed(self, node: Node, key: Key) -> float:
         return self.speeds.of(node.id, key.work) * node.weight
 
+    def _weighed(self, node: Node, before: float) -> None:
+        """Tell the table if a node's weight is no longer what it was."""
+        if node.weight != before:
+            self._reweigh(self._rows[node.id])
+
+    def _reweigh(self, row: int) -> None:
+        for key in self._index.keys(row):
+            self._index.speed_changed(row, key)
+
+    def _record(self, node_id: str, now: float) -> Node | None:
+        """The record of a node that is there; None if there is no room for another one."""
+        node = self.nodes.get(node_id)
+        if node is None and len(self.nodes) < self.rules.max_nodes:
+            node = self.nodes[node_id] = Node(node_id, self.rules, now)
+            remembered = self.memory.take(node_id)
+            node.recall(remembered)
+            self.speeds.recall(node_id, remembered.speeds)
+            row = self._rows[node_id] = self.table.add_node(node_id, node.slots)
+            self._by_row[row] = node
+            self._index.add(row)
+        self._offline.pop(node_id, None)
+        return node
+
     def _forget(self, node: Node) -> None:
         """Drop the record of an offline node; it left its keys and gave back its slots when it was lost."""
         self.memory.keep(node.id, self.remembered(node.id))
@@ -411,6 +461,7 @@ class Fleet:
         del self.nodes[node.id]
         self._offline.pop(node.id, None)
         row = self._rows.pop(node.id)
+        self._admit(row)
         self._index.remove(row)
         del self._by_row[row]
         self.table.remove_node(row)
@@ -427,12 +478,19 @@ class Fleet:
         """Bring the table's row in step with the record."""
         row = self._rows[node.id]
         usage = node.usage
-        self.table.set_cap(row, node.slots)
+        self.table.set_cap(row, 0 if row in self._refused else node.slots)
         self.table.set_ready(row, node.status is Status.READY)
         busiest = max(usage.cpu_percent or 0.0, usage.mem_percent or 0.0, usage.gpu_percent or 0.0)
         penalty_s = self.rules.overload_penalty_s if busiest >= self.rules.resource_threshold else 0.0
-        queue = min(usage.gpu_queue_length or 0, MAX_GPU_QUEUE)
+        queue = min((usage.gpu_queue_length or 0) + node.others_use, MAX_GPU_QUEUE)
+        if node.afar is not None:
+            penalty_s += self.rules.remote_penalty_s
         self.table.set_load(row, self.rules.gpu_queue_task_s * queue, penalty_s)
+        self._tell(node)
+
+    def _tell(self, node: Node) -> None:
+        if self._changed is not None:
+            self._changed(node.id)
 
 
 def _same_work(key: Key, pool: int | None) -> set[Key]:

@@ -44,6 +44,11 @@ class Health:
         self._answers_in_a_row = 0
         self._outcomes: deque[bool] = deque(maxlen=rules.failure_window)
 
+    def change_rules(self, rules: NodeRules) -> None:
+        """Judge by other rules from now on; what is known of the node stays."""
+        self._rules = rules
+        self._outcomes = deque(self._outcomes, maxlen=rules.failure_window)
+
     def registered(self) -> None:
         """The node has to show its health again; what its jobs brought upon it stays."""
         self.state = Status.REGISTERING

@@ -79,6 +79,8 @@ class JobRequest(Struct, frozen=True, kw_only=True):
     """Names the utterance, whatever it is translated to, inside linguad."""
     context: Context | None = None
     """What was said before."""
+    held_ms: int = 0
+    """How much of its audio was held before, because it was too short to be an utterance."""
     for_speaker: bool = True
     """Whether the speaker is told what comes of it; in a room that is one of the languages only."""
 
@@ -105,6 +107,8 @@ class AttemptEnd(StrEnum):
     CANCELLED = "cancelled"
     NODE_LOST = "node_lost"
     SUPERSEDED = "superseded"
+    REFUSED = "refused"
+    """The instance that has the socket of the node did not give it to the node."""
 
 
 class Chosen(StrEnum):
@@ -138,6 +142,8 @@ class Attempt(Struct, kw_only=True, eq=False):
     chosen: Chosen
     features: Features = Features.NONE
     """Those of the abilities the job asks for that the node claims."""
+    owner: str = ""
+    """The instance through which it goes, "" if the socket of the node is here."""
     heard: bool = False
     """Its text came; the translation comes with the end of the turn."""
     state: AttemptState = AttemptState.DISPATCHED
@@ -232,6 +238,14 @@ class Job(Struct, kw_only=True, eq=False):
     next_number: int = 1
     outcome: Outcome | None = None
     finished_at: float = 0.0
+    delivered_at: float | None = None
+    """When its text left, monotonic s."""
+    late: bool = False
+    """Its text left after the client had been told that there is none."""
+    node_s: float | None = None
+    """How long the node worked for its text."""
+    audio_bytes: int = 0
+    """Size of its audio."""
     hedge_at: float | None = None
     """When a second attempt beside the first is due."""
     in_vain: bool = False
@@ -250,6 +264,11 @@ class Job(Struct, kw_only=True, eq=False):
     def open_attempts(self) -> list[Attempt]:
         """Attempts whose result ends the job in the ordinary way; two at most, if it was hedged."""
         return [attempt for attempt in self.attempts[-2:] if attempt.open]
+
+    @property
+    def tries(self) -> int:
+        """How many attempts count: not those that no node ever saw."""
+        return sum(attempt.end is not AttemptEnd.REFUSED for attempt in self.attempts)
 
     @property
     def heard(self) -> bool:

@@ -87,6 +87,12 @@ class Lane(Struct):
         self.highest.clear()
         self.seen.clear()
 
+    def leave(self, row: int) -> None:
+        """What was sent to a row did not arrive: no node is bound any more, or knows what comes next."""
+        if row == self.row:
+            self.row, self.turn_id, self.held_until = -1, "", 0.0
+        self.begin_segment()
+
     def recent(self, since: float) -> list[int]:
         """Rows that got a job since then, the latest first."""
         return [row for row, at in reversed(self.served.items()) if at >= since]

@@ -9,8 +9,9 @@ from linguad.core.health import Health, Status
 from linguad.core.key import Features, Key
 from linguad.core.languages import Languages
 from linguad.core.memory import Remembered
+from linguad.core.reruns import NONE
 from linguad.core.rules import NodeRules
-from linguad.core.services import ServiceTable
+from linguad.core.services import Services, ServiceTable
 from linguad.core.standing import ailment
 from linguad.wire.node import (
     HardwareInfo,
@@ -21,6 +22,7 @@ from linguad.wire.node import (
     ResourceUsage,
 )
 from linguad.wire.override import Override
+from linguad.wire.record import LOAD_STEP, NodeRecord
 
 NOTHING_SAID = Override()
 
@@ -36,7 +38,14 @@ class Node:
         self.rules = rules
         self.health = Health(rules)
         self.connection = 0
-        """Generation of the connection that owns the record; 0 while offline."""
+        """Generation of the connection that owns the record, or the epoch of an owner's lease; 0 while
+        offline."""
+        self.afar: NodeRecord | None = None
+        """What another instance tells of it that has its socket."""
+        self.out_of_reach = False
+        """That instance cannot be asked."""
+        self.others_use = 0
+        """Slots of it that others than this instance use, as its owner knew them."""
         self.registered_at = now
         self.last_heartbeat_at = now
         self.last_answer_at = now
@@ -51,6 +60,12 @@ class Node:
         """That, and where it is silent what the settings say."""
         self.usage = ResourceUsage()
         self.services = ServiceTable(rules.marks)
+        self.models: tuple[str, ...] = ()
+        """Ids of the models on its disk that are switched on."""
+        self.reruns = NONE
+        """Repeated recognitions since its start, as it reported them last."""
+        self.efficiencies: Mapping[str, float] = {}
+        """Work per time of its services, as it reported it last."""
         self.languages = Languages(NodeLanguageCapabilities())
         self.pool: int | None = None
         """Id of its capability pool."""
@@ -59,7 +74,7 @@ class Node:
         self.missed: Counter[str] = Counter()
         """How often it was for want of a type of service, as `tts:no_impl`."""
         self._reported_languages = NodeLanguageCapabilities()
-        self._reported_cap = rules.max_concurrent_jobs
+        self._reported_cap: int | None = None
         self._sparse_heartbeats = False
 
     @property
@@ -67,21 +82,42 @@ class Node:
         """Where the node stands; only a READY one gets work."""
         if not self.online:
             return Status.OFFLINE
+        if self.afar is not None:
+            return Status.OFFLINE if self.out_of_reach else _status(self.afar)
         return Status.DRAINING if self.override.drain else self.health.state
 
     @property
     def cap(self) -> int:
         """Jobs at once: the operator's word, else the node's, else the default."""
-        return self.override.cap or self._reported_cap
+        if self.afar is not None:
+            return self.afar.slots
+        return self.override.cap or self._reported_cap or self.rules.max_concurrent_jobs
 
     @property
     def slots(self) -> int:
-        """Jobs it may have now; on probation just one."""
+        """Jobs it may have now; on probation just one.
+
+        Of another instance those that others leave, which is a guess, so that one can always be tried.
+        """
+        if self.afar is not None:
+            return max(1, self.afar.slots - self.others_use)
         return 1 if self.health.on_probation else self.cap
+
+    @property
+    def owner(self) -> str:
+        """The instance that has its socket, "" if it is this one or none."""
+        return "" if self.afar is None else self.afar.owner
+
+    @property
+    def would_serve(self) -> bool:
+        """Whether it would get work if only its owner could be asked."""
+        return self.afar is not None and self.out_of_reach and _status(self.afar) is Status.READY
 
     @property
     def weight(self) -> float:
         """Factor of its speed as selection sees it."""
+        if self.afar is not None:
+            return self.afar.weight
         return self.override.weight or 1.0
 
     @property
@@ -115,6 +151,14 @@ class Node:
         self.said = said
         self.override = said.over(self.rules.overrides.get(self.id, NOTHING_SAID))
 
+    def change_rules(self, rules: NodeRules) -> None:
+        """Live by other rules from now on."""
+        self.rules = rules
+        self.health.change_rules(rules)
+        self.speak_of(self.said)
+        if self.online:
+            self.pool = rules.pools.home(self.id, self.services.installed)
+
     def recall(self, remembered: Remembered) -> None:
         """Take over what an earlier record of the node left."""
         self.speak_of(remembered.said)
@@ -124,6 +168,8 @@ class Node:
 
     def registered(self, message: NodeRegister, connection: int, now: float) -> None:
         """Take over a registration; the node has to show its health again."""
+        if self.afar is not None:
+            self.lost()
         self.connection = connection
         self.registered_at = self.last_heartbeat_at = now
         self.health.registered()
@@ -135,11 +181,52 @@ class Node:
         self.features = Features.of(message.features_supported)
         self._describe(message)
 
+    def described(self, record: NodeRecord, others_use: int, now: float) -> None:
+        """Take over what its owner tells."""
+        self.afar, self.others_use, self.out_of_reach = record, others_use, False
+        if record.epoch != self.connection:
+            self.connection, self.registered_at = record.epoch, now
+        self.last_heartbeat_at = now
+        self.platform, self.hardware, self.usage = record.platform, record.hardware, record.usage
+        self.accepts_public, self.features = record.public, Features(record.features)
+        if record.languages != self._reported_languages:
+            self._reported_languages = record.languages
+            self.languages = Languages(record.languages)
+        self.services = ServiceTable(self.rules.marks)
+        self.services.running, self.services.installed = Services(record.services), Services(record.installed)
+        self.pool = self.rules.pools.home(self.id, self.services.installed)
+
+    def record(self, owner: str, boot: str, epoch: int, used_by: dict[str, int]) -> NodeRecord:
+        """What other instances are told of it."""
+        return NodeRecord(
+            node=self.id,
+            owner=owner,
+            boot=boot,
+            epoch=epoch,
+            status=self.status.value,
+            slots=self.slots,
+            used_by=used_by,
+            services=int(self.services.running),
+            installed=int(self.services.installed),
+            features=int(self.features),
+            public=self.accepts_public,
+            weight=self.weight,
+            platform=self.platform,
+            hardware=self.hardware,
+            languages=self._reported_languages,
+            usage=_rounded(self.usage),
+        )
+
     def heartbeat(self, message: NodeHeartbeat, now: float) -> None:
         """Replace what the node says of itself and judge its health (node-protocol 4)."""
         self.last_heartbeat_at = now
         if message.resource_usage is not None:
             self.usage = message.resource_usage
+        if message.rerun_metrics is not None:
+            self.reruns = message.rerun_metrics
+        reported = message.processing_metrics
+        if reported is not None and reported.service_efficiencies is not None:
+            self.efficiencies = reported.service_efficiencies
         self._describe(message)
         self.health.heartbeat(ailment(self) is None, now)
 
@@ -151,19 +238,21 @@ class Node:
 
     def lost(self) -> None:
         """The connection is gone; the node tells anew what it offers when it comes back."""
-        self.connection = 0
+        self.connection, self.afar, self.out_of_reach, self.others_use = 0, None, False, 0
         self._reported_languages = NodeLanguageCapabilities()
         self.languages = Languages(self._reported_languages)
         self.services = ServiceTable(self.rules.marks)
+        self.models, self.efficiencies = (), {}
         self.pool = None
 
     def overdue(self, now: float) -> bool:
         """Whether heartbeats stopped."""
-        return self.online and now - self.last_heartbeat_at > self.heartbeat_timeout_s
+        here = self.online and self.afar is None
+        return here and now - self.last_heartbeat_at > self.heartbeat_timeout_s
 
     def warmed_up_too_long(self, now: float) -> bool:
         """Whether a registering node took longer than it may to become healthy."""
-        warming_up = self.online and self.health.state is Status.REGISTERING
+        warming_up = self.online and self.afar is None and self.health.state is Status.REGISTERING
         return warming_up and now - self.registered_at > self.rules.warmup_timeout_s
 
     def fits(self, key: Key) -> bool:
@@ -187,6 +276,10 @@ class Node:
         if reported is not None and reported != self._reported_languages:
             self._reported_languages = reported
             self.languages = Languages(reported)
+        if message.installed_models is not None:
+            self.models = tuple(
+                model.model_id for model in message.installed_models if model.enabled is not False
+            )
         if message.max_concurrent_jobs is not None:
             self._reported_cap = message.max_concurrent_jobs
         if message.installed_services is not None or message.capability_by_type is not None:
@@ -195,3 +288,21 @@ class Node:
 
     def _device_counts(self, device: str) -> bool:
         return self.rules.require_gpu == "never" or (device in ("gpu", "auto") and self.has_gpu)
+
+
+def _status(record: NodeRecord) -> Status:
+    """Where a node stands with its owner; what a newer version may say is no reason to use it."""
+    try:
+        return Status(record.status)
+    except ValueError:
+        return Status.DEGRADED
+
+
+def _rounded(usage: ResourceUsage) -> ResourceUsage:
+    """A load that does not change with every heartbeat."""
+    percents = {
+        name: value // LOAD_STEP * LOAD_STEP
+        for name in ("cpu_percent", "gpu_percent", "gpu_mem_percent", "mem_percent")
+        if (value := getattr(usage, name)) is not None
+    }
+    return ResourceUsage(gpu_queue_length=usage.gpu_queue_length, **percents)

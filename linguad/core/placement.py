@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from linguad.core import probes
 from linguad.core.actions import Action, Assign, NobodyFree, Progress
+from linguad.core.asking import key_for
 from linguad.core.assignment import assign_message
 from linguad.core.attempts import Attempts
 from linguad.core.deadlines import Deadlines
@@ -42,17 +43,23 @@ class Placement:
 
     def __init__(self, fleet: Fleet, rules: JobRules, attempts: Attempts, deadlines: Deadlines[str]) -> None:
         self._fleet = fleet
-        self._rules = rules
+        self.rules = rules
         self.waiting = WaitingRoom()
         self._attempts = attempts
         self._deadlines = deadlines
         self._hedging = Hedging(rules.hedge_percent, rules.hedge_part)
         self._stirred: dict[str, None] = {}
 
+    def change_rules(self, rules: JobRules) -> None:
+        """Live by other rules from now on; what was decided for a job stays."""
+        self.rules = rules
+        self._hedging = Hedging(rules.hedge_percent, rules.hedge_part)
+
     def key_of(self, request: JobRequest) -> Key:
         """What a job asks of a node; for a two-way job it depends on who is there."""
         wanted = Features.of(request.features)
-        return self._fleet.key(
+        return key_for(
+            self._fleet,
             request.src_lang,
             request.tgt_lang,
             request.pipeline,
@@ -60,7 +67,7 @@ class Placement:
             request.lang_b,
             among=request.auto_langs or (),
             speakers=bool(wanted) and Features.SPEAKER_IDENTIFICATION in wanted,
-            features=wanted if self._rules.requires_features(request.tenant) else Features.NONE,
+            features=wanted if self.rules.requires_features(request.tenant) else Features.NONE,
             node=request.node_id,
             session=request.session_id,
             tenant=request.tenant,
@@ -68,20 +75,20 @@ class Placement:
 
     def full_for(self, tenant: str) -> bool:
         """Whether another job of this tenant may not wait."""
-        rules, waiting = self._rules, self.waiting
+        rules, waiting = self.rules, self.waiting
         return len(waiting) >= rules.max_waiting or waiting.of_tenant(tenant) >= rules.max_waiting_per_tenant
 
     def pend(self, job: Job, now: float) -> None:
         """Let a job wait for a node; `settle` gives it one if it is its lane's turn and one is free."""
         job.status, job.in_vain = JobStatus.PENDING, False
-        wait_until = min(now + self._rules.pending_timeout_s, job.created_at + self._rules.max_age_s)
+        wait_until = min(now + self.rules.pending_timeout_s, job.created_at + self.rules.max_age_s)
         if job.request.answer_by is not None:
             wait_until = min(wait_until, max(now, job.request.answer_by))
         self._deadlines.set(job.id, wait_until)
         self.waiting.add(job)
         self._stirred[job.request.lane] = None
 
-    def pend_again(self, turn: list[Job], outcome: Outcome, now: float) -> None:
+    def pend_again(self, turn: list[Job], outcome: Outcome | None, now: float) -> None:
         """Let jobs of one turn, in order, wait for another node, on which they share a wire session."""
         first = turn[0]
         wanted = max(job.next_number for job in turn)
@@ -180,7 +187,7 @@ class Placement:
 
     def _send(self, job: Job, now: float, actions: list[Action]) -> bool:
         lane, request = job.lane, job.request
-        if now - lane.used_at > self._rules.lane_idle_s or not self._fleet.is_at(lane.row, lane.node_id):
+        if now - lane.used_at > self.rules.lane_idle_s or not self._fleet.is_at(lane.row, lane.node_id):
             lane.row = -1
         choice = self._choose(job, lane, now)
         if choice is None:
@@ -191,7 +198,7 @@ class Placement:
         row, chosen = choice
         self.waiting.send(job)
         index, turn_id = request.utterance_index, request.turn_id
-        moves = row != lane.row and self._rules.affinity_of(request.tenant) != "session" and lane.used_at > 0
+        moves = row != lane.row and self.rules.affinity_of(request.tenant) != "session" and lane.used_at > 0
         if moves or lane.would_miss(row, index, lane.number_for(index, turn_id, job.next_number)):
             lane.begin_segment()
         job.next_number = lane.number_for(index, turn_id, job.next_number)
@@ -212,14 +219,14 @@ class Placement:
         if chosen is not Chosen.HEDGE and not job.deferrable:
             job.hedge_at = self._hedging.earn(now, deadline)
         self.watch(job)
-        together = self._rules.affinity_of(job.request.tenant) != "spread"
+        together = self.rules.affinity_of(job.request.tenant) != "spread"
         message = assign_message(job, attempt, self._fleet.node_at(row), with_context=together)
         actions.append(Assign(job, attempt, message))
         actions.append(Progress(job, "DISPATCHED"))
         return attempt
 
     def _deadline(self, job: Job, row: int, now: float) -> float:
-        limit_s = self._rules.running_timeout_s(job.seconds)
+        limit_s = self.rules.running_timeout_s(job.seconds)
         learned_s = self._fleet.speeds.deadline_s(self._fleet.node_at(row).id, job.key.work)
         if learned_s is not None:
             limit_s = min(limit_s, learned_s)
@@ -229,7 +236,7 @@ class Placement:
 
     def _choose(self, job: Job, lane: Lane, now: float) -> Choice | None:
         """The turn's own node, else the best, else one that failed before."""
-        fleet, failed, affinity = self._fleet, job.excluded_rows, self._rules.affinity_of(job.request.tenant)
+        fleet, failed, affinity = self._fleet, job.excluded_rows, self.rules.affinity_of(job.request.tenant)
         bound = lane.turn_id == job.request.turn_id or (affinity != "session" and now < lane.held_until)
         if (
             bound
@@ -241,7 +248,7 @@ class Placement:
         if self._waits_for_its_turn(job):
             return None
         sticky = lane.row if affinity == "session" else -1
-        avoided = lane.recent(now - self._rules.spread_window_s) if affinity == "spread" else []
+        avoided = lane.recent(now - self.rules.spread_window_s) if affinity == "spread" else []
         row = self._select(job, [*failed[-MAX_EXCLUDED:], *avoided], sticky)
         if row is None and avoided:
             row = self._select(job, failed[-MAX_EXCLUDED:], sticky)

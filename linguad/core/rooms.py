@@ -96,7 +96,8 @@ class Rooms:
     """Mutable state: rooms by code and id, the room of each session, and how far each one's numbers went."""
 
     def __init__(self, rules: RoomRules, ids: Ids, clock: Clock) -> None:
-        self._rules = rules
+        self.rules = rules
+        """May be changed; rooms that are open keep the end they have until somebody speaks."""
         self._ids = ids
         self._clock = clock
         self._by_code: dict[str, Room] = {}
@@ -299,7 +300,7 @@ class Rooms:
         outputs: list[RoomOutput] = []
         while (code := self._deadlines.pop(now)) is not None:
             room = self._by_code[code]
-            minutes = round(self._rules.idle_s / 60)
+            minutes = round(self.rules.idle_s / 60)
             outputs += room.tell_all(
                 RoomExpired(room_code=code, message=f"Nobody spoke for {minutes} minutes")
             )
@@ -314,7 +315,7 @@ class Rooms:
             return [_error(guest.session_id, ErrorCode.UNSUPPORTED_FEATURE, "gateways have no rooms")]
         if not self._bucket(guest.session_id).take(now):
             return [_error(guest.session_id, ErrorCode.NODE_OVERLOADED, TOO_FAST)]
-        if len(self._by_code) >= self._rules.max_rooms:
+        if len(self._by_code) >= self.rules.max_rooms:
             return [_error(guest.session_id, ErrorCode.NODE_OVERLOADED, "there are too many rooms")]
         outputs = self.leave(guest.session_id)
         while (code := self._ids.room_code()) in self._by_code:
@@ -338,7 +339,7 @@ class Rooms:
         elif room is None:
             self._wrong.add(guest.origin, now)
             error = ErrorCode.ROOM_NOT_FOUND
-        elif len(room.members) >= self._rules.max_members:
+        elif len(room.members) >= self.rules.max_members:
             error = ErrorCode.ROOM_FULL
         elif not self._bucket(guest.session_id).take(now):
             error, sentence = ErrorCode.NODE_OVERLOADED, TOO_FAST
@@ -388,7 +389,7 @@ class Rooms:
 
     def _active(self, room: Room, now: float) -> None:
         room.active_at = now
-        self._deadlines.set(room.code, now + self._rules.idle_s)
+        self._deadlines.set(room.code, now + self.rules.idle_s)
 
     def _close(self, room: Room) -> None:
         del self._by_code[room.code], self._by_id[room.id]

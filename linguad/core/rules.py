@@ -44,6 +44,10 @@ class NodeRules(Struct, frozen=True, kw_only=True):
     pools: PoolRules = PoolRules()
     overload_penalty_s: float = 5.0
     """Added to the expected finish of a node at or above `resource_threshold`."""
+    remote_penalty_s: float = 0.2
+    """Added to the expected finish of a node of another instance."""
+    refused_s: float = 1.0
+    """How long a node of another instance gets no new jobs after it was given one too many."""
     gpu_queue_task_s: float = 3.0
     """Audio that one task in a node's GPU queue stands for (resolution 31)."""
 
@@ -92,7 +96,7 @@ class JobRules(Struct, frozen=True, kw_only=True):
         """Whether a job may have another attempt."""
         young = now - job.created_at < self.max_age_s
         in_time = job.request.answer_by is None or now < job.request.answer_by
-        return young and in_time and len(job.attempts) <= self.failover_max_attempts
+        return young and in_time and job.tries <= self.failover_max_attempts
 
     def running_timeout_s(self, audio_s: float) -> float:
         """Time a node gets for this much audio (node-protocol 6.5)."""

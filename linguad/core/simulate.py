@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
+from linguad.core.asking import key_for
 from linguad.core.capability import NOWHERE, PoolRules
 from linguad.core.fleet import Fleet
 from linguad.core.key import Key
@@ -129,8 +130,8 @@ def _key(fleet: Fleet, asked: Question, routing_key: str) -> Key:
         use_semantic=Services.SEMANTIC in needs,
     )
     speakers = tone and plain  # a pipeline has either, but who tells speakers apart needs both
-    return fleet.key(
-        asked.src, asked.tgt, pipeline, speakers=speakers, session=routing_key, tenant=asked.tenant
+    return key_for(
+        fleet, asked.src, asked.tgt, pipeline, speakers=speakers, session=routing_key, tenant=asked.tenant
     )
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import trio
 
 from linguad import log
+from linguad.config import Server
 from linguad.net.front import Front
 from linguad.net.listen import listen, port_of
 
@@ -43,10 +45,19 @@ class Door:
         """The port it listens on."""
         return port_of(self._listeners)
 
-    async def open(self, services: trio.Nursery, backlog: int) -> None:
-        """Start what answers among the services, and listen. Raises LinguadError if the port is taken."""
+    async def open(
+        self, services: trio.Nursery, server: Server, handed: Mapping[str, list[trio.SocketListener]]
+    ) -> None:
+        """Start what answers among the services, and listen: on the sockets `handed` over for it, if any.
+
+        Raises LinguadError if the port is taken.
+        """
+        self._listeners = handed.get(self.name, [])
         await services.start(self._service.run)
-        self._listeners = await listen(self._host, self._port, backlog, self._setting)
+        if not self._listeners:
+            self._listeners = await listen(
+                self._host, self._port, server.backlog, self._setting, reuse_port=server.reuse_port
+            )
 
     async def serve(self, accept: trio.Nursery, connections: trio.Nursery) -> None:
         """Accept in one nursery, and serve what comes in another."""

@@ -9,21 +9,23 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import trio
 
-from linguad import __version__, log, metrics
+from linguad import __version__, log
 from linguad.config import Config
+from linguad.config.changes import taken_over
 from linguad.core.clock import Clock
+from linguad.core.coverage import Served
 from linguad.core.dispatch import Dispatch
 from linguad.core.fleet import Fleet
-from linguad.core.health import Status
 from linguad.core.node import Node
 from linguad.core.pairing import LiveCode
 from linguad.daemon.doors import Door
+from linguad.daemon.operating import add_operating_routes, show_state
 from linguad.daemon.public import PublicApi
 from linguad.daemon.rules import (
     job_rules,
@@ -41,6 +43,7 @@ from linguad.ids import RandomIds
 from linguad.net import collector
 from linguad.net.front import Front, FrontSettings
 from linguad.net.http import HttpApp
+from linguad.net.inherited import inherited
 from linguad.net.links import Links
 from linguad.net.peer import TrustedProxies
 from linguad.net.supervise import notify, watch_signals, watchdog
@@ -49,11 +52,13 @@ from linguad.nodes.serve import Nodes
 from linguad.ops.app import create_ops_app
 from linguad.ops.cluster import add_cluster_routes
 from linguad.ops.explain import add_explain_routes
+from linguad.ops.instance import Seen
 from linguad.ops.languages import add_language_routes
 from linguad.ops.nodes import add_node_routes
 from linguad.ops.pools import add_pool_routes
 from linguad.ops.services import INDEX as SERVICES_INDEX
 from linguad.ops.services import NoServices, OwnServices, RemoteServices, Services
+from linguad.ops.watch import Watch
 from linguad.pages.serving import add_pages
 from linguad.pools import COMPILED
 from linguad.sessions.last import LastSessions
@@ -68,6 +73,7 @@ from linguad.wire.override import Override
 if TYPE_CHECKING:
     from linguad.cluster.desk import Desk
     from linguad.cluster.service import Cluster
+    from linguad.daemon.together import SharedNodes
 
 Part = Literal["scheduler", "gateway", "hub"]
 """What `linguad serve --only` may name. A gateway alone needs a cluster to give its work to."""
@@ -90,16 +96,19 @@ logger = log.get(__name__)
 class Daemon:
     """One instance of linguad, put together from its parts."""
 
-    def __init__(self, config: Config, *, only: Part | None = None) -> None:
-        """With `only`, one part alone; what it does not need stays idle.
+    def __init__(
+        self, config: Config, *, only: Part | None = None, reread: Callable[[], Config] | None = None
+    ) -> None:
+        """With `only`, one part alone; what it does not need stays idle. `reread` is what a reload asks.
 
         Raises ConfigError for a gateway alone without a cluster.
         """
         self.config = config
+        self._reread = reread or (lambda: config)
         self._only = only
         self._has_hub = only == "hub" or (only is None and config.hub.enabled)
         self._has_gateway = only == "gateway" or (only is None and config.gateway.enabled)
-        self._services: Services = NoServices()
+        self.services: Services = NoServices()
         self.draining = False
         self._started_at = trio.current_time()
         self._api: PublicApi | None = None
@@ -111,11 +120,17 @@ class Daemon:
         self.fleet = Fleet(node_rules(config), node_table(config), ids)
         self.node_memory = NodeMemory(self.fleet, self._clock, config.state_dir() / "nodes.json")
         self.dispatch = Dispatch(self.fleet, job_rules(config), ids)
-        self.engine = Engine(self.dispatch, self._budget, trio.current_time)
+        self.engine = Engine(
+            self.dispatch,
+            self._budget,
+            trio.current_time,
+            slow_path_s=config.log.slow_path_ms / 1000,
+        )
         self.engine_tasks = EngineTasks(self.engine, config.nodes.status_scan_interval_seconds)
         throttle_s = config.sessions.error_throttle_ms / 1000
         trusted = TrustedProxies(config.sessions.trusted_sources)
         limit = SessionLimit(config.sessions.max_sessions, config.sessions.max_sessions_per_address, trusted)
+        self._session_limit = limit
         self._last_sessions = LastSessions(config.state_dir() / "sessions.json")
         self.sessions = Sessions(
             self.engine,
@@ -135,10 +150,10 @@ class Daemon:
         node_settings = link_settings(config.server, config.nodes)
         self.session_links = Links("session", session_settings, self.sessions.talk, self._budget)
         self.node_links = Links("node", node_settings, self._node_sockets.talk, self._budget)
-        metrics.BUFFERED_BYTES.set_function(lambda: self._budget.used)
+        self._shared: SharedNodes
         self.cluster = self._cluster()
-        for status in Status:
-            metrics.NODES.labels(status.value).set_function(partial(self._count_nodes, status))
+        self.watch = Watch(self)
+        show_state(self, config)
 
     async def run(self, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until a stop signal, then end in order; starts with the port it listens on.
@@ -180,24 +195,27 @@ class Daemon:
         task_status: trio.TaskStatus[int],
     ) -> None:
         server, stop = self.config.server, trio.Event()
+        handed = inherited(door.name for door in doors)
         async with trio.open_nursery() as services:
-            await services.start(watch_signals, stop, server.hard_stop_seconds, log.reopen)
+            await services.start(watch_signals, stop, server.hard_stop_seconds, self.reload)
             services.start_soon(watchdog)
             services.start_soon(self._sync_clock)
             services.start_soon(self.engine_tasks.serve)
             services.start_soon(self.sessions.serve)
             services.start_soon(self.node_memory.run)
+            services.start_soon(self.watch.run)
             if self.cluster is not None:
                 await services.start(self.cluster.run)
+                services.start_soon(self._shared.run)
             if not self._has_hub and (url := self.config.hub_url()):
-                self._services = remote = RemoteServices(url, self.config.models_dir() / SERVICES_INDEX)
+                self.services = remote = RemoteServices(url, self.config.models_dir() / SERVICES_INDEX)
                 services.start_soon(remote.run)
             if self._accounts is not None:
                 services.start_soon(self._accounts.run)
             if self._api is not None:
                 await services.start(self._api.run)
             for door in doors:
-                await door.open(services, server.backlog)
+                await door.open(services, server, handed)
             async with trio.open_nursery() as connections:
                 async with trio.open_nursery() as accept:
                     for door in doors:
@@ -230,8 +248,11 @@ class Daemon:
         if self._only == "hub" or not several:
             return None
         from linguad.cluster.service import Cluster
+        from linguad.daemon.together import SharedNodes
 
-        return Cluster(settings, lambda: (len(self._node_sockets), len(self.sessions)))
+        cluster = Cluster(settings, lambda: (len(self._node_sockets), len(self.sessions)))
+        self._shared = SharedNodes(cluster, self.engine, self._node_sockets)
+        return cluster
 
     def _scheduler_door(self) -> Door:
         """The port of clients, nodes and operators."""
@@ -243,13 +264,16 @@ class Daemon:
         add_language_routes(app, self.engine)
         add_cluster_routes(app, self, token)
         add_pool_routes(app, self, self.config.pools, token)
+        add_operating_routes(app, self, self.watch, self.config, token)
         add_pages(app)
-        http = HttpApp("ops", app, self._proxies, (SESSION_PATH, NODE_PATH))
         sockets = {SESSION_PATH: self.session_links.serve, NODE_PATH: self.node_links.serve}
+        if self._only == "gateway":
+            # the port is for operators only
+            sockets = {}
+        http = HttpApp("ops", app, self._proxies, tuple(sockets))
         front = Front(
             "scheduler",
-            # a gateway alone has the port for operators only
-            {} if self._only == "gateway" else sockets,
+            sockets,
             http.serve,
             FrontSettings(proxies=self._proxies, head_seconds=server.peek_seconds),
         )
@@ -262,13 +286,30 @@ class Daemon:
         token = admin_token(config.server.admin_token, config.state_dir())
         hub = Hub(settings, config.models_dir(), kept.registry, HubRecords(kept.database), token, front)
         await hub.open()
-        self._services = OwnServices(lambda: hub.catalog.current.services_json)
+        self.services = OwnServices(lambda: hub.catalog.current.services_json)
         return Door("hub", settings.host, settings.port, hub.front, hub, "hub.port")
 
     async def load_memory(self) -> None:
         """Read what the process before left in the state directory."""
         await self.node_memory.load()
         await self._last_sessions.load(time.time())
+
+    def reload(self) -> None:
+        """Take over what the settings say now as far as that goes without a restart, and open the log anew.
+
+        Raises LinguadError with the reason if they cannot be used; then everything is as before.
+        """
+        config, taken, waiting = taken_over(self.config, self._reread())
+        log.configure(config.log)
+        self.config = config
+        self.engine.change_rules(node_rules(config), job_rules(config))
+        self.sessions.change_rules(session_rules(config))
+        self._session_limit.change(config.sessions.max_sessions, config.sessions.max_sessions_per_address)
+        if self._api is not None:
+            self._api.change(config.gateway)
+        logger.info("reloaded", changed=taken)
+        if waiting:
+            logger.warning("restart_needed", settings=waiting)
 
     def facts(self) -> dict[str, object]:
         """What `/ready` tells beside readiness."""
@@ -279,7 +320,7 @@ class Daemon:
             "sessions": len(self.sessions),
             "nodes": len(self._node_sockets),
             "open_jobs": self.dispatch.open_jobs,
-            "hub_services": len(self._services.listed()),
+            "hub_services": len(self.services.listed()),
         }
 
     def not_ready(self) -> list[str]:
@@ -298,6 +339,36 @@ class Daemon:
         """Every known node and the slots it has in use."""
         fleet = self.fleet
         return [(node, fleet.slots_used(node.id)) for node in fleet.nodes.values()]
+
+    def sessions_seen(self) -> list[Seen]:
+        """Every session of this instance."""
+        return [Seen(*one) for one in self.sessions.seen()]
+
+    def session_counts(self) -> tuple[int, int]:
+        """Sessions with a connection, and those that wait for theirs to come back."""
+        return self.sessions.attached, len(self.sessions) - self.sessions.attached
+
+    def languages(self) -> list[Served]:
+        """The pairs of languages that are served."""
+        return self.engine.languages()
+
+    @property
+    def outcomes(self) -> Mapping[str, int]:
+        """Jobs that ended since the start, by what they came to."""
+        return self.engine.outcomes
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Bytes held for connections and jobs."""
+        return self._budget.used
+
+    def result_quality(self) -> Mapping[str, object]:
+        """How good results are, as `/api/v1/metrics` tells it."""
+        return self.engine.quality.told()
+
+    def slots_asked(self) -> tuple[int, int]:
+        """How often a slot was taken for a job, and how often none was free."""
+        return self.engine.selections.reserved, self.engine.selections.refused
 
     def now(self) -> float:
         """The time of all records, monotonic s."""
@@ -335,7 +406,9 @@ class Daemon:
         """Let jobs finish, then say goodbye: clients first, so that their results still come."""
         logger.info("draining", open_jobs=self.dispatch.open_jobs, sessions=len(self.sessions))
         self.dispatch.amnesty.draining = True
+        self.watch.close()
         if self.cluster is not None:
+            self._shared.drain()
             await self.cluster.drain()
         if self._api is not None:
             self._api.stop()
@@ -353,6 +426,3 @@ class Daemon:
         while True:
             self._clock.offset_s = time.time() - trio.current_time()
             await trio.sleep(CLOCK_SYNC_SECONDS)
-
-    def _count_nodes(self, status: Status) -> int:
-        return sum(node.status is status for node in self.fleet.nodes.values())

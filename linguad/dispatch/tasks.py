@@ -27,12 +27,12 @@ class EngineTasks:
     async def wait_idle(self) -> None:
         """Return as soon as no job is open; for the end of the daemon."""
         self._idle = trio.Event()
-        if self._engine.dispatch.open_jobs:
+        if self._engine.open_jobs:
             await self._idle.wait()
 
     def _look(self) -> None:
         self._alarm.moved()
-        if self._idle is not None and not self._engine.dispatch.open_jobs:
+        if self._idle is not None and not self._engine.open_jobs:
             self._idle.set()
 
     async def _scan(self) -> None:

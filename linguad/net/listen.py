@@ -16,17 +16,18 @@ _ABSENT = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
 
 async def listen(
-    host: str, port: int, backlog: int = 1024, setting: str = "server.port"
+    host: str, port: int, backlog: int = 1024, setting: str = "server.port", *, reuse_port: bool = False
 ) -> list[trio.SocketListener]:
     """Listen on `port` (0: any free one) of `host`: "" is every address, "localhost" both loopbacks.
 
-    All listeners have the same port. Raises LinguadError with one sentence that names `setting` as the cure
-    if an address cannot be had; IPv6 may be missing where IPv4 is there.
+    All listeners have the same port. With `reuse_port` other processes that say so too may listen there, and
+    the kernel deals connections out among them (SO_REUSEPORT). Raises LinguadError with one sentence that
+    names `setting` as the cure if an address cannot be had; IPv6 may be missing where IPv4 is there.
     """
     addresses = await _addresses(host)
     for tries_left in reversed(range(FREE_PORT_TRIES)):
         try:
-            return _bind_all(addresses, port, backlog)
+            return _bind_all(addresses, port, backlog, reuse_port)
         except OSError as error:
             if port == 0 and error.errno == errno.EADDRINUSE and tries_left:
                 continue
@@ -53,13 +54,13 @@ async def _addresses(host: str) -> list[tuple[socket.AddressFamily, str]]:
 
 
 def _bind_all(
-    addresses: list[tuple[socket.AddressFamily, str]], port: int, backlog: int
+    addresses: list[tuple[socket.AddressFamily, str]], port: int, backlog: int, reuse_port: bool
 ) -> list[trio.SocketListener]:
     sockets: list[socket.socket] = []
     try:
         for family, address in addresses:
             try:
-                sock = _bind(family, address, port, backlog)
+                sock = _bind(family, address, port, backlog, reuse_port)
             except OSError as error:
                 if sockets and family == socket.AF_INET6 and error.errno in _ABSENT:
                     continue
@@ -73,10 +74,14 @@ def _bind_all(
     return [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in sockets]
 
 
-def _bind(family: socket.AddressFamily, address: str, port: int, backlog: int) -> socket.socket:
+def _bind(
+    family: socket.AddressFamily, address: str, port: int, backlog: int, reuse_port: bool
+) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind((address, port))

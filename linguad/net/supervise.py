@@ -17,7 +17,7 @@ from typing import TypeVarTuple
 import trio
 
 from linguad import log
-from linguad.errors import LinguadError
+from linguad.errors import ConfigError, LinguadError
 from linguad.metrics import LINK_CRASHES
 
 HARD_EXIT = 130
@@ -77,7 +77,9 @@ async def watch_signals(
                     try:
                         reload()
                     except (LinguadError, OSError) as error:
-                        logger.warning("reload_failed", reason=str(error))
+                        problems = error.problems if isinstance(error, ConfigError) else [("", str(error))]
+                        reasons = [f"{path}: {text}" if path else text for path, text in problems]
+                        logger.warning("reload_failed", reasons=reasons)
 
 
 def _cut_process(seconds: float) -> None:

@@ -25,6 +25,7 @@ def summary(node: Node, used: int) -> dict[str, Any]:
     """A node in the list; `slots_used` of `slots` jobs are running."""
     return {
         "node_id": node.id,
+        "owner": node.owner,
         "status": node.status.value,
         "platform": node.platform,
         "gpus": [gpu.name for gpu in node.hardware.gpus or ()],
@@ -50,6 +51,14 @@ def page(node: Node, dispatch: Dispatch, now: float) -> dict[str, Any]:
     keys = fleet.index_keys(node.id, SHOWN_KEYS)
     return summary(node, fleet.slots_used(node.id)) | {
         "hardware": msgspec.to_builtins(node.hardware),
+        "registered_s": round(now - node.registered_at, 3),
+        "capability_pool": _capability_pool(node),
+        "services": {
+            name: kinds.names for name, kinds in islice(node.services.running_ids.items(), SHOWN_KEYS)
+        },
+        "models": sorted(node.models)[:SHOWN_KEYS],
+        "efficiencies": dict(islice(node.efficiencies.items(), SHOWN_KEYS)),
+        "reruns": msgspec.to_builtins(node.reruns),
         "generation": "oldest" if node.oldest_generation else "current",
         "features": node.features.names,
         "override": {
@@ -104,6 +113,10 @@ def _attempts(node_id: str, dispatch: Dispatch) -> Iterator[tuple[Job, Attempt]]
         for attempt in reversed(job.attempts):
             if attempt.node_id == node_id:
                 yield job, attempt
+
+
+def _capability_pool(node: Node) -> dict[str, Any] | None:
+    return None if node.pool is None else {"id": node.pool, "name": node.rules.pools.name(node.pool)}
 
 
 def _idle(node: Node) -> dict[str, str | None]:

@@ -20,6 +20,11 @@ class SessionLimit:
         self._count = 0
         self._by_origin: Counter[str] = Counter()
 
+    def change(self, most: int, most_per_address: int) -> None:
+        """Other limits from now on; nobody is sent away."""
+        self._most = most
+        self._most_per_address = most_per_address
+
     def refusal(self, address: str) -> str:
         """Why one more session from here cannot be had and what to do, in a sentence; "" if it can."""
         if 0 < self._most <= self._count:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Literal
 
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, inspect, text
 
 from linguad.errors import LinguadError
 
@@ -40,3 +42,15 @@ def migrate(connection: Connection) -> None:
             f"The store cannot be brought to this version of linguad: {error}; a newer version may have "
             "written it: run that one, or give this one a copy that was made before."
         ) from error
+
+
+def age(connection: Connection) -> Literal["older", "current", "newer"]:
+    """How the schema of a database compares with that of this version; an empty one is older."""
+    revision = None
+    if inspect(connection).has_table("alembic_version"):
+        revision = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    steps = ScriptDirectory(str(STEPS))
+    if revision == steps.get_current_head():
+        return "current"
+    older = revision is None or revision in {step.revision for step in steps.walk_revisions()}
+    return "older" if older else "newer"

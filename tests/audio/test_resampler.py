@@ -22,7 +22,7 @@ def in_pieces(pcm16: bytes, rate: int, cuts: list[int]) -> bytes:
     return b"".join([*map(resampler.feed, pieces), resampler.finish()])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     rate=st.sampled_from(RATES),
     size=st.integers(0, 20_000),

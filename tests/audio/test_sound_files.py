@@ -21,7 +21,7 @@ from linguad import audio
 from linguad.audio import riff
 from linguad.errors import AudioError
 
-few = settings(max_examples=100, deadline=None)
+few = settings(max_examples=100)
 
 LIMIT = 5.0
 """Seconds that are read at most in these tests."""
@@ -70,7 +70,7 @@ class TestWritten:
         read, at = soundfile.read(io.BytesIO(audio.wav(pcm + b"\1", rate)), dtype="int16")
         assert (read.astype("<i2").tobytes(), at) == (pcm, rate)
 
-    @settings(max_examples=15, deadline=None)
+    @settings(max_examples=15)
     @given(
         seconds=st.floats(0.001, 3),
         rate=st.sampled_from([4000, 8000, 11025, 16000, 22050, 24000, 44100, 48000, 96000]),

@@ -306,3 +306,28 @@ class TestSlots:
                 await until(lambda enough=enough: len(b.got) >= enough)
             nursery.cancel_scope.cancel()
         assert b.texts == sent[: len(b.texts)], "lost 0, twice 0, in order"
+
+    async def test_death_adoption_and_dead_letters_on_masters(self, masters: RedisCluster) -> None:
+        a, b, c = (Instance(name, urls=tuple(masters.urls), heartbeat_seconds=2) for name in "abc")
+        async with members(a, b, c):
+            assert a.send(c, "bug")
+            desk = a.cluster.desk
+            with trio.fail_after(TEST_S):
+                while not (letters := await desk.dead_letters(10)):  # noqa: ASYNC110 # Redis tells nobody
+                    await trio.sleep(0.05)
+            assert letters[0]["instance"] == "c"
+            c.scope.cancel()
+            assert a.cluster.bus.send("c", Legacy("yours"), lane="x", expires_s=60)
+            await a.knows(b)
+            await b.knows(a)
+            await until(lambda: a.texts + b.texts == ["yours"])
+            with trio.fail_after(TEST_S):
+                while len((await desk.page())["instances"]) != 2:  # noqa: ASYNC110 # Redis tells nobody
+                    await trio.sleep(0.1)
+            (letter,) = await desk.dead_letters(10)
+            assert letter["instance"] in ("a", "b"), "inherited"
+            assert letter["error"] == "its handler failed: ZeroDivisionError"
+            assert {one["family"] for one in await desk.key_families()} >= {
+                "reg:inst",
+                "{i:<instance>}:alive",
+            }

@@ -18,6 +18,7 @@ from linguad.core.actions import (
     Partial,
     Progress,
 )
+from linguad.core.asking import key_for
 from linguad.core.job import AttemptEnd, AttemptState, JobStatus, MissingReason
 from linguad.core.lanes import MAX_NUMBERS
 from linguad.core.rules import JobRules
@@ -528,7 +529,7 @@ class TestDeadlines:
         for index in range(3):
             desk.submit(0, f"s-{index}")
         desk.wait(61.0)
-        assert not desk.fleet.has_ready(desk.fleet.key("en", "es", SPEECH))
+        assert not desk.fleet.has_ready(key_for(desk.fleet, "en", "es", SPEECH))
 
     def test_a_slice_the_node_keeps_is_merged_in_silence(self) -> None:
         desk = Desk()

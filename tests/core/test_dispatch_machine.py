@@ -252,9 +252,9 @@ class AnyHistory(RuleBasedStateMachine):
         self.see(self.desk.wait(301.0))
         self.desk.fleet.scan(self.desk.now)
         assert len(self.desk.dispatch.jobs) == len(self.jobs)
-        assert all(self.desk.dispatch._attempts.find(name) is None for name in self.wire_ids)
+        assert all(self.desk.dispatch.attempts.find(name) is None for name in self.wire_ids)
         assert self.desk.fleet.table.statistics() == dict.fromkeys(self.desk.fleet.table.statistics(), 0)
 
 
-AnyHistory.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+AnyHistory.TestCase.settings = settings(max_examples=150, stateful_step_count=40)
 TestAnyHistory = AnyHistory.TestCase

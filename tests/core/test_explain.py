@@ -308,7 +308,7 @@ class TestJob:
     def test_what_is_forgotten_is_not_explained(self) -> None:
         desk = Desk(explained_jobs=0)
         job = desk.submit()
-        desk.wait(desk.dispatch.rules.terminal_retention_s + 20.0)
+        desk.wait(desk.dispatch.placement.rules.terminal_retention_s + 20.0)
         assert explained(desk, job.id) == []
 
 

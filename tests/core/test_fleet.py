@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linguad.core.admission import MAX_NODE_ID_CHARS
+from linguad.core.asking import key_for
 from linguad.core.fleet import Fleet
 from linguad.core.health import Status
 from linguad.core.index import MAX_UNSERVED_KEYS
@@ -132,7 +133,7 @@ class TestKeys:
         ],
     )
     def test_key_of_a_job(self, asked: tuple[Any, ...], key: Key) -> None:
-        assert fleet().key(*asked) == key
+        assert key_for(fleet(), *asked) == key
 
     def test_two_way_wants_both_directions(self) -> None:
         made = fleet()
@@ -140,9 +141,11 @@ class TestKeys:
             ready(made, "both", "en", "es"),
             ready(made, "there", "en", "es", language_capabilities=languages("en", tts_languages=["es"])),
         )
-        key = made.key("auto", "en", SPEECH, "es", "en")
+        key = key_for(made, "auto", "en", SPEECH, "es", "en")
         assert (
-            key == made.key("auto", "es", SPEECH, "en", "es") == Key("en", "es", CORE_SERVICES, two_way=True)
+            key
+            == key_for(made, "auto", "es", SPEECH, "en", "es")
+            == Key("en", "es", CORE_SERVICES, two_way=True)
         )
         assert rows(made, key) == {both}
         assert rows(made, EN_ES) == {both, there}
@@ -150,14 +153,14 @@ class TestKeys:
     def test_two_way_falls_back_to_one_direction(self) -> None:
         """Resolution 33; also when the last node that could do both has gone."""
         made = fleet()
-        assert made.key("auto", "es", SPEECH, "en", "es") == EN_ES
+        assert key_for(made, "auto", "es", SPEECH, "en", "es") == EN_ES
         ready(made, "there", language_capabilities=languages("en", tts_languages=["es"]))
         ready(made, "both", "en", "es")
-        assert made.key("auto", "es", SPEECH, "en", "es").two_way
+        assert key_for(made, "auto", "es", SPEECH, "en", "es").two_way
         made.lost("both", 1)
-        assert made.key("auto", "es", SPEECH, "en", "es") == EN_ES
+        assert key_for(made, "auto", "es", SPEECH, "en", "es") == EN_ES
         ready(made, "both", "en", "es", connection=2)
-        assert made.key("auto", "es", SPEECH, "en", "es").two_way
+        assert key_for(made, "auto", "es", SPEECH, "en", "es").two_way
 
     def test_of_possible_sources_the_one_that_is_done_soonest(self) -> None:
         """A free slot, else a node that will have one, else a node that may get well."""
@@ -165,7 +168,7 @@ class TestKeys:
         possible = ["fr", "de", "ja", "zh"]
 
         def source() -> str:
-            return made.key("auto", "es", SPEECH, among=possible).src
+            return key_for(made, "auto", "es", SPEECH, among=possible).src
 
         assert source() == "fr"
         made.register(register("unwell", "de", "es"), 1, 0.0)

@@ -287,7 +287,7 @@ class World:
         return [[(one.node_id, one.pool, one.end) for one in job.attempts] for job in self.jobs]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(rule_sets, histories)
 def test_nobody_notices(pools: PoolRules, history: list[tuple[Any, ...]]) -> None:
     """Two worlds with the same history go the same way, though in one of them dry runs are asked for."""
@@ -310,7 +310,7 @@ def test_nobody_notices(pools: PoolRules, history: list[tuple[Any, ...]]) -> Non
     assert noticed == [(node.no_work, node.missed) for node in unasked.desk.fleet.nodes.values()]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(rule_sets, histories, questions, st.integers(1, 3))
 def test_the_answer_is_what_select_does(
     pools: PoolRules, history: list[tuple[Any, ...]], question: dict[str, Any], most_keys: int

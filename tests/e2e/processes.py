@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -75,14 +75,22 @@ def write_config(path: Path, **tables: Mapping[str, Any]) -> Path:
 class Process:
     """A running program, whose lines are kept as they come."""
 
-    def __init__(self, words: list[str], env: Mapping[str, str], cwd: Path) -> None:
+    def __init__(
+        self, words: list[str], env: Mapping[str, str], cwd: Path, pass_fds: Sequence[int] = ()
+    ) -> None:
         self.lines: list[str] = []
         """What it said on standard output."""
         self.complaints: list[str] = []
         """What it said on standard error."""
         self._changed = threading.Condition()
         self._process = subprocess.Popen(
-            words, env=dict(env), cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            words,
+            env=dict(env),
+            cwd=cwd,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            pass_fds=pass_fds,
         )
         assert self._process.stdout is not None
         assert self._process.stderr is not None

@@ -103,8 +103,8 @@ async def ticket_of(api: Api, **body: Any) -> str:
     return ticket
 
 
-async def until_free(api: Api) -> None:
-    """Wait until the tenant has no session."""
+async def until_in_use(api: Api, sessions: int) -> None:
+    """Wait until the tenant has so many sessions."""
     with trio.fail_after(PATIENCE_S):
-        while (await api.call("GET", "/v1/me")).json["sessions_in_use"]:  # noqa: ASYNC110
+        while (await api.call("GET", "/v1/me")).json["sessions_in_use"] != sessions:  # noqa: ASYNC110
             await trio.sleep(0.02)

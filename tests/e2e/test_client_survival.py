@@ -204,7 +204,8 @@ async def test_daemon_is_started_again_in_the_middle_of_a_sentence(
     with trio.fail_after(4 * PATIENCE_S):
         async with trio.open_nursery() as nursery:
             await nursery.start(node.run)
-            async with open_session(f"ws://127.0.0.1:{port}/ws/session", "en", "es") as session:
+            url = f"ws://127.0.0.1:{port}/ws/session"
+            async with open_session(url, "en", "es", give_up_s=PATIENCE_S) as session:
                 old_id = session.session_id
                 for payload in said[:2]:
                     await session.send_audio(payload, "opus")

@@ -50,7 +50,7 @@ async def page(daemon: DaemonProcess, *, online: int) -> dict[str, Any]:
 
 async def test_two_instances(start: Start, redis: RedisServer) -> None:
     def instance(name: str) -> DaemonProcess:
-        cluster = {"redis_url": redis.url, "instance_id": name, "heartbeat_seconds": 3}
+        cluster = {"redis_url": redis.url, "instance_id": name, "heartbeat_seconds": 5}
         return start(cluster=cluster, **APART)
 
     a, b = instance("first"), instance("second")
@@ -90,15 +90,15 @@ async def test_two_instances(start: Start, redis: RedisServer) -> None:
     redis.stop()
     await answer(a, "/ready", lambda said: said["degraded"] == ["redis"])
     assert (await a.get("/ready"))[0] == 200
-    said = await answer(a, "/api/v1/cluster", lambda said: "error" in said)
-    assert said["error"]["code"] == "redis_away"
+    away = await answer(a, "/api/v1/cluster", lambda said: "error" in said)
+    assert away["error"]["code"] == "redis_away"
     failed = await run("cluster", *server)
     assert (failed.returncode, "local work goes on" in failed.stderr) == (1, True)
     a.stop()
 
 
 async def test_wiping(start: Start, redis: RedisServer, tmp_path: Path) -> None:
-    cluster = {"redis_url": redis.url, "instance_id": "only", "heartbeat_seconds": 0.5}
+    cluster = {"redis_url": redis.url, "instance_id": "only", "heartbeat_seconds": 5}
     daemon = start(cluster=cluster, **APART)
     await page(daemon, online=1)
     config = ("--config", str(write_config(tmp_path / "wipe.toml", cluster=cluster, **APART)))
@@ -116,7 +116,7 @@ async def test_wiping(start: Start, redis: RedisServer, tmp_path: Path) -> None:
 
 
 async def test_a_name_is_for_one_instance(start: Start, redis: RedisServer) -> None:
-    cluster = {"redis_url": redis.url, "instance_id": "${NAME_OF_POD}", "heartbeat_seconds": 0.5}
+    cluster = {"redis_url": redis.url, "instance_id": "${NAME_OF_POD}", "heartbeat_seconds": 3}
     daemon = start(env={"NAME_OF_POD": "pod-1"}, cluster=cluster, **APART)
     seen = await page(daemon, online=1)
     assert seen["instance_id"] == "pod-1"
@@ -133,4 +133,25 @@ async def test_an_instance_alone(start: Start) -> None:
     assert (status, json.loads(body)["error"]["code"]) == (503, "cluster_not_enabled")
     done = await run("cluster", "--server", f"http://127.0.0.1:{await daemon.port()}")
     assert (done.returncode, "set cluster.redis_url" in done.stderr) == (1, True)
+    daemon.stop()
+
+
+async def test_without_redis_own_nodes_serve_own_sessions(start: Start, redis: RedisServer) -> None:
+    redis.stop()
+    daemon = start(cluster={"redis_url": redis.url, "heartbeat_seconds": 1}, **APART)
+    said = await answer(daemon, "/ready", lambda said: said["ready"])
+    assert said["degraded"] == ["redis"]
+    async with daemon.working_node(), daemon.client() as client:
+        await client.speak()
+        assert (await client.result())["utterance_index"] == 0
+        redis.start()
+        await page(daemon, online=1)
+        await client.speak()
+        assert (await client.result())["utterance_index"] == 1
+        redis.freeze()
+        await client.speak()
+        assert (await client.result())["utterance_index"] == 2
+        await answer(daemon, "/ready", lambda said: said["degraded"] == ["redis"])
+        redis.thaw()
+        await answer(daemon, "/ready", lambda said: said["degraded"] == [])
     daemon.stop()

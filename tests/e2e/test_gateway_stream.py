@@ -7,7 +7,7 @@ from base64 import b64encode
 import trio
 from conftest import Start
 from processes import PATIENCE_S, DaemonProcess, linguad
-from stream_app import SECOND, refused, stream_of, ticket_of, until_free
+from stream_app import SECOND, refused, stream_of, ticket_of, until_in_use
 
 
 async def test_whole_utterances(daemon: DaemonProcess) -> None:
@@ -28,7 +28,7 @@ async def test_whole_utterances(daemon: DaemonProcess) -> None:
         ended = await app.hear("ended")
         assert ended["session_id"] == started["session_id"]
         assert ended["usage"]["audio_ms"] == 3000
-    await until_free(api)
+    await until_in_use(api, 0)
 
 
 async def test_a_signal_that_the_server_cuts(daemon: DaemonProcess) -> None:
@@ -89,8 +89,7 @@ async def test_a_key_in_the_address_is_redacted_where_it_is_allowed(start: Start
     assert api.key not in "".join(daemon.lines + daemon.complaints)
 
 
-async def test_a_client_that_vanishes_frees_its_slot(start: Start) -> None:
-    daemon = start()
+async def test_a_client_that_vanishes_frees_its_slot(daemon: DaemonProcess) -> None:
     api = await daemon.gateway()
     async with daemon.node() as node:
         async with stream_of(api) as app:
@@ -99,9 +98,9 @@ async def test_a_client_that_vanishes_frees_its_slot(start: Start) -> None:
             for _ in range(8):
                 await app.speak()
             jobs = [await node.job() for _ in range(4)]
-            assert (await api.call("GET", "/v1/me")).json["sessions_in_use"] == 1
+            await until_in_use(api, 1)
             # with four in flight nothing more is read
-        await until_free(api)
+        await until_in_use(api, 0)
         cancelled = {(await node.until("job_cancel"))["job_id"] for _ in jobs}
         assert cancelled == {job["job_id"] for job in jobs}
 

@@ -11,6 +11,7 @@ import soundfile
 import trio
 from conftest import Start
 from processes import PATIENCE_S, DaemonProcess, form
+from stream_app import until_in_use
 
 WEATHER = Path(__file__).parent.parent.parent / "demo" / "audio" / "weather.wav"
 SECOND = bytes(range(1, 251)) * 128
@@ -116,9 +117,8 @@ async def test_a_language_that_nobody_speaks(daemon: DaemonProcess) -> None:
     assert int(reply.headers["retry-after"]) == error["details"]["retry_after_s"]
 
 
-async def test_a_caller_who_hangs_up_frees_slot_and_node(start: Start) -> None:
-    """Within a second, though nobody reads from the connection meanwhile."""
-    daemon = start()
+async def test_a_caller_who_hangs_up_frees_slot_and_node(daemon: DaemonProcess) -> None:
+    """Though nobody reads from the connection meanwhile."""
     api = await daemon.gateway()
     async with daemon.node() as node:
         body, kind = form(SECOND, src_lang="en", tgt_lang="es")
@@ -129,13 +129,12 @@ async def test_a_caller_who_hangs_up_frees_slot_and_node(start: Start) -> None:
         stream = await trio.open_tcp_stream("127.0.0.1", api.port)
         await stream.send_all(head.encode() + body)
         job = await node.job()
-        assert (await api.call("GET", "/v1/me")).json["sessions_in_use"] == 1
+        await until_in_use(api, 1)
         await stream.aclose()
         with trio.fail_after(PATIENCE_S):
             assert (await node.until("job_cancel"))["job_id"] == job["job_id"]
-        assert (await api.call("GET", "/v1/me")).json["sessions_in_use"] == 0
-        gone = await daemon.event("api_request", route="/v1/speech/translate")
-        assert gone["status"] == 499
+        await until_in_use(api, 0)
+        await daemon.event("api_request", route="/v1/speech/translate", status=499)
         _, figures = await daemon.get("/metrics")
         labels = 'method="POST",route="/v1/speech/translate",status="499"'
         assert f"linguad_gateway_requests_total{{{labels}}} 1.0" in figures
@@ -156,6 +155,7 @@ async def test_more_at_once_than_a_tenant_may(start: Start) -> None:
     async with daemon.node(max_concurrent_jobs=20) as node, trio.open_nursery() as nursery:
         for _ in range(10):
             nursery.start_soon(ask)
+        await until_in_use(api, 10)
         jobs = [await node.job() for _ in range(4)]
         await ask()
         assert statuses == [429]

@@ -17,7 +17,10 @@ from processes import PATIENCE_S, Api, DaemonProcess, form
 from redis_server import RedisServer
 from stream_app import SECOND, refused, stream_of, ticket_of
 
+from linguad.net.dial import DialError
+
 HEARTBEAT_S = 1.0
+COUNTER = "scheduler_phase2_redis_op_total{"
 
 
 @pytest.fixture
@@ -123,6 +126,27 @@ async def test_sessions_of_both_until_one_is_killed(together: Together) -> None:
                         await trio.sleep(0.5)
 
 
+async def asked(daemon: DaemonProcess) -> int:
+    """How often a daemon has asked Redis for the limits of all instances."""
+    text = (await daemon.get("/metrics"))[1]
+    counts = [line for line in text.splitlines() if line.startswith(COUNTER) and 'op="admit"' in line]
+    return sum(int(float(line.split()[-1])) for line in counts)
+
+
+async def test_a_request_asks_redis_once_and_a_native_session_never(together: Together) -> None:
+    async with together() as pair, pair.b.working_node():
+        _, key = await pair.tenant()
+        before = await asked(pair.b)
+        for _ in range(3):
+            assert (await pair.at_b.call("GET", "/v1/me", key=key)).status == 200
+            assert (await pair.at_b.translate(SECOND, key=key, src_lang="en", tgt_lang="es")).status == 200
+        assert await asked(pair.b) == before + 6
+        async with pair.b.client() as client:
+            await client.utterance(0)
+            await client.result(utterance_index=0)
+        assert await asked(pair.b) == before + 6
+
+
 async def test_keys_and_tickets(together: Together) -> None:
     async with together() as pair:
         tenant, _ = await pair.tenant()
@@ -204,3 +228,41 @@ async def test_a_request_sent_to_both_is_done_once(together: Together, postgres:
                 if usage["totals"]["audio_ms_in"] == 1000:
                     break
                 await trio.sleep(0.2)
+
+
+async def test_a_gateway_alone_gives_its_work_to_others(
+    start: Start, redis: RedisServer, tmp_path: Path
+) -> None:
+    def instance(name: str, **more: Any) -> DaemonProcess:
+        cluster = {"redis_url": redis.url, "instance_id": name, "heartbeat_seconds": HEARTBEAT_S}
+        return start(cluster=cluster, only=name, **more)
+
+    store = {"url": f"sqlite:///{tmp_path / 'shared.db'}", "shared": True}
+    scheduler = instance("scheduler", gateway={"enabled": False})
+    gateway = instance("gateway", store=store)
+    api = await gateway.gateway()
+    async with scheduler.working_node():
+        with trio.fail_after(PATIENCE_S):
+            while not (await api.call("GET", "/v1/capacity?from=en&to=es")).json["ready_nodes"]:  # noqa: ASYNC110
+                await trio.sleep(0.1)
+        pairs = (await api.call("GET", "/v1/languages")).json["pairs"]
+        assert ("en", "es") in [(pair["src"], pair["tgt"]) for pair in pairs]
+        reply = await api.translate(SECOND, src_lang="en", tgt_lang="es")
+        assert reply.status == 200, reply
+        assert reply.json["text"]
+        async with stream_of(api) as app:
+            await app.say("start", src_lang="en", tgt_lang="es")
+            await app.hear("started")
+            await app.speak()
+            await app.say("end")
+            assert (await app.hear("final"))["text"]
+    assert (await gateway.get("/ready"))[0] == 200
+    with pytest.raises(DialError, match="426"):
+        async with gateway.node():
+            pass
+
+
+async def test_a_gateway_alone_needs_a_cluster(start: Start) -> None:
+    daemon = start(only="gateway")
+    assert await trio.to_thread.run_sync(daemon.wait) != 0
+    assert any("cluster.redis_url" in line for line in daemon.complaints)

@@ -29,9 +29,14 @@ async def test_pools_and_where_a_job_would_go(tmp_path: Path) -> None:
     daemon = DaemonProcess(tmp_path, pools=POOLS)
     try:
         server = ("--server", f"http://127.0.0.1:{await daemon.port()}")
-        async with daemon.node(node_id="plain-1"), daemon.unregistered() as rich:
-            await rich.register("rich-1", installed_services=[*SERVICES, TONE])
-            await rich.heartbeat(installed_services=[*SERVICES, TONE])
+        async with (
+            daemon.node(node_id="plain-1"),
+            daemon.unregistered() as rich,
+            trio.open_nursery() as nursery,
+        ):
+            services = {"installed_services": [*SERVICES, TONE]}
+            await rich.register("rich-1", **services)
+            nursery.start_soon(rich.beat, services)
             done = await run("pools", *server)
             assert (done.returncode, done.stderr) == (0, "")
             assert "core" in done.stdout
@@ -54,6 +59,7 @@ async def test_pools_and_where_a_job_would_go(tmp_path: Path) -> None:
             done = await run("simulate", "--src", "en", "--tgt", "es", "--require", "whisper", *server)
             assert (done.returncode, done.stdout) == (1, "")
             assert "there is no 'whisper'" in done.stderr
+            nursery.cancel_scope.cancel()
         daemon.stop()
     finally:
         daemon.clear_away()

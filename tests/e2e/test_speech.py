@@ -50,9 +50,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[DaemonPr
 def translate(daemon: DaemonProcess, sound: Path, *options: str | Path) -> tuple[int, Any, str]:
     """Exit code, report and complaints of `linguad translate`."""
     url = f"ws://127.0.0.1:{daemon.wait_for('started')['port']}/ws/session"
-    done = linguad(
-        "translate", sound, "--from", "en", "--to", "es", "--server", url, "--json", *options, seconds=60
-    )
+    done = linguad("translate", sound, "--from", "en", "--to", "es", "--server", url, "--json", *options)
     return done.returncode, json.loads(done.stdout), done.stderr
 
 
@@ -118,20 +116,20 @@ async def test_the_public_api_answers_with_speech_that_plays(
 
 
 async def test_a_long_recording_through_the_public_api(network: tuple[DaemonProcess, Process]) -> None:
-    """36 s in one file: cut, translated in parts, joined."""
+    """25 s in one file: cut, translated in parts, joined."""
     api = await network[0].gateway()
     parts = [soundfile.read(SOUNDS / f"{name}.wav")[0] for name in SPANISH]
     rest = np.zeros(16000 * 2)
     sound = io.BytesIO()
     soundfile.write(
-        sound, np.concatenate([piece for part in parts * 3 for piece in (part, rest)]), 16000, format="WAV"
+        sound, np.concatenate([piece for part in parts * 2 for piece in (part, rest)]), 16000, format="WAV"
     )
     reply = await api.translate(sound.getvalue(), src_lang="en", tgt_lang="es")
     assert reply.status == 200, reply
     answer = reply.json
-    assert answer["usage"]["audio_ms"] > 30_000
-    assert len(answer["text"].split()) > 40
-    assert answer["text_asr"].count("weather") >= 2
+    assert answer["usage"]["audio_ms"] > 20_000
+    assert len(answer["text"].split()) > 25
+    assert answer["text_asr"].count("weather") == 2
 
 
 async def test_silence_through_the_public_api(network: tuple[DaemonProcess, Process]) -> None:

@@ -106,7 +106,6 @@ def test_anything_may_stand_before_and_behind() -> None:
 CUTS = st.lists(st.integers(0, 300_000), max_size=12)
 
 
-@settings(deadline=None)
 @given(
     parts=st.lists(
         st.tuples(
@@ -127,7 +126,7 @@ def test_any_cutting_gives_the_same_form(parts: list[tuple[str, bytes]], cuts: l
 MANGLED = body_of([part("src_lang", b"en"), part("audio", b"12345"), part("tgt_lang", b"\r\nzh")])
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     changes=st.lists(
         st.tuples(
@@ -151,7 +150,6 @@ def test_any_cutting_of_a_broken_form_ends_the_same(
     assert outcome(body, cuts) == outcome(body, []) == outcome(body, range(len(body)))
 
 
-@settings(deadline=None)
 @given(body=st.binary(max_size=300), cuts=CUTS)
 def test_any_bytes_are_a_form_or_malformed(body: bytes, cuts: list[int]) -> None:
     for sent in (body, f"--{BOUNDARY}\r\n".encode() + body):

@@ -161,7 +161,7 @@ class TestIn:
     def test_a_single_sample_is_an_utterance(self) -> None:
         assert clip(b"\0\0", "pcm16", 32000) == Clip(b"\0\0", "pcm16", 0)
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(
         start=st.sampled_from([b"", b"RIFF\0\0\0\0WAVE", b"OggS", b"OggS\0\2", OGG[:300], PACKETS[:50]]),
         rest=st.binary(max_size=300),

@@ -163,7 +163,7 @@ class Shop:
                 "PATCH", f"{upload}/files/{path}", files[path], key=ADMIN, Upload_Offset="0"
             )
             assert sent.status == 204, sent.body
-        return await self.ask("POST", f"{upload}/commit?wait=20", key=ADMIN)
+        return await self.ask("POST", f"{upload}/commit?wait=60", key=ADMIN)
 
 
 async def read_all(stream: trio.abc.ReceiveStream) -> bytes:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
+from patience import PATIENCE_S
 from shop import ADMIN, Shop, open_shop, package, put, sha
 
 from linguad.commands import hub_client
@@ -134,7 +135,7 @@ async def test_an_etag_is_of_what_was_told(shop: Shop, monkeypatch: pytest.Monke
         await askers.acquire()
         for path in ("/api/sync/manifest", "/api/models?q="):
             nursery.start_soon(ask, path)
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE_S):
             while askers.statistics().tasks_waiting < 2:  # noqa: ASYNC110
                 await trio.sleep(0.01)
         put(shop.root, "storage/b/1.0.0/a.bin")
@@ -195,7 +196,7 @@ async def test_a_file_that_somebody_else_is_sending_is_given_up(
     client = HubClient(f"http://127.0.0.1:{shop.port}", "")
     async with await shop.connect() as stream:
         await stream.send_all(f"{head}Content-Length: 100\r\n\r\n".encode() + bytes(10))
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE_S):
             while not shop.hub._uploads._busy:  # noqa: ASYNC110
                 await trio.sleep(0.01)
         with pytest.raises(LinguadError, match="Another request is writing"):

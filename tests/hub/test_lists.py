@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from patience import PATIENCE_S
 from shop import Answer, Shop, open_shop, package, put, read_all
 
 NODES = 1000
@@ -29,7 +30,7 @@ async def second(shop: Shop, method: str, path: str, headers: str = "") -> Answe
     async with await shop.connect() as stream:
         await stream.send_all(FIRST)
         got = b""
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE_S):
             while b'{"status":"OK"}' not in got:
                 got += await stream.receive_some()
         text = f"{method} {path} HTTP/1.1\r\nHost: hub\r\nConnection: close\r\n{headers}\r\n"
@@ -69,7 +70,7 @@ async def test_a_flood_of_lists_leaves_others_their_turn(shop: Shop) -> None:
                 rest = rest[-len(status) + 1 :]
                 begun.set()
 
-    with trio.fail_after(60):
+    with trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(flood)
             await begun.wait()

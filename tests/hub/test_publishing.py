@@ -95,14 +95,14 @@ async def test_an_interrupted_upload_goes_on_even_after_a_restart(shop: Shop) ->
             await trio.sleep(0.01)
     wrong = await shop.ask("PATCH", file, data, key=ADMIN, Upload_Offset="0")
     assert (wrong.status, wrong.headers["upload-offset"]) == (409, "100000")
-    early = await shop.ask("POST", f"{file.rsplit('/', 2)[0]}/commit?wait=9", key=ADMIN)
+    early = await shop.ask("POST", f"{file.rsplit('/', 2)[0]}/commit?wait=60", key=ADMIN)
     assert (early.status, early.json["error"]["details"]["file"]) == (422, "model.bin")
     async with open_shop(shop.root) as again:
         sent = await again.ask("PATCH", file, data[100_000:], key=ADMIN, Upload_Offset="100000")
         assert (sent.status, sent.headers["upload-offset"]) == (204, str(len(data)))
         too_much = await again.ask("PATCH", file, b"x", key=ADMIN, Upload_Offset=str(len(data)))
         assert too_much.status == 413
-        done = await again.ask("POST", f"{file.rsplit('/', 2)[0]}/commit?wait=9", key=ADMIN)
+        done = await again.ask("POST", f"{file.rsplit('/', 2)[0]}/commit?wait=60", key=ADMIN)
         assert done.status == 201
         assert (await again.get("/storage/models/m/1.0.0/model.bin")).body == data
 
@@ -111,7 +111,7 @@ async def test_wrong_bytes_are_refused_and_can_be_sent_again(shop: Shop) -> None
     begun = await begin(shop, "1.0.0", {"a.bin": b"right"})
     upload = f"/api/admin/uploads/{begun.json['upload_id']}"
     await shop.ask("PATCH", f"{upload}/files/a.bin", b"wrong", key=ADMIN, Upload_Offset="0")
-    refused = await shop.ask("POST", f"{upload}/commit?wait=9", key=ADMIN)
+    refused = await shop.ask("POST", f"{upload}/commit?wait=60", key=ADMIN)
     assert (refused.status, refused.json["error"]["code"]) == (422, "upload_invalid")
     assert (await shop.get("/api/models/m")).status == 404
     told = (await shop.ask("GET", upload, key=ADMIN)).json
@@ -188,7 +188,7 @@ async def test_large_bodies_are_refused_and_do_not_fill_the_memory(tmp_path: Pat
             part = bytes(min(1_000_000, 3_000_000 - at))
             sent = await shop.ask("PATCH", file, part, key=ADMIN, Upload_Offset=str(at))
             at = int(sent.headers["upload-offset"])
-        assert (await shop.ask("POST", f"{file.rsplit('/', 2)[0]}/commit?wait=9", key=ADMIN)).status == 201
+        assert (await shop.ask("POST", f"{file.rsplit('/', 2)[0]}/commit?wait=60", key=ADMIN)).status == 201
 
 
 async def test_uploads_that_were_left_expire(tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ class OutboxMachine(RuleBasedStateMachine):
         assert statistics.bytes <= MOST_BYTES + self.grown
 
 
-OutboxMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+OutboxMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40)
 TestOutboxMachine = OutboxMachine.TestCase
 
 

@@ -594,7 +594,7 @@ async def test_garbage_after_the_handshake_is_no_crash(autojump_clock: MockClock
 
 
 @given(st.binary(max_size=300))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_bytes_after_the_handshake_end_in_order(garbage: bytes) -> None:
     """Neither wsproto nor trio-websocket may bring the task of the connection down."""
 

@@ -66,14 +66,14 @@ async def torn(server: RedisServer, up: int | None, down: int | None) -> None:
     assert not outcome.unsent & stored, "what was surely not sent was not carried out"
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.booleans(), st.integers(1, 3000))
 def test_a_connection_torn_at_any_byte(server: RedisServer, downwards: bool, bytes_until: int) -> None:
     way = {"up": None, "down": bytes_until} if downwards else {"up": bytes_until, "down": None}
     trio.run(partial(torn, server, **way))
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.booleans(), st.integers(1, 400))
 def test_a_login_torn_at_any_byte(server: RedisServer, downwards: bool, bytes_until: int) -> None:
     async def login() -> None:

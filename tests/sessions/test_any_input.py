@@ -117,7 +117,7 @@ class Stranger:
 
 
 @given(st.lists(frames, max_size=4), stories, st.sampled_from(["web", "ios", "api-gateway", "binary"]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_frames_are_an_error_or_a_close_and_never_a_crash_or_a_stuck_session(
     early: list[Frame], story: list[tuple[Frame, float]], platform: str
 ) -> None:
@@ -165,7 +165,7 @@ utterances = st.lists(st.tuples(st.sampled_from(["es", "zh"]), ends), min_size=1
     st.randoms(use_true_random=False),
     st.lists(st.sampled_from([0.0, 0.5, 2.9, 3.1]), min_size=10),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_interleaving_of_results_is_delivered_in_order(
     said: list[tuple[str, str]], random: Any, waits: list[float]
 ) -> None:

@@ -204,7 +204,7 @@ def test_longest_speech() -> None:
 
 
 @given(text=st.text(max_size=300) | st.binary(max_size=300).map(base64))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_text_is_whole_packets_or_refused(text: str) -> None:
     try:
         pcm16 = pcm16_of(text)

@@ -66,6 +66,10 @@ class Inspector:
         """Slots taken are attempts that hold one, on every node; a node is online while it has a link."""
         server, fleet = self._server, self._server.fleet
         used = fleet.table.statistics()["used"]
+        if server.member is not None:
+            for node_id in list(fleet.nodes):
+                if guests := server.member.guests.slots(node_id).total():
+                    holding[node_id] = holding.get(node_id, 0) + guests
         held = sum(holding.values())
         assert used == held, f"{used} slots are taken, {held} attempts hold one"
         for node_id, attempts in holding.items():
@@ -74,7 +78,7 @@ class Inspector:
             cap = max(self._highest_caps.get(node_id, 0), fleet.nodes[node_id].cap)
             self._highest_caps[node_id] = cap
             assert slots <= cap + TURN_OVERFLOW_SLOTS, f"{node_id} has {slots} jobs, its cap is {cap}"
-        online = sum(node.online for node in fleet.nodes.values())
+        online = sum(node.online and not node.owner for node in fleet.nodes.values())
         linked = len(server.nodes)
         assert online == linked, f"{online} nodes are online, {linked} have a link"
         owners = server.registered()

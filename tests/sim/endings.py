@@ -100,6 +100,8 @@ def _leaks(server: Server) -> Iterator[str]:
     if server.engine.due() is not None:
         yield "the dispatcher waits for a deadline though nothing is open"
     kept = sum(one.session.recovery.kept_bytes for one in server.entries if one.session.recovery)
+    if server.member is not None and len(server.member.guests):
+        yield f"{len(server.member.guests)} guests are open"
     if server.job_bytes.used or server.session_bytes.used != kept:
         yield f"{server.job_bytes.used} + {server.session_bytes.used} bytes of audio were not given back"
 

@@ -36,6 +36,8 @@ class Process:
         """When it last went on after it had stood still, on its clock."""
         self.lost_s = 0.0
         """How long it stood still in all."""
+        self.dead = False
+        """It was killed: nothing happens in it any more."""
         self._world = world
         self._ahead_s = 0.0
         self._still = False
@@ -60,6 +62,8 @@ class Process:
 
     def reach(self, do: Callable[..., None], *args: Any) -> None:
         """Something comes from outside: it happens now, or as soon as the process goes on."""
+        if self.dead:
+            return
         if self._still:
             self._unread.append((do, args))
         else:
@@ -90,6 +94,8 @@ class Process:
             self._catch_up(0)
 
     def _go_on(self) -> None:
+        if self.dead:
+            return
         self._still = False
         waiting = len(self._unread)
         first = self._world.random.choice([0, waiting, self._world.random.randint(0, waiting)])
@@ -132,6 +138,8 @@ class Process:
             self._world.after(max(0.0, self._wakes_at - self.now()), self._wake, self._wakes_at)
 
     def _wake(self, at: float) -> None:
+        if self.dead:
+            return
         if at == self._wakes_at and not self._still:
             self._ring()
 

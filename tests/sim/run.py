@@ -37,12 +37,12 @@ def run(seed: int, tell: Callable[[str], None] | None = None) -> list[str]:
     Raises AssertionError as soon as something happens that must not, and whatever linguad raises.
     """
     world = World(seed, tell)
-    with listening(world), _patience():
+    with listening(world), patience():
         return _play(world)
 
 
 @contextmanager
-def _patience() -> Iterator[None]:
+def patience() -> Iterator[None]:
     """Raises AssertionError inside a loop without end, which would hide its seed."""
 
     def give_up(_number: int, _frame: FrameType | None) -> None:

@@ -31,6 +31,7 @@ from linguad.sessions.serve import Sessions
 from linguad.wire.override import Override
 
 from .accounts import Accounts
+from .between import Between, Member
 from .cable import LAG_S, Cable, Peer
 from .link import LinkLimits, SimLink
 from .process import Process
@@ -92,7 +93,11 @@ class Memo(LastSessions):
 class Server:
     """The real core, the real engine, the real handlers of both kinds of sockets."""
 
-    def __init__(self, world: World, settings: Settings) -> None:
+    def __init__(
+        self, world: World, settings: Settings, between: Between | None = None, name: str = ""
+    ) -> None:
+        """With `between` it is one of several instances, of this name."""
+        self.name = name
         self.process = Process(world)
         self.budget = Budget(settings.buffered_bytes)
         self.job_bytes, self.session_bytes, self.link_bytes = (Share(self.budget) for _ in range(3))
@@ -114,7 +119,7 @@ class Server:
         self.settings = settings
         self._world = world
         self._opened = 0
-        names, now = Names(), self.process.now
+        names, now = Names(1 if between is None else between.first_number()), self.process.now
         self.fleet = Fleet(settings.nodes, NodeTable(rng_seed=world.random.getrandbits(32)), names)
         self.dispatch = Dispatch(self.fleet, settings.jobs, names)
         self.engine = Engine(self.dispatch, self.job_bytes, now)
@@ -138,6 +143,7 @@ class Server:
         self.book.watch()
         self.nodes = Nodes(self.engine, REGISTER_TIMEOUT_S, self.clock)
         self.engine.connect(self.nodes, self.accounts)
+        self.member = None if between is None else Member(self, between)
         self.accounts.connect(self.sessions)
         self.process.keep(self.engine.due, self.engine.tick)
         self.process.keep(self.sessions.due, self.sessions.tick)
@@ -170,6 +176,15 @@ class Server:
         known = [end for end in self._node_connections if not end[0].ended]
         self._node_connections = [*known, (link, connection)]
         return cable
+
+    def kill(self) -> None:
+        """Its process ends; nobody is told anything."""
+        self.process.say(f"{self.name} is killed")
+        self.stopping = self.process.dead = True
+        for link in self.links:
+            link.cable.shut()
+        if self.member is not None:
+            self.member.die()
 
     def registered(self) -> list[str]:
         """The node of each link that is not about to end."""

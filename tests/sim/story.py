@@ -82,16 +82,24 @@ class Teller:
         [kind] = self._random.choices(kinds, (20, 20, 60))
         rough = kind == "rough"
         self._in_rooms = self._random.random() < 0.35
-        make_node = {"calm": self._calm_node, "frail": self._frail_node, "rough": self._rough_node}[kind]
         return Story(
             kind,
-            tuple(make_node(f"n{number}") for number in range(self._random.randint(1, 7))),
-            tuple(self._client(kind) for _ in range(self._random.randint(2 if self._in_rooms else 1, 5))),
-            self._settings() if rough else self._plain_settings(),
+            tuple(self.node(kind, f"n{number}") for number in range(self._random.randint(1, 7))),
+            tuple(self.client(kind) for _ in range(self._random.randint(2 if self._in_rooms else 1, 5))),
+            self.settings(kind),
             self._mishaps() if rough else Mishaps(),
             stops_after_s=self._maybe(self._random.uniform(5.0, TALK_S), None, 0.15),
             drain_s=self._random.choice([0.0, 1.0, 5.0, 60.0]),
         )
+
+    def node(self, kind: Kind, name: str) -> NodeSpec:
+        """One node."""
+        make = {"calm": self._calm_node, "frail": self._frail_node, "rough": self._rough_node}[kind]
+        return make(name)
+
+    def settings(self, kind: Kind) -> Settings:
+        """Those of the server, or of all instances."""
+        return self._settings() if kind == "rough" else self._plain_settings()
 
     def _maybe(self, value: T, otherwise: T, chance: float = 0.3) -> T:
         return value if self._random.random() < chance else otherwise
@@ -152,7 +160,8 @@ class Teller:
             foreign=self._maybe(0.2, 0.0),
         )
 
-    def _client(self, kind: Kind) -> ClientSpec:
+    def client(self, kind: Kind) -> ClientSpec:
+        """One client."""
         random = self._random
         src, tgt = random.choice(PAIRS)
         two_way = random.random() < 0.3

@@ -62,10 +62,10 @@ class World:
 
 
 class Names:
-    """Fresh identifiers, the same in every run of a seed."""
+    """Fresh identifiers, the same in every run of a seed; others for another first number."""
 
-    def __init__(self) -> None:
-        self._number = count(1)
+    def __init__(self, first: int = 1) -> None:
+        self._number = count(first)
 
     def session(self) -> str:
         return f"s-{next(self._number)}"

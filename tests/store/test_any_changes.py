@@ -139,7 +139,7 @@ def made_url(url: str) -> str:
     return url
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(history=HISTORIES)
 def test_memory_and_database_agree(made_url: str, history: list[Any]) -> None:
     trio.run(play, made_url, history)

@@ -385,7 +385,7 @@ def forgetful(url: str) -> Any:
     trio.run(database.close)
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(steps=STEPS)
 def test_whatever_happens_the_ledger_is_the_sum_of_the_records(
     forgetful: Forgetful, steps: list[tuple[str, int, int]]

@@ -163,7 +163,7 @@ async def play(url: str, steps: list[tuple[str, int, str]]) -> None:
     await database.close()
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(steps=st.lists(STEPS, max_size=20))
 def test_work_is_done_once_whatever_happens(url: str, steps: list[tuple[str, int, str]]) -> None:
     """Between two runs with the same key the first was dropped or lost."""

@@ -8,6 +8,7 @@ import pytest
 import trio
 import trio.testing
 from accounts import ACTOR, START, Clock, loaded, state
+from patience import PATIENCE_S
 from sqlalchemy import Connection, update
 
 from linguad.core.accounts import MAX_ACTIVE_KEYS, ConflictError, FieldsError, KeyWish, NotFoundError
@@ -15,7 +16,7 @@ from linguad.core.api_key import parse
 from linguad.core.tenant import DEFAULT_SCOPES, Scope, Status
 from linguad.store.database import Database
 from linguad.store.keys import api_keys
-from linguad.store.registry import POLL_SECONDS, Registry
+from linguad.store.registry import Registry
 from linguad.store.tenants import tenants
 
 
@@ -271,7 +272,7 @@ async def test_changes_of_another_process_are_seen_soon(registry: Registry, data
     other = await loaded(database)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(registry.run)
-        with trio.fail_after(POLL_SECONDS + 10):
+        with trio.fail_after(PATIENCE_S):
             tenant, issued = await other.create_tenant(ACTOR, "Acme", key=KeyWish())
             while registry.tenant(tenant.id) is None:
                 await registry.wait_change()

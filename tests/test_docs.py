@@ -1,0 +1,250 @@
+"""The pages keep what docs/README.md promises: short, in step with the code, links that lead somewhere.
+
+Rules: a page is any Markdown file that is ours; generated pages say so and may be long. Commands are parsed
+with the real parser; tests/e2e has those that run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import re
+import shlex
+from collections.abc import Iterator
+from contextlib import redirect_stderr
+from functools import cache
+from io import StringIO
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+from prometheus_client import REGISTRY
+
+from linguad import metrics as _metrics  # noqa: F401 - fills the registry
+from linguad.cli import COMMANDS, parser_of
+from linguad.config.reading import PREFIX, SETTINGS
+from linguad.daemon import routes
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "bench").glob("*.md")],
+    key=lambda path: path.as_posix(),
+)
+MAX_LINES = 500
+GENERATED = re.compile(r"Printed .*by `python -m|<!-- end: ")
+"""What pages say that are printed, as a whole or in large part."""
+
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+INLINE = re.compile(r"`([^`\n]+)`")
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
+
+NO_SETTINGS = ("md", "json", "toml", "py", "db", "service", "socket", "broken")
+"""What follows a dot in names of files."""
+
+
+@cache
+def text_of(path: Path) -> str:
+    return path.read_text()
+
+
+@cache
+def prose(path: Path) -> str:
+    """A page without its blocks of code."""
+    return FENCE.sub("", text_of(path))
+
+
+def everything() -> str:
+    return "\n".join(text_of(path) for path in PAGES)
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors of the headings of a page, as GitHub makes them."""
+    found = set()
+    for heading in re.findall(r"^#+ (.+)$", prose(path), re.MULTILINE):
+        plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).replace("`", "").lower()
+        found.add(re.sub(r"[^\w\- ]", "", plain).strip().replace(" ", "-"))
+    return found
+
+
+def named(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("path", PAGES, ids=named)
+def test_pages_are_short(path: Path) -> None:
+    text = text_of(path)
+    assert GENERATED.search(text) or len(text.splitlines()) <= MAX_LINES
+
+
+@pytest.mark.parametrize("path", PAGES, ids=named)
+def test_links_lead_somewhere(path: Path) -> None:
+    dead = []
+    for target in LINK.findall(prose(path)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        place, _, anchor = unquote(target).partition("#")
+        there = (path.parent / place).resolve() if place else path
+        if not there.exists() or (anchor and anchor not in anchors(there)):
+            dead.append(target)
+    assert dead == []
+
+
+def test_every_page_is_reached_from_the_centre() -> None:
+    centre = ROOT / "docs/README.md"
+    reached, todo = set(), [centre]
+    while todo:
+        path = todo.pop()
+        if path in reached or path.suffix != ".md":
+            continue
+        reached.add(path)
+        for target in LINK.findall(prose(path)):
+            there = (path.parent / target.partition("#")[0]).resolve()
+            if there.is_file():
+                todo.append(there)
+    assert [named(path) for path in PAGES if path not in reached] == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=named)
+def test_settings_that_are_named_exist(path: Path) -> None:
+    wrong = []
+    for code in INLINE.findall(prose(path)):
+        for table, name in re.findall(r"(?<![\w./-])([a-z]+)\.([a-z_]+)\b(?![./(])", code):
+            # a name that ends with an underscore stands for all that begin so
+            family = name.endswith("_") and any(one.startswith(name) for one in SETTINGS.get(table, ()))
+            if table in SETTINGS and name not in SETTINGS[table] and name not in NO_SETTINGS and not family:
+                wrong.append(f"{table}.{name}")
+    assert path.name == "old-settings.md" or wrong == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=named)
+def test_variables_that_are_named_exist(path: Path) -> None:
+    for variable in re.findall(rf"\b{PREFIX}[A-Z]+__[A-Z_]+", text_of(path)):
+        table, _, name = variable.removeprefix(PREFIX).lower().partition("__")
+        assert name in SETTINGS.get(table, {}), variable
+
+
+def test_every_setting_is_on_the_page_of_settings() -> None:
+    page = text_of(ROOT / "docs/settings.md")
+    for table, settings in SETTINGS.items():
+        _, _, part = page.partition(f"## [{table}]")
+        for name in settings:
+            assert f"| `{name}` |" in part, f"{table}.{name}"
+
+
+def metric_names() -> set[str]:
+    return {metric.name for metric in REGISTRY.collect()}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=named)
+def test_metrics_that_are_named_exist(path: Path) -> None:
+    # one name that looks like a metric is a cookie
+    known = metric_names() | {"linguad_viewer"}
+    for code in INLINE.findall(prose(path)):
+        for name in re.findall(r"\b(?:linguad_[a-z0-9_]*[a-z0-9]|scheduler_\w+_total)\b", code):
+            plain = re.sub(r"_(total|bucket|sum|count|created)$", "", name)
+            assert {name, plain} & known, name
+
+
+def routes_of(folder: str) -> Iterator[str]:
+    """Paths of the routes that the sources of a folder add to their app."""
+    for path in (ROOT / "linguad" / folder).glob("*.py"):
+        for node in ast.walk(ast.parse(text_of(path))):
+            match node:
+                case ast.Call(
+                    func=ast.Attribute(
+                        value=ast.Name(id="app"),
+                        attr="get" | "post" | "put" | "patch" | "delete" | "route" | "websocket",
+                    ),
+                    args=[ast.Constant(value=str(route)), *_],
+                ):
+                    yield route
+
+
+@pytest.mark.parametrize("folder", ["ops", "hub"])
+def test_every_route_is_on_a_page(folder: str) -> None:
+    text = everything()
+    found = sorted(set(routes_of(folder)) - {"/"})
+    assert found, "no route is recognised any more"
+    missing = [route for route in found if not _is_told(route, text)]
+    assert missing == []
+
+
+def _is_told(route: str, text: str) -> bool:
+    """Whether a page names a path, whatever it calls what varies in it."""
+    parts = re.split(r"<[^>]+>", route)
+    pattern = r"[^/\s`|]+".join(re.escape(part) for part in parts)
+    return re.search(rf"(?<![\w/]){pattern}(?![\w/-])", text) is not None
+
+
+def test_the_page_of_routes_is_up_to_date() -> None:
+    page = text_of(ROOT / "docs/routes.md")
+    assert page == routes.page(), "run: python -m linguad.daemon.routes > docs/routes.md"
+
+
+def commands_in(path: Path) -> Iterator[list[str]]:
+    """The words of every call of linguad in blocks for a shell."""
+    for language, block in FENCE.findall(text_of(path)):
+        if language not in ("sh", "bash", "console"):
+            continue
+        for line in block.replace("\\\n", " ").splitlines():
+            if "linguad" not in line:
+                continue
+            lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+            lexer.whitespace_split = True
+            words: list[str] | None = None
+            for word in [*lexer, ";"]:
+                if words is not None and word[0] in "();<>|&":
+                    if words and words[0] in COMMANDS:
+                        yield words
+                    words = None
+                elif words is not None:
+                    words.append(word)
+                elif word == "linguad" or word.endswith("bin/linguad"):
+                    words = []
+
+
+CALLS = [
+    pytest.param(words, id=f"{named(path)}: linguad {' '.join(words)}")
+    for path in PAGES
+    for words in commands_in(path)
+]
+
+
+@pytest.mark.parametrize("words", CALLS)
+def test_commands_in_blocks_can_be_given(words: list[str]) -> None:
+    parser_of(words).parse_args(words)
+
+
+def subcommands(name: str) -> Iterator[str]:
+    """`name` and what may follow it."""
+    yield name
+    (commands,) = parser_of([name])._subparsers._group_actions  # type: ignore[union-attr]
+    for action in commands.choices[name]._actions:  # type: ignore[index]
+        if isinstance(action, argparse._SubParsersAction):
+            yield from (f"{name} {below}" for below in action.choices)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_on_a_page(name: str) -> None:
+    text = everything()
+    for words in subcommands(name):
+        assert re.search(rf"linguad {words}\b", text), f"no page tells of linguad {words}"
+
+
+def test_commands_in_the_text_exist() -> None:
+    """Only names and options are looked at: such calls are often not whole."""
+    wrong = []
+    for path in PAGES:
+        for code in INLINE.findall(prose(path)):
+            if not re.fullmatch(r"linguad [a-z][\w .:/=,<>-]*", code):
+                continue
+            words = code.split()[1:]
+            complaint = StringIO()
+            with redirect_stderr(complaint):
+                try:
+                    parser_of(words).parse_args(words)
+                except SystemExit:
+                    said = complaint.getvalue()
+                    if "invalid choice" in said or "unrecognized" in said:
+                        wrong.append(f"{named(path)}: {code}: {said.splitlines()[-1]}")
+    assert wrong == []
