@@ -34,8 +34,17 @@ def redis() -> Iterator[RedisServer]:
 class Pair:
     """Daemons a and b, and an operator of both."""
 
-    def __init__(self, a: DaemonProcess, b: DaemonProcess, at_a: Api, at_b: Api) -> None:
+    def __init__(
+        self,
+        a: DaemonProcess,
+        b: DaemonProcess,
+        at_a: Api,
+        at_b: Api,
+        instance: Callable[[str], DaemonProcess],
+    ) -> None:
+        """`instance` starts one more."""
         self.a, self.b = a, b
+        self.instance = instance
         self.at_a, self.at_b = at_a, at_b
 
     async def tenant(self, **members: Any) -> tuple[str, str]:
@@ -78,7 +87,7 @@ def together(start: Start, redis: RedisServer, tmp_path: Path) -> Together:
         await b.event("cluster_joined")
         port = (await b.event("listening", door="gateway"))["port"]
         await b.event("started")
-        yield Pair(a, b, operator, b.resume(operator, port))
+        yield Pair(a, b, operator, b.resume(operator, port), instance)
 
     return begin
 
@@ -165,6 +174,29 @@ async def test_keys_and_tickets(together: Together) -> None:
         for api in (pair.at_a, pair.at_b):
             status, problem = await refused(api, f"?ticket={ticket}", key="")
             assert (status, problem["code"]) == (401, "invalid_credentials")
+
+
+async def test_one_that_starts_leaves_the_books_of_others_alone(together: Together) -> None:
+    async with together() as pair, pair.a.working_node():
+        _, key = await pair.tenant(billing_mode="prepaid")
+        async with stream_of(pair.at_a, key=key) as app:
+            await app.say("start", src_lang="en", tgt_lang="es")
+            await app.hear("started")
+            for number in range(2):
+                await app.speak()
+                await app.say("end")
+                await app.hear("final")
+                if not number:
+                    one_more = pair.instance("c")
+                    await one_more.event("started")
+                    settled = [one for one in one_more.events if one["event"] == "sessions_settled"]
+                    assert settled == []
+        with trio.fail_after(PATIENCE_S):
+            while True:
+                usage = (await pair.at_b.call("GET", "/v1/usage?granularity=day", key=key)).json
+                if usage["totals"]["billed_seconds"] == 2:
+                    break
+                await trio.sleep(0.2)
 
 
 async def test_without_redis_each_keeps_the_limits_by_itself(together: Together, redis: RedisServer) -> None:
