@@ -278,12 +278,14 @@ class Daemon:
         add_pool_routes(app, self, self.config.pools, token)
         add_operating_routes(app, self, self.watch, self.config, token)
         add_pages(app)
-        http = HttpApp("ops", app, self._proxies, (SESSION_PATH, NODE_PATH))
         sockets = {SESSION_PATH: self.session_links.serve, NODE_PATH: self.node_links.serve}
+        if self._only == "gateway":
+            # the port is for operators only
+            sockets = {}
+        http = HttpApp("ops", app, self._proxies, tuple(sockets))
         front = Front(
             "scheduler",
-            # a gateway alone has the port for operators only
-            {} if self._only == "gateway" else sockets,
+            sockets,
             http.serve,
             FrontSettings(proxies=self._proxies, head_seconds=server.peek_seconds),
         )
