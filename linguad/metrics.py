@@ -58,7 +58,7 @@ REPAIRED = Counter(
 REJECTED = Counter("linguad_wire_rejected_total", "Messages that could not be used", ["link", "code"])
 
 JOBS_CREATED = Counter("linguad_jobs_created_total", "Jobs made of utterances")
-JOBS_FINISHED = Counter("linguad_jobs_finished_total", "Jobs by what they came to", ["outcome"])
+JOBS_FINISHED = ReadCounter("linguad_jobs_finished_total", "Jobs by what they came to", ["outcome"])
 NO_NODE = Counter(
     "scheduler_no_available_node_total",
     "Jobs no node was found for, by what was asked for and the summary reason",

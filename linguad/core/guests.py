@@ -17,7 +17,7 @@ from msgspec import Struct
 from linguad.core.actions import Action, Freed, Hand, ServiceMissing, Tell
 from linguad.core.amnesty import Amnesty
 from linguad.core.deadlines import Deadlines, earliest
-from linguad.core.failure import judge, missing_service
+from linguad.core.failure import judge, missing_service, why_missing
 from linguad.core.fleet import Fleet
 from linguad.core.health import Status
 from linguad.core.job import ResultClass, classify
@@ -198,9 +198,9 @@ class Guests:
         if kind is ResultClass.PARTIAL_TURN:
             self._give_back(guest, actions)
             return
-        service = missing_service(message.error) if kind is ResultClass.FAILED else None
-        if service is not None and self._fleet.mark_unavailable(guest.row, service, now):
-            actions.append(ServiceMissing(guest.asked.node, service))
+        if kind is ResultClass.FAILED and (service := missing_service(message.error)) is not None:
+            mark = self._fleet.mark_unavailable(guest.row, service, now)
+            actions.append(ServiceMissing(guest.asked.node, service, mark, why_missing(message.error)))
         blame = kind is ResultClass.FAILED and judge(message.error).blame and not self._amnesty.why(now)
         usable = kind in (ResultClass.COMPLETE, ResultClass.EMPTY)
         self._fleet.job_ended(guest.row, now, usable=usable, blame=blame, sent_at=guest.sent_at)

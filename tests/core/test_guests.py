@@ -15,7 +15,7 @@ from linguad.core.guests import Guests
 from linguad.core.health import Status
 from linguad.core.job import AttemptEnd, JobStatus, MissingReason
 from linguad.core.key import Key
-from linguad.core.services import CORE_SERVICES, Services
+from linguad.core.services import CORE_SERVICES, Mark, Services
 from linguad.core.utterance import CutReason
 from linguad.errors import ErrorCode
 from linguad.wire.letters_jobs import (
@@ -26,7 +26,7 @@ from linguad.wire.letters_jobs import (
     JobsOpen,
     NodeSaid,
 )
-from linguad.wire.node import JobCancel, JobResult
+from linguad.wire.node import JobCancel, JobError, JobResult
 from linguad.wire.record import NodeRecord
 
 EN_ES = Key("en", "es", CORE_SERVICES)
@@ -208,6 +208,14 @@ class TestGuests:
         error = type(error)(code=error.code, message="", details={"service_id": "nmt-service"})
         assert ServiceMissing("a", "nmt-service") in owner.answer(success=False, error=error)
         assert not owner.desk.fleet.nodes["a"].services.running & Services.NMT
+
+    def test_a_model_that_the_node_does_not_report_is_no_reason_to_avoid_it(self) -> None:
+        owner = Owner()
+        owner.ask()
+        details = {"service_id": "made-up", "reason": "downloading"}
+        error = JobError(code="MODEL_NOT_AVAILABLE", message="", details=details)
+        said = ServiceMissing("a", "made-up", Mark.UNKNOWN, "downloading")
+        assert said in owner.answer(success=False, error=error)
 
     def test_everything_is_forgotten(self) -> None:
         owner = Owner()
