@@ -39,10 +39,16 @@ from linguad.wire.node import JobAssign, NodeRegisterAck
 NODES = 4
 AUDIO_BYTES = 20_000
 SETTINGS = {"LOG__LEVEL": "error", "SERVER__DRAIN_SECONDS": "0"}
+CHANCE = 0.1
+"""Calls for a job that may be due to the idle fleet: it calls several times at once, every few seconds."""
+
 READY = 'linguad_nodes{status="ready"}'
 PATIENCE_S = 120.0
 OUR_OWN = ("hello", "info", "client|setinfo")
 """What counting calls."""
+
+IN_SCRIPTS = frozenset(("get", "hget", "hincrby", "pexpire", "time", "xadd", "xdel", "xlen"))
+"""Commands of the scripts that carry letters; all others are sent."""
 
 FEWEST = 0.005
 """A command that is called less often for a job is not shown."""
@@ -59,10 +65,14 @@ class Plan:
     heartbeats_s: tuple[float, ...] = (1.0, 5.0)
     nodes: int = 10_000
     idle_s: float = 10.0
+    warm_s: float = 16.0
+    """Until each node has sent two heartbeats."""
 
 
 QUICK = Plan(rounds=2, seconds=0.5, kills=2, heartbeats_s=(1.0,), nodes=1000, idle_s=4.0)
-SMALLEST = Plan(rounds=1, seconds=0.2, sessions=(1,), kills=1, heartbeats_s=(1.0,), nodes=20, idle_s=1.0)
+SMALLEST = Plan(
+    rounds=1, seconds=0.2, sessions=(1,), kills=1, heartbeats_s=(1.0,), nodes=20, idle_s=1.0, warm_s=0.1
+)
 
 
 def _instance(stack: ExitStack, redis: RedisServer, name: str, heartbeat_s: float = 5.0) -> Daemon:
@@ -185,6 +195,7 @@ def _commands(turns: dict[str, Turn], sessions: int, idle: dict[str, float]) -> 
             "impl": where,
             "sessions": sessions,
             "jobs": jobs,
+            "sent_per_job": round(sum(shown[name] for name in shown.keys() - IN_SCRIPTS), 2),
             "calls_per_job": round(sum(shown.values()), 2),
             "calls": names or "none",
         }
@@ -317,6 +328,7 @@ def _directory(plan: Plan) -> Iterator[report.Row]:
         late = _instance(stack, redis, "c")
         ready_s = time.monotonic() - began
         yield _seen("an instance comes", count, ready_s + _seconds_until(nodes, late, count), ready_s=ready_s)
+        nodes.loop.run(plan.warm_s)
         before = [processes.cpu_s(one.pid) for one in (owner, other)]
         calls, began = redis.calls(), time.monotonic()
         nodes.loop.run(plan.idle_s)
@@ -367,7 +379,7 @@ def verdicts(rows: Sequence[report.Row]) -> Iterator[str]:
     """What design 7 promises: local jobs ask nobody."""
     local = [row for row in rows if row.get("kind") == "commands" and row.get("impl") == "local"]
     most = max((report.number(row, "calls_per_job") or 0.0 for row in local), default=None)
-    yield report.verdict("commands for a local job", 0, "calls", most)
+    yield report.verdict("commands for a local job, but for chance", CHANCE, "calls", most)
 
 
 def measure(plan: Plan) -> Iterator[report.Row]:
