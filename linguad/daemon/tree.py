@@ -7,6 +7,8 @@ services            signals, watchdog, engine, session timer, HTTP app; a crash 
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -37,7 +39,7 @@ from linguad.daemon.rules import (
 )
 from linguad.dispatch.engine import Engine
 from linguad.dispatch.tasks import EngineTasks
-from linguad.errors import CloseReason
+from linguad.errors import CloseReason, ConfigError
 from linguad.hub.hub import Hub
 from linguad.ids import RandomIds
 from linguad.net import collector
@@ -51,6 +53,7 @@ from linguad.nodes.memory import NodeMemory
 from linguad.nodes.serve import Nodes
 from linguad.ops.app import create_ops_app
 from linguad.ops.cluster import add_cluster_routes
+from linguad.ops.drain import add_drain_route
 from linguad.ops.explain import add_explain_routes
 from linguad.ops.instance import Seen
 from linguad.ops.languages import add_language_routes
@@ -73,9 +76,10 @@ from linguad.wire.override import Override
 if TYPE_CHECKING:
     from linguad.cluster.desk import Desk
     from linguad.cluster.service import Cluster
+    from linguad.cluster.sessions import SessionRecords
     from linguad.daemon.together import SharedNodes
 
-Part = Literal["scheduler", "hub"]
+Part = Literal["scheduler", "gateway", "hub"]
 """What `linguad serve --only` may name. A gateway alone needs a cluster to give its work to."""
 
 SESSION_PATH, NODE_PATH = "/ws/session", "/ws/node"
@@ -99,14 +103,18 @@ class Daemon:
     def __init__(
         self, config: Config, *, only: Part | None = None, reread: Callable[[], Config] | None = None
     ) -> None:
-        """With `only`, one part alone; what it does not need stays idle. `reread` is what a reload asks."""
+        """With `only`, one part alone; what it does not need stays idle. `reread` is what a reload asks.
+
+        Raises ConfigError for a gateway alone without a cluster.
+        """
         self.config = config
         self._reread = reread or (lambda: config)
         self._only = only
         self._has_hub = only == "hub" or (only is None and config.hub.enabled)
-        self._has_gateway = only is None and config.gateway.enabled
+        self._has_gateway = only == "gateway" or (only is None and config.gateway.enabled)
         self.services: Services = NoServices()
         self.draining = False
+        self._told_to_drain = False
         self._started_at = trio.current_time()
         self._api: PublicApi | None = None
         self._accounts: Registry | None = None
@@ -148,6 +156,7 @@ class Daemon:
         self.session_links = Links("session", session_settings, self.sessions.talk, self._budget)
         self.node_links = Links("node", node_settings, self._node_sockets.talk, self._budget)
         self._shared: SharedNodes
+        self._records: SessionRecords
         self.cluster = self._cluster()
         self.watch = Watch(self)
         show_state(self, config)
@@ -175,6 +184,7 @@ class Daemon:
                     self.engine,
                     self._clock,
                     self._budget,
+                    self.cluster,
                 )
                 await stack.enter_async_context(api.books_open())
                 doors.append(api.door())
@@ -203,6 +213,7 @@ class Daemon:
             if self.cluster is not None:
                 await services.start(self.cluster.run)
                 services.start_soon(self._shared.run)
+                services.start_soon(self._records.run)
             if not self._has_hub and (url := self.config.hub_url()):
                 self.services = remote = RemoteServices(url, self.config.models_dir() / SERVICES_INDEX)
                 services.start_soon(remote.run)
@@ -231,19 +242,27 @@ class Daemon:
                 connections.cancel_scope.deadline = trio.current_time() + GOODBYE_SECONDS
             await self.node_memory.save()
             if self.cluster is not None:
+                await self._records.flush()
                 await self.cluster.leave()
             services.cancel_scope.cancel()
 
     def _cluster(self) -> Cluster | None:
         """Our part in a cluster, if there is one; an instance alone has nothing of Redis in memory."""
         settings = self.config.cluster
-        if self._only == "hub" or not (settings.redis_url or settings.redis_urls):
+        several = settings.redis_url or settings.redis_urls
+        if self._only == "gateway" and not several:
+            problem = "has to be set for a gateway alone: the nodes are at other instances"
+            raise ConfigError([("cluster.redis_url", problem)])
+        if self._only == "hub" or not several:
             return None
         from linguad.cluster.service import Cluster
+        from linguad.cluster.sessions import SessionRecords
         from linguad.daemon.together import SharedNodes
 
         cluster = Cluster(settings, lambda: (len(self._node_sockets), len(self.sessions)))
         self._shared = SharedNodes(cluster, self.engine, self._node_sockets)
+        self._records = SessionRecords(cluster, self.config.sessions.detach_grace_seconds)
+        self._records.connect(self.sessions.join(self._records))
         return cluster
 
     def _scheduler_door(self) -> Door:
@@ -255,13 +274,16 @@ class Daemon:
         add_explain_routes(app, self, token)
         add_language_routes(app, self.engine)
         add_cluster_routes(app, self, token)
+        add_drain_route(app, self, server.drain_seconds, token)
         add_pool_routes(app, self, self.config.pools, token)
         add_operating_routes(app, self, self.watch, self.config, token)
         add_pages(app)
         http = HttpApp("ops", app, self._proxies, (SESSION_PATH, NODE_PATH))
+        sockets = {SESSION_PATH: self.session_links.serve, NODE_PATH: self.node_links.serve}
         front = Front(
             "scheduler",
-            {SESSION_PATH: self.session_links.serve, NODE_PATH: self.node_links.serve},
+            # a gateway alone has the port for operators only
+            {} if self._only == "gateway" else sockets,
             http.serve,
             FrontSettings(proxies=self._proxies, head_seconds=server.peek_seconds),
         )
@@ -318,6 +340,14 @@ class Daemon:
     def degraded(self) -> list[str]:
         """Dependencies that are away while work goes on without them."""
         return ["redis"] if self.cluster is not None and not self.cluster.up else []
+
+    def drain(self) -> bool:
+        """Begin to end, as after SIGTERM; False if that had begun."""
+        if self.draining or self._told_to_drain:
+            return False
+        self._told_to_drain = True
+        os.kill(os.getpid(), signal.SIGTERM)
+        return True
 
     def desk(self) -> Desk | None:
         """What operators can ask of the cluster; None without one."""
@@ -406,8 +436,11 @@ class Daemon:
             self._api.stop()
         self.sessions.finish(self.config.server.drain_seconds)
         with trio.move_on_after(self.config.server.drain_seconds):
+            await self.sessions.wait_gone()
             await self.engine_tasks.wait_idle()
         self.sessions.abandon()
+        if self.cluster is not None:
+            await self._records.flush()
         await self.sessions.remember()
         if self._api is not None:
             self._api.abandon()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from functools import partial, wraps
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -126,12 +126,15 @@ class Api:
         tenant = self.tenants.get(tenant_id)
         return None if tenant is None else Caller(tenant=tenant, key_id=key_id, scopes=DEFAULT_SCOPES)
 
-    @contextmanager
-    def _session(self, caller: Caller) -> Iterator[None]:
+    async def _session(self, caller: Caller) -> AbstractContextManager[None]:
         if self.refusal is not None:
             raise self.refusal
         if self.slots_taken >= self.slots:
             raise Problem(429, "too_many_sessions", "Too many.")
+        return self._slot()
+
+    @contextmanager
+    def _slot(self) -> Iterator[None]:
         self.slots_taken += 1
         try:
             yield
