@@ -398,10 +398,14 @@ class Daemon:
         """Unix time in ms of a moment."""
         return self._clock.epoch_ms(now)
 
-    def override(self, node_id: str, said: Override) -> None:
-        """An operator says something about a known node; it holds at once and over restarts."""
-        self.engine.override(node_id, said)
+    def override(self, node_id: str, said: Override) -> bool:
+        """An operator says something about a known node; it holds at once and over restarts.
+
+        False if another instance has the node and cannot be told.
+        """
+        taken = self.engine.override(node_id, said)
         self.node_memory.soon()
+        return taken
 
     def pairing_code(self, node_id: str) -> LiveCode:
         """A new pairing code for a known node."""
