@@ -19,6 +19,8 @@ COMMANDS = {
     "node": "run the reference node: speech recognition, translation and speech on this machine's CPU",
     "translate": "send a sound file through a session and get its translation",
     "explain": "tell why an utterance was translated where it was, or not at all",
+    "trace": "tell what became of the utterances of a conversation, one row each",
+    "top": "show live how the server is doing",
     "pools": "list who is in which pool, and how many nodes serve which languages",
     "simulate": "tell which node a job would go to now, and why; nothing is sent",
     "languages": "list the pairs of languages that can be had now",

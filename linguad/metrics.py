@@ -6,10 +6,19 @@ from functools import lru_cache
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from linguad.counters import ReadCounter
+from linguad.durations import DurationMetric
+
 MAX_VALUES = 200
 """Values of a label that peers can make up; what comes later is `other`."""
 
 OTHER = "other"
+
+BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+"""Of the metrics that the earlier server had, s."""
+
+STAGES = ("cut", "queue", "send", "node", "reorder", "total")
+"""The times of an utterance, from its last sound to its result: see TimeBreakdown in docs/protocol.md."""
 
 
 class FewValues:
@@ -65,11 +74,6 @@ POOL_ATTEMPTS = Counter(
 )
 ATTEMPTS = Counter("linguad_attempts_total", "Attempts by how they ended", ["end"])
 RESULTS_DROPPED = Counter("linguad_results_dropped_total", "Answers of nodes that fit nothing", ["why"])
-QUEUE_SECONDS = Histogram(
-    "linguad_queue_seconds",
-    "From the cut of an utterance to its dispatch",
-    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10),
-)
 SESSIONS = Gauge("linguad_sessions", "Sessions, attached or waiting to be taken up again", ["state"])
 RESUMES = Counter(
     "linguad_resumes_total", "Clients that asked for a lost session, by whether it goes on", ["recovered"]
@@ -157,7 +161,7 @@ REDIS_CONNECTS = Counter(
 )
 REDIS_OPS = Counter("scheduler_phase2_redis_op_total", "Commands to Redis", ["op", "result"])
 REDIS_SECONDS = Histogram(
-    "linguad_redis_op_duration_seconds",
+    "scheduler_redis_op_duration_seconds",
     "From a command to Redis to its reply, on the connection that all share",
     ["op"],
     buckets=(0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5),
@@ -192,6 +196,134 @@ SERVICES_AGE = Gauge(
     "How long ago a hub gave its list of services; 0 if it never did",
 )
 HUB_DISK_FREE = Gauge("linguad_hub_disk_free_bytes", "Free space of the disk that holds the models")
+
+STAGE_SECONDS = DurationMetric(
+    "linguad_stage_seconds",
+    "Time of utterances that got a text in each stage, from their last sound to their result",
+    (0.0005, *BUCKETS, 10.0, 30.0, 60.0),
+    "stage",
+    STAGES,
+)
+DISPATCH_LATENCY = DurationMetric(
+    "scheduler_dispatch_latency_seconds",
+    "From the beginning of a step of the dispatcher until a job of it is handed to its node's socket",
+    (0.0001, 0.0002, 0.0005, *BUCKETS),
+)
+SELECTION_SECONDS = DurationMetric(
+    "scheduler_node_selection_duration_seconds",
+    "Deciding about a new utterance: its job, its pool, its node",
+    (0.00005, 0.0001, 0.0002, 0.0005, *BUCKETS),
+)
+SLOW_PATHS = Counter(
+    "scheduler_slow_path_total", "Steps of the dispatcher that took longer than log.slow_path_ms", ["path"]
+)
+JOBS_OPEN = Gauge("linguad_jobs_open", "Jobs that are not over")
+JOBS_WAITING = Gauge("linguad_jobs_waiting", "Jobs that wait for a node")
+SLOTS = Gauge("linguad_slots", "Jobs that ready nodes can do at once, and slots in use", ["state"])
+NODES_KNOWN = Gauge("scheduler_nodes_total", "Nodes by status, as linguad_nodes", ["status"])
+SESSIONS_KNOWN = Gauge("scheduler_sessions_total", "Sessions with a connection")
+JOBS_TOTAL = ReadCounter(
+    "scheduler_jobs_total", "Jobs that ended: completed, without_text, failed or cancelled", ["status"]
+)
+RESERVATIONS = ReadCounter(
+    "scheduler_reserve_attempt_total",
+    "Slots of nodes asked for: success, or fail if none was free",
+    ["result"],
+)
+OVERLOAD_REJECTS = ReadCounter(
+    "scheduler_node_overload_reject_total",
+    "How often a node was passed over when a job found none: full, not_ready or other; 100 nodes at most",
+    ["node_id", "reason"],
+)
+ACK_TIMEOUTS = Counter("scheduler_ack_timeout_total", "Attempts whose node did not answer in time")
+RERUNS = ReadCounter(
+    "linguad_reruns_total",
+    "Recognitions that nodes repeated, and what came of it, summed over nodes and their restarts",
+    ["what"],
+)
+QUALITY_BY_NODE = Counter(
+    "linguad_quality_by_node_total", "Results by what their node says of the recognition", ["node", "level"]
+)
+QUALITY_BY_PAIR = Counter(
+    "linguad_quality_by_pair_total", "The same by the languages, as en>es", ["pair", "level"]
+)
+REASONS_BY_NODE = Counter(
+    "linguad_reason_codes_by_node_total", "Why nodes find a recognition doubtful", ["node", "code"]
+)
+REASONS_BY_PAIR = Counter(
+    "linguad_reason_codes_by_pair_total", "The same by the languages, as en>es", ["pair", "code"]
+)
+PAUSE_MS = Gauge("scheduler_web_task_pause_ms", "sessions.pause_ms: silence that ends an utterance")
+FINALIZED = Counter(
+    "scheduler_web_task_finalized_total",
+    "Utterances by what ended them: send (the client), timeout (a pause), max_duration, max_length, close",
+    ["reason"],
+)
+BACKLOG = Gauge("scheduler_session_actor_backlog_size", "Utterances of all sessions that are worked on")
+EMPTY_FINALS = Counter(
+    "scheduler_duplicate_finalize_suppressed_total",
+    "Finals that ended nothing, because their utterance was cut before; counted when a session ends",
+)
+REPEATED_UTTERANCES = Counter(
+    "scheduler_duplicate_job_blocked_total",
+    "Utterances that came again and led to no second job; counted when a session ends",
+)
+GAP_TIMEOUTS = Counter(
+    "scheduler_result_gap_timeout_total", "Utterances that the later ones waited for no longer"
+)
+FINALIZE_LATENCY = Gauge(
+    "scheduler_average_finalize_latency_ms", "Mean time from the last sound of an utterance to its cut"
+)
+MODEL_NA_RECEIVED = Counter("scheduler_model_na_received_total", "Reports of nodes that they lack a model")
+MODEL_NA_LIMITED = Counter(
+    "scheduler_model_na_rate_limited_total", "Such reports that came faster than is believed"
+)
+MODEL_NA_MARKED = Counter(
+    "scheduler_model_na_marked_total", "Such reports after which a service was not used"
+)
+MODEL_NA_BY_SERVICE = Counter(
+    "scheduler_model_na_by_service_total", "Such reports by service", ["service_id"]
+)
+MODEL_NA_BY_REASON = Counter(
+    "scheduler_model_na_by_reason_total", "Such reports by the node's reason", ["reason"]
+)
+MODEL_NA_LIMITED_BY_NODE = Counter(
+    "scheduler_model_na_rate_limited_by_node_total", "Reports that came too fast, by node", ["node_id"]
+)
+MODEL_NA_MARKED_BY_NODE = Counter(
+    "scheduler_model_na_marked_by_node_total",
+    "Reports after which a service was not used, by node",
+    ["node_id"],
+)
+MODEL_NA_OTHER_SERVICE = Counter(
+    "scheduler_model_na_other_service_total", "Reports of services beyond the first 200"
+)
+MODEL_NA_OTHER_REASON = Counter(
+    "scheduler_model_na_other_reason_total", "Reports with reasons beyond the first 200"
+)
+MODEL_NA_OTHER_LIMITED = Counter(
+    "scheduler_model_na_other_rate_limited_node_total",
+    "Reports that came too fast, of nodes beyond the first 100",
+)
+MODEL_NA_OTHER_MARKED = Counter(
+    "scheduler_model_na_other_marked_node_total",
+    "Reports after which a service was not used, of nodes beyond the first 100",
+)
+STATS_REQUESTS = Counter("scheduler_stats_requests_total", "Requests of /api/v1/stats")
+STATS_STALE = Counter("scheduler_stats_stale_total", "Answers of /api/v1/stats that were older than 10 s")
+STATS_SECONDS = DurationMetric(
+    "scheduler_stats_request_duration_seconds", "Time until the answer to /api/v1/stats", BUCKETS
+)
+STATS_AGE = Gauge(
+    "scheduler_dashboard_snapshot_age_seconds",
+    "Age of what /api/v1/stats tells; 0 if nothing was counted yet",
+)
+LIVE_LISTENERS = Gauge("linguad_live_listeners", "Dashboards and terminals that follow /api/v1/live")
+LOOP_LAG = DurationMetric(
+    "linguad_loop_lag_seconds",
+    "How much later than due the event loop came to a task, sampled ten times per second: its longest step",
+    (0.0005, *BUCKETS),
+)
 
 
 @lru_cache(maxsize=1024)

@@ -8,6 +8,7 @@ import os
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Iterator
 from typing import Any
 
 from linguad.config import Config
@@ -74,21 +75,49 @@ def ask(args: argparse.Namespace, method: str, path: str) -> Any:
     return _ask(args.server, method, path, args.token or os.environ.get(TOKEN_VARIABLE) or "")
 
 
+def events(args: argparse.Namespace, path: str) -> Iterator[str]:
+    """The data of server-sent events below `/api/v1/`, until the server ends the stream.
+
+    Raises LinguadError with the cure if it refuses, or goes away.
+    """
+    token = args.token or os.environ.get(TOKEN_VARIABLE) or ""
+    with _open(args.server, "GET", path, token) as response:
+        try:
+            for line in response:
+                name, _, value = line.decode().rstrip("\n").partition(": ")
+                if name == "data":
+                    yield value
+        except (OSError, ValueError) as error:
+            raise _no_answer(args.server, error) from error
+
+
 def _ask(server: str, method: str, path: str, token: str) -> Any:
+    with _open(server, method, path, token) as response:
+        try:
+            return json.load(response)
+        except (OSError, ValueError) as error:
+            raise _no_answer(server, error) from error
+
+
+def _open(server: str, method: str, path: str, token: str) -> Any:
+    """The answer, to be read; with the token that this machine keeps, if none was given and one is wanted."""
     request = urllib.request.Request(f"{server}/api/v1/{path}", method=method)
     if token:
         request.add_header("Authorization", f"Bearer {token}")
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
-            return json.load(response)
+        return urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
         with error:
             if error.code == 401 and not token and (kept := _kept_token(server)):
-                return _ask(server, method, path, kept)
+                return _open(server, method, path, kept)
             raise LinguadError(_said(error)) from error
     except (OSError, ValueError) as error:
-        why = getattr(error, "reason", error)
-        raise LinguadError(f"no answer from {server}: {why}; is linguad running there?") from error
+        raise _no_answer(server, error) from error
+
+
+def _no_answer(server: str, error: Exception) -> LinguadError:
+    why = getattr(error, "reason", error)
+    return LinguadError(f"no answer from {server}: {why}; is linguad running there?")
 
 
 def _said(error: urllib.error.HTTPError) -> str:

@@ -36,6 +36,15 @@ class Log(Table, frozen=True, kw_only=True):
             "(hypercorn, trio-websocket …) log from `warning` on unless named here."
         ),
     ] = field(default_factory=dict)
+    slow_path_ms: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=60_000,
+            description="A step of the dispatcher that takes longer is warned of (`slow_path`) and counted "
+            "(`scheduler_slow_path_total`). 50, as in the earlier server.",
+        ),
+    ] = 50
     file: Annotated[
         str,
         Meta(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
@@ -45,6 +45,15 @@ class Server(Table, frozen=True, kw_only=True):
             "default. Better set by LINGUAD_SERVER__ADMIN_TOKEN than in this file."
         ),
     ] = ""
+    pages: Annotated[
+        Literal["loopback", "token", "public"],
+        Meta(
+            description="Who sees the dashboards: `loopback` browsers on the server itself, which needs no "
+            "set-up and shows nothing to strangers; `token` also whoever types the admin token into the "
+            "form they get elsewhere; `public` everybody. The pages show node ids and languages, never "
+            "keys, addresses of clients, or what was said."
+        ),
+    ] = "loopback"
     drain_seconds: Annotated[
         float,
         Meta(

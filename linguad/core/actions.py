@@ -5,7 +5,9 @@ from __future__ import annotations
 from msgspec import Struct
 
 from linguad.core.capability import Probe
+from linguad.core.failure import UNKNOWN
 from linguad.core.job import Attempt, Job, Outcome
+from linguad.core.services import Mark
 from linguad.wire.node import JobAssign, JobCancel
 
 
@@ -82,10 +84,13 @@ class Dropped(Struct, frozen=True):
 
 
 class ServiceMissing(Struct, frozen=True):
-    """A node turned out to lack a service it reports; it gets no jobs for it for a while."""
+    """A node says it lacks a service; if the mark holds, it gets no jobs for it for a while."""
 
     node_id: str
     service_id: str
+    mark: Mark = Mark.HOLDS
+    reason: str = UNKNOWN
+    """A word of the node's: `not_installed`, `downloading`, ..."""
 
 
 class Forgiven(Struct, frozen=True):

@@ -16,7 +16,7 @@ from linguad.core.fanout import Fanout
 from linguad.core.groups import Groups, Place
 from linguad.core.job import Job, JobRequest, MissingReason, Outcome
 from linguad.core.ordering import Released, ResultOrder
-from linguad.core.outputs import Output, Send, Submit
+from linguad.core.outputs import Delivered, Output, Send, Submit
 from linguad.core.results import (
     empty_result,
     failure_event,
@@ -237,7 +237,10 @@ class Answers:
             late=late,
         )
         self.last_index = request.utterance_index
-        outputs: list[Output] = []
+        times = message.time_breakdown
+        assert times is not None, "results have one"
+        job.delivered_at, job.late, job.node_s = now, late, times.node_ms / 1000
+        outputs: list[Output] = [Delivered(job, times)]
         if self._tells_language and (detected := language_detected(job, outcome.result)):
             outputs.append(Send(detected, optional=True))
         if request.room_id:

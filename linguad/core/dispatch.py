@@ -26,7 +26,7 @@ from linguad.core.attempts import Attempts
 from linguad.core.capability import NOWHERE
 from linguad.core.deadlines import Deadlines, earliest
 from linguad.core.explain import Refusals, explain, find
-from linguad.core.failure import judge, missing_service, wire_code
+from linguad.core.failure import judge, missing_service, why_missing, wire_code
 from linguad.core.fleet import Fleet
 from linguad.core.health import Status
 from linguad.core.history import History
@@ -98,6 +98,7 @@ class Dispatch:
             seconds=audio.seconds,
             created_at=now,
             wanted=Features.of(request.features),
+            audio_bytes=len(audio.base64) // 4 * 3 - audio.base64[-2:].count("="),
         )
         actions: list[Action] = []
         for slice_ in session.abandoned_by(job):
@@ -309,8 +310,9 @@ class Dispatch:
     ) -> None:
         verdict = judge(message.error)
         service = missing_service(message.error)
-        if service is not None and self.fleet.mark_unavailable(attempt.row, service, now):
-            actions.append(ServiceMissing(attempt.node_id, service))
+        if service is not None:
+            mark = self.fleet.mark_unavailable(attempt.row, service, now)
+            actions.append(ServiceMissing(attempt.node_id, service, mark, why_missing(message.error)))
         actions.append(self._attempts.end(job, attempt, AttemptEnd.FAILED, now))
         self._blame(attempt, verdict.blame, now, actions)
         if not verdict.same_node:
@@ -492,8 +494,11 @@ class Dispatch:
             message = JobCancel(job_id=attempt.wire_job_id, trace_id=job.request.trace_id, reason=reason)
             actions.append(Cancel(attempt.node_id, message))
 
-    def service_missing(self, node_id: str, service_id: str, now: float) -> list[Action]:
+    def service_missing(self, node_id: str, service_id: str, reason: str, now: float) -> list[Action]:
         """A registered node lacks a service it reports, whatever the job (node-protocol 7)."""
         row = self.fleet.row_of(node_id)
-        known = row is not None and self.fleet.mark_unavailable(row, service_id, now)
-        return [ServiceMissing(node_id, service_id)] if known else []
+        if row is None:
+            return []
+        return [
+            ServiceMissing(node_id, service_id, self.fleet.mark_unavailable(row, service_id, now), reason)
+        ]

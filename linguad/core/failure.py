@@ -21,6 +21,9 @@ NODE_FAULT = Verdict(retry=True, blame=True)
 BLAMELESS = Verdict(retry=True, blame=False)
 ID_REUSE = Verdict(retry=True, blame=False, same_node=True)
 
+UNKNOWN = "unknown"
+MAX_REASON_CHARS = 64
+
 _PERMANENT_PREFIXES = (
     "SEM_REPAIR_UNSUPPORTED_LANG",
     "LID_INVALID_CANDIDATES",
@@ -53,6 +56,13 @@ def missing_service(error: JobError | None) -> str | None:
         return None
     named = error.details.get("service_id") or error.details.get("model_id")
     return named if isinstance(named, str) else None
+
+
+def why_missing(error: JobError | None) -> str:
+    """The reason that a MODEL_NOT_AVAILABLE gives, in a word."""
+    details = error.details if error is not None else None
+    reason = details.get("reason") if isinstance(details, dict) else None
+    return reason[:MAX_REASON_CHARS] if isinstance(reason, str) and reason else UNKNOWN
 
 
 def wire_code(error: JobError | None) -> ErrorCode:

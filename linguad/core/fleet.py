@@ -16,8 +16,9 @@ from linguad.core.memory import MAX_SPEEDS, Memory, Remembered
 from linguad.core.node import Node
 from linguad.core.pairing import PairingCodes
 from linguad.core.rehearsal import Rehearsal
+from linguad.core.reruns import Reruns
 from linguad.core.rules import NodeRules
-from linguad.core.services import Services
+from linguad.core.services import Mark, Services
 from linguad.core.speed import Speeds
 from linguad.core.steps import at_once
 from linguad.errors import ErrorCode, WireError
@@ -49,6 +50,7 @@ class Fleet:
         self.nodes: dict[str, Node] = {}
         self.speeds = Speeds()
         self.memory = Memory()
+        self.reruns = Reruns()
         self.pairing = PairingCodes(ids.pairing_code)
         self._ids = ids
         self._rows: dict[str, int] = {}
@@ -91,6 +93,8 @@ class Fleet:
         """
         node = self.nodes[message.node_id]
         before = node.offer
+        if message.rerun_metrics is not None:
+            self.reruns.report(node.reruns, message.rerun_metrics)
         node.heartbeat(message, now)
         changed = node.offer != before
         if changed:
@@ -122,14 +126,15 @@ class Fleet:
         if (node.status, node.slots) != before:
             self._sync(node)
 
-    def mark_unavailable(self, row: int, service_id: str, now: float) -> bool:
-        """The node of a row lacks a service it reports as running; True if that is believed (7)."""
+    def mark_unavailable(self, row: int, service_id: str, now: float) -> Mark:
+        """The node of a row lacks a service it reports as running; what is made of that (7)."""
         node = self._by_row[row]
-        if not node.services.mark(service_id, now):
-            return False
+        mark = node.services.mark(service_id, now)
+        if mark is not Mark.HOLDS:
+            return mark
         self._marks.set((node.id, service_id), now + self.rules.marks.ttl_s)
         self._index.update(self._rows[node.id])
-        return True
+        return mark
 
     def due(self) -> float | None:
         """When `tick` has something to do, monotonic s."""

@@ -76,6 +76,8 @@ class Intake:
         """Lowest index that no utterance has."""
         self._cut_runs: list[range] = []
         self._begun = -1
+        self.repeated = 0
+        """Whole utterances that came again and led to nothing."""
         self.cut_bytes = 0
         """Bytes of streamed audio that are cut, or dropped as silence; the rest is buffered."""
 
@@ -198,6 +200,7 @@ class Intake:
             return [_rejected("utterance_index", "is one that streamed speech has used")]
         request = self._requests.of_utterance(message, now)
         if self._arrivals.is_repeated(index, tgt_lang, now, request.sound if self._may_reuse else None):
+            self.repeated += 1
             return []
         self.number_from(index + 1)
         try:

@@ -79,6 +79,8 @@ class JobRequest(Struct, frozen=True, kw_only=True):
     """Names the utterance, whatever it is translated to, inside linguad."""
     context: Context | None = None
     """What was said before."""
+    held_ms: int = 0
+    """How much of its audio was held before, because it was too short to be an utterance."""
     for_speaker: bool = True
     """Whether the speaker is told what comes of it; in a room that is one of the languages only."""
 
@@ -232,6 +234,14 @@ class Job(Struct, kw_only=True, eq=False):
     next_number: int = 1
     outcome: Outcome | None = None
     finished_at: float = 0.0
+    delivered_at: float | None = None
+    """When its text left, monotonic s."""
+    late: bool = False
+    """Its text left after the client had been told that there is none."""
+    node_s: float | None = None
+    """How long the node worked for its text."""
+    audio_bytes: int = 0
+    """Size of its audio."""
     hedge_at: float | None = None
     """When a second attempt beside the first is due."""
     in_vain: bool = False

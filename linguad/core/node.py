@@ -9,6 +9,7 @@ from linguad.core.health import Health, Status
 from linguad.core.key import Features, Key
 from linguad.core.languages import Languages
 from linguad.core.memory import Remembered
+from linguad.core.reruns import NONE
 from linguad.core.rules import NodeRules
 from linguad.core.services import ServiceTable
 from linguad.core.standing import ailment
@@ -51,6 +52,12 @@ class Node:
         """That, and where it is silent what the settings say."""
         self.usage = ResourceUsage()
         self.services = ServiceTable(rules.marks)
+        self.models: tuple[str, ...] = ()
+        """Ids of the models on its disk that are switched on."""
+        self.reruns = NONE
+        """Repeated recognitions since its start, as it reported them last."""
+        self.efficiencies: Mapping[str, float] = {}
+        """Work per time of its services, as it reported it last."""
         self.languages = Languages(NodeLanguageCapabilities())
         self.pool: int | None = None
         """Id of its capability pool."""
@@ -140,6 +147,11 @@ class Node:
         self.last_heartbeat_at = now
         if message.resource_usage is not None:
             self.usage = message.resource_usage
+        if message.rerun_metrics is not None:
+            self.reruns = message.rerun_metrics
+        reported = message.processing_metrics
+        if reported is not None and reported.service_efficiencies is not None:
+            self.efficiencies = reported.service_efficiencies
         self._describe(message)
         self.health.heartbeat(ailment(self) is None, now)
 
@@ -155,6 +167,7 @@ class Node:
         self._reported_languages = NodeLanguageCapabilities()
         self.languages = Languages(self._reported_languages)
         self.services = ServiceTable(self.rules.marks)
+        self.models, self.efficiencies = (), {}
         self.pool = None
 
     def overdue(self, now: float) -> bool:
@@ -187,6 +200,10 @@ class Node:
         if reported is not None and reported != self._reported_languages:
             self._reported_languages = reported
             self.languages = Languages(reported)
+        if message.installed_models is not None:
+            self.models = tuple(
+                model.model_id for model in message.installed_models if model.enabled is not False
+            )
         if message.max_concurrent_jobs is not None:
             self._reported_cap = message.max_concurrent_jobs
         if message.installed_services is not None or message.capability_by_type is not None:

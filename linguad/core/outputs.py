@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from linguad.core.job import JobRequest
+from linguad.core.job import Job, JobRequest
 from linguad.core.room import Tell
 from linguad.core.rooms import Renumber
 from linguad.core.utterance import Audio
-from linguad.wire.session import ServerMessage
+from linguad.wire.session import ServerMessage, TimeBreakdown
 
 
 class Send(Struct, frozen=True):
@@ -25,6 +25,13 @@ class Submit(Struct, frozen=True):
     audio: Audio
 
 
+class Delivered(Struct, frozen=True):
+    """An utterance left as a text, for whomever; for metrics."""
+
+    job: Job
+    times: TimeBreakdown
+
+
 class Ended(Struct, frozen=True):
     """The session is over: cancel its jobs and forget it."""
 
@@ -37,4 +44,4 @@ class Check(Struct, frozen=True):
     """The languages that are to be served have changed: see whether nodes are there."""
 
 
-Output = Send | Submit | Tell | Renumber | Check | LetGo | Ended
+Output = Send | Submit | Delivered | Tell | Renumber | Check | LetGo | Ended

@@ -87,6 +87,7 @@ class Requests:
             last_audio_at=cut.last_audio_at,
             cut_at=cut.cut_at,
             last_client_ms=cut.last_client_ms,
+            held_ms=cut.held_ms,
         )
 
     def of_utterance(self, message: Utterance, now: float) -> JobRequest:

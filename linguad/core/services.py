@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
-from enum import IntFlag, StrEnum
+from collections.abc import Callable, Iterable, Mapping
+from enum import Enum, IntFlag, StrEnum
 from functools import cache
 
 from msgspec import Struct
@@ -64,6 +64,16 @@ class WhyNot(StrEnum):
     MISSING_CAPABILITY_ENTRY = "missing_capability_entry"
 
 
+class Mark(Enum):
+    """What is made of a node's word that it lacks a service."""
+
+    HOLDS = "holds"
+    TOO_MANY = "too_many"
+    """It reports faster than is believed."""
+    UNKNOWN = "unknown"
+    """It reports no such service as running."""
+
+
 CORE_SERVICES = Services.ASR | Services.NMT | Services.TTS
 _DOCUMENTED = frozenset(WhyNot)
 _BY_NAME = {service.name.lower(): service for service in Services if service.name}
@@ -97,6 +107,11 @@ class ServiceTable:
     def marked(self) -> list[str]:
         """Services the node said it lacks, while that holds."""
         return sorted(self._marked)
+
+    @property
+    def running_ids(self) -> Mapping[str, Services]:
+        """The running services by id, each with its types."""
+        return self._types_of
 
     def update(
         self,
@@ -143,20 +158,17 @@ class ServiceTable:
             return WhyNot.GPU_IMPL_NOT_RUNNING if self._on_gpu & kind else WhyNot.ONLY_CPU_RUNNING
         return WhyNot.NO_RUNNING_IMPL
 
-    def mark(self, service_id: str, now: float) -> bool:
-        """The node lacks this service although it reports it as running.
-
-        False when it reports no such service, or reports faster than is believed.
-        """
+    def mark(self, service_id: str, now: float) -> Mark:
+        """The node lacks this service although it reports it as running."""
         full = len(self._reports) == self._rules.max_reports
         if full and now - self._reports[0] < self._rules.window_s:
-            return False
+            return Mark.TOO_MANY
         self._reports.append(now)
         if service_id not in self._types_of:
-            return False
+            return Mark.UNKNOWN
         self._marked.add(service_id)
         self._count()
-        return True
+        return Mark.HOLDS
 
     def clear(self, service_id: str) -> None:
         """The mark has held long enough."""

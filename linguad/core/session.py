@@ -138,6 +138,11 @@ class Session:
         return self._intake.buffered_bytes + (self.recovery.kept_bytes if self.recovery else 0)
 
     @property
+    def open_utterances(self) -> int:
+        """Utterances that have not left yet, in any language."""
+        return len(self._answers.unfinished)
+
+    @property
     def is_busy(self) -> bool:
         """Whether something it said is still to be answered."""
         return (
@@ -153,6 +158,16 @@ class Session:
     def overlong_chunks(self) -> int:
         """Chunks with more audio than one may carry; the rest was dropped."""
         return self._intake.cutter.overlong
+
+    @property
+    def empty_finals(self) -> int:
+        """Finals that ended nothing."""
+        return self._intake.cutter.empty_finals
+
+    @property
+    def repeated_utterances(self) -> int:
+        """Whole utterances that came again."""
+        return self._intake.repeated
 
     @property
     def dropped_silence_ms(self) -> int:

@@ -99,6 +99,8 @@ class Cut(Struct, frozen=True, kw_only=True):
     last_audio_at: float
     cut_at: float
     last_client_ms: int | None
+    held_ms: int = 0
+    """How much of it was held before, because it was too short to be an utterance."""
 
 
 class Ending(Struct, frozen=True):
@@ -131,12 +133,15 @@ class UtteranceCutter:
         self._held = Held()
         self._bucket = Bucket(rules.burst_cuts, rules.cuts_per_second)
         self._waits = False
+        self._joined_ms = 0
         self.taken_bytes = 0
         """Bytes of audio that could be used, all in all."""
         self.malformed = 0
         """Chunks whose tail was not whole records and was dropped."""
         self.overlong = 0
         """Chunks with more audio, or more cuts, than one may have; the rest was dropped."""
+        self.empty_finals = 0
+        """Finals that ended nothing, because their utterance had been ended before."""
         self.silence_ms = 0
         """Silence that was dropped."""
 
@@ -193,6 +198,9 @@ class UtteranceCutter:
                 self._ending = ending
             else:
                 self._ended_nothing = ending
+                self.empty_finals += 1
+        elif final:
+            self.empty_finals += 1
         return cuts
 
     def due(self) -> float | None:
@@ -415,6 +423,7 @@ class UtteranceCutter:
                 last_audio_at=last.last_audio_at,
                 cut_at=now,
                 last_client_ms=last.last_client_ms,
+                held_ms=duration_ms,
             )
         ]
 
@@ -424,6 +433,7 @@ class UtteranceCutter:
             return
         if self._turn_id is None:
             self._turn_id = self._new_turn_id()
+        self._joined_ms += self._held.duration_ms
         self._bytes, self._packets = self.buffered_bytes, self._held.packets + self._packets
         if self._last_client_ms is None:
             self._last_client_ms = self._held.last.last_client_ms
@@ -436,7 +446,7 @@ class UtteranceCutter:
 
     def _clear(self, *, turn_goes_on: bool = False) -> None:
         self._parts = []
-        self._bytes = self._packets = 0
+        self._bytes = self._packets = self._joined_ms = 0
         self._last_client_ms = None
         self._sliced = turn_goes_on
         if not turn_goes_on:
@@ -454,6 +464,7 @@ class UtteranceCutter:
             last_audio_at=self._last_at,
             cut_at=now,
             last_client_ms=self._last_client_ms,
+            held_ms=self._joined_ms,
         )
         self._clear(turn_goes_on=reason.speech_continues)
         return cut

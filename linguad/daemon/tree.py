@@ -9,21 +9,22 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import trio
 
-from linguad import __version__, log, metrics
+from linguad import __version__, log
 from linguad.config import Config
 from linguad.core.clock import Clock
+from linguad.core.coverage import Served
 from linguad.core.dispatch import Dispatch
 from linguad.core.fleet import Fleet
-from linguad.core.health import Status
 from linguad.core.node import Node
 from linguad.core.pairing import LiveCode
 from linguad.daemon.doors import Door
+from linguad.daemon.operating import add_operating_routes, show_state
 from linguad.daemon.public import PublicApi
 from linguad.daemon.rules import (
     job_rules,
@@ -49,11 +50,13 @@ from linguad.nodes.serve import Nodes
 from linguad.ops.app import create_ops_app
 from linguad.ops.cluster import add_cluster_routes
 from linguad.ops.explain import add_explain_routes
+from linguad.ops.instance import Seen
 from linguad.ops.languages import add_language_routes
 from linguad.ops.nodes import add_node_routes
 from linguad.ops.pools import add_pool_routes
 from linguad.ops.services import INDEX as SERVICES_INDEX
 from linguad.ops.services import NoServices, OwnServices, RemoteServices, Services
+from linguad.ops.watch import Watch
 from linguad.pages.serving import add_pages
 from linguad.pools import COMPILED
 from linguad.sessions.last import LastSessions
@@ -96,7 +99,7 @@ class Daemon:
         self._only = only
         self._has_hub = only == "hub" or (only is None and config.hub.enabled)
         self._has_gateway = only is None and config.gateway.enabled
-        self._services: Services = NoServices()
+        self.services: Services = NoServices()
         self.draining = False
         self._started_at = trio.current_time()
         self._api: PublicApi | None = None
@@ -108,7 +111,12 @@ class Daemon:
         self.fleet = Fleet(node_rules(config), node_table(config), ids)
         self.node_memory = NodeMemory(self.fleet, self._clock, config.state_dir() / "nodes.json")
         self.dispatch = Dispatch(self.fleet, job_rules(config), ids)
-        self.engine = Engine(self.dispatch, self._budget, trio.current_time)
+        self.engine = Engine(
+            self.dispatch,
+            self._budget,
+            trio.current_time,
+            slow_path_s=config.log.slow_path_ms / 1000,
+        )
         self.engine_tasks = EngineTasks(self.engine, config.nodes.status_scan_interval_seconds)
         throttle_s = config.sessions.error_throttle_ms / 1000
         trusted = TrustedProxies(config.sessions.trusted_sources)
@@ -132,10 +140,9 @@ class Daemon:
         node_settings = link_settings(config.server, config.nodes)
         self.session_links = Links("session", session_settings, self.sessions.talk, self._budget)
         self.node_links = Links("node", node_settings, self._node_sockets.talk, self._budget)
-        metrics.BUFFERED_BYTES.set_function(lambda: self._budget.used)
         self.cluster = self._cluster()
-        for status in Status:
-            metrics.NODES.labels(status.value).set_function(partial(self._count_nodes, status))
+        self.watch = Watch(self)
+        show_state(self, config)
 
     async def run(self, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until a stop signal, then end in order; starts with the port it listens on.
@@ -183,10 +190,11 @@ class Daemon:
             services.start_soon(self.engine_tasks.serve)
             services.start_soon(self.sessions.serve)
             services.start_soon(self.node_memory.run)
+            services.start_soon(self.watch.run)
             if self.cluster is not None:
                 await services.start(self.cluster.run)
             if not self._has_hub and (url := self.config.hub_url()):
-                self._services = remote = RemoteServices(url, self.config.models_dir() / SERVICES_INDEX)
+                self.services = remote = RemoteServices(url, self.config.models_dir() / SERVICES_INDEX)
                 services.start_soon(remote.run)
             if self._accounts is not None:
                 services.start_soon(self._accounts.run)
@@ -235,7 +243,7 @@ class Daemon:
         add_language_routes(app, self.engine)
         add_cluster_routes(app, self, token)
         add_pool_routes(app, self, self.config.pools, token)
-        add_pages(app)
+        add_pages(app, add_operating_routes(app, self, self.watch, self.config, token))
         http = HttpApp("ops", app, self._proxies, (SESSION_PATH, NODE_PATH))
         front = Front(
             "scheduler",
@@ -252,7 +260,7 @@ class Daemon:
         token = admin_token(config.server.admin_token, config.state_dir())
         hub = Hub(settings, config.models_dir(), kept.registry, HubRecords(kept.database), token, front)
         await hub.open()
-        self._services = OwnServices(lambda: hub.catalog.current.services_json)
+        self.services = OwnServices(lambda: hub.catalog.current.services_json)
         return Door("hub", settings.host, settings.port, hub.front, hub, "hub.port")
 
     async def load_memory(self) -> None:
@@ -269,7 +277,7 @@ class Daemon:
             "sessions": len(self.sessions),
             "nodes": len(self._node_sockets),
             "open_jobs": self.dispatch.open_jobs,
-            "hub_services": len(self._services.listed()),
+            "hub_services": len(self.services.listed()),
         }
 
     def not_ready(self) -> list[str]:
@@ -288,6 +296,36 @@ class Daemon:
         """Every known node and the slots it has in use."""
         fleet = self.fleet
         return [(node, fleet.slots_used(node.id)) for node in fleet.nodes.values()]
+
+    def sessions_seen(self) -> list[Seen]:
+        """Every session of this instance."""
+        return [Seen(*one) for one in self.sessions.seen()]
+
+    def session_counts(self) -> tuple[int, int]:
+        """Sessions with a connection, and those that wait for theirs to come back."""
+        return self.sessions.attached, len(self.sessions) - self.sessions.attached
+
+    def languages(self) -> list[Served]:
+        """The pairs of languages that are served."""
+        return self.engine.languages()
+
+    @property
+    def outcomes(self) -> Mapping[str, int]:
+        """Jobs that ended since the start, by what they came to."""
+        return self.engine.outcomes
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Bytes held for connections and jobs."""
+        return self._budget.used
+
+    def result_quality(self) -> Mapping[str, object]:
+        """How good results are, as `/api/v1/metrics` tells it."""
+        return self.engine.quality.told()
+
+    def slots_asked(self) -> tuple[int, int]:
+        """How often a slot was taken for a job, and how often none was free."""
+        return self.engine.selections.reserved, self.engine.selections.refused
 
     def now(self) -> float:
         """The time of all records, monotonic s."""
@@ -325,6 +363,7 @@ class Daemon:
         """Let jobs finish, then say goodbye: clients first, so that their results still come."""
         logger.info("draining", open_jobs=self.dispatch.open_jobs, sessions=len(self.sessions))
         self.dispatch.amnesty.draining = True
+        self.watch.close()
         if self.cluster is not None:
             await self.cluster.drain()
         if self._api is not None:
@@ -343,6 +382,3 @@ class Daemon:
         while True:
             self._clock.offset_s = time.time() - trio.current_time()
             await trio.sleep(CLOCK_SYNC_SECONDS)
-
-    def _count_nodes(self, status: Status) -> int:
-        return sum(node.status is status for node in self.fleet.nodes.values())

@@ -5,7 +5,9 @@ Nothing here waits: `tasks.py` keeps the time for the daemon, the simulation in 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
+from time import perf_counter
 from typing import Protocol
 
 from linguad import log, metrics
@@ -31,13 +33,18 @@ from linguad.core.job import AttemptEnd, Job, JobRequest, MissingReason, Outcome
 from linguad.core.metering import Metering, Usage
 from linguad.core.node import Node
 from linguad.core.pairing import LiveCode
+from linguad.core.services import Mark
 from linguad.core.utterance import Audio
+from linguad.dispatch.missing import MissingModels
+from linguad.dispatch.quality import Quality
 from linguad.dispatch.selections import Selections
 from linguad.errors import CloseReason
 from linguad.net.outbox import Budget
 from linguad.wire import codec
 from linguad.wire.node import JobAck, JobResult, JobStarted, NodeAsrPartial, NodeHeartbeat, NodeRegister
 from linguad.wire.override import Override
+
+_SELECTION, _LATENCY = metrics.SELECTION_SECONDS[""], metrics.DISPATCH_LATENCY[""]
 
 logger = log.get(__name__)
 
@@ -92,11 +99,20 @@ class Engine:
     Only of calls that an action leads to they are performed after it.
     """
 
-    def __init__(self, dispatch: Dispatch, budget: Budget, now: Callable[[], float]) -> None:
-        """`now` is the clock, monotonic s."""
+    def __init__(
+        self, dispatch: Dispatch, budget: Budget, now: Callable[[], float], *, slow_path_s: float = 0.05
+    ) -> None:
+        """`now` is the clock, monotonic s; a step that takes longer than `slow_path_s` is warned of."""
         self.dispatch = dispatch
         self._coverage = Coverage(dispatch.fleet)
-        self._selections = Selections()
+        self.selections = Selections()
+        self.quality = Quality()
+        self._missing = MissingModels()
+        self._slow_path_s = slow_path_s
+        self._began = 0.0
+        """When the step began whose actions are being done."""
+        self.outcomes: Counter[str] = Counter()
+        """Jobs that ended, by what they came to."""
         self._budget = budget
         self._now = now
         self._changed: Callable[[], object] = _nothing
@@ -125,7 +141,8 @@ class Engine:
 
     def tick(self, now: float) -> None:
         """Do what became due."""
-        self.perform(self.dispatch.tick(now))
+        began = perf_counter()
+        self._perform("tick", began, self.dispatch.tick(now))
 
     def scan(self) -> None:
         """Look after silent nodes; for every few seconds."""
@@ -140,8 +157,9 @@ class Engine:
         over = self._budget.over
         self._budget.take(len(audio.base64))
         metrics.JOBS_CREATED.inc()
+        began = perf_counter()
         _, actions = self.dispatch.submit(request, audio, self._now(), refuse=over)
-        self.perform(actions)
+        self._perform("submit", began, actions)
 
     def unsupported_features(self, request: JobRequest) -> list[str]:
         """The features such jobs ask for, if they are required and no node has them."""
@@ -173,7 +191,8 @@ class Engine:
 
     def heartbeat(self, message: NodeHeartbeat) -> None:
         """A registered node reported."""
-        self.perform(self.dispatch.heartbeat(message, self._now()))
+        began = perf_counter()
+        self._perform("heartbeat", began, self.dispatch.heartbeat(message, self._now()))
 
     def override(self, node_id: str, said: Override) -> None:
         """An operator says something about a known node; raises KeyError if there is none of that id."""
@@ -190,19 +209,39 @@ class Engine:
 
     def result(self, message: JobResult, node_id: str) -> None:
         """A node answered."""
-        self.perform(self.dispatch.result(message, node_id, self._now()))
+        began = perf_counter()
+        self._perform("result", began, self.dispatch.result(message, node_id, self._now()))
 
     def progress(self, message: JobAck | JobStarted | NodeAsrPartial, node_id: str) -> None:
         """A node told how far it is."""
         self.perform(self.dispatch.progress(message, node_id))
 
-    def service_missing(self, node_id: str, service_id: str) -> None:
-        """A registered node lacks a service it reports as running."""
-        self.perform(self.dispatch.service_missing(node_id, service_id, self._now()))
+    def service_missing(self, node_id: str, service_id: str, reason: str) -> None:
+        """A registered node lacks a service it reports as running; `reason` is its word for why."""
+        self.perform(self.dispatch.service_missing(node_id, service_id, reason, self._now()))
 
     def connection_lost(self, node_id: str, connection: int) -> None:
         """A node's socket is gone."""
-        self.perform(self.dispatch.connection_lost(node_id, connection, self._now()))
+        began = perf_counter()
+        self._perform("node_lost", began, self.dispatch.connection_lost(node_id, connection, self._now()))
+
+    def _perform(self, path: str, began: float, actions: list[Action]) -> None:
+        """Do the actions of a step that began so long ago; a slow one is warned of."""
+        decided = perf_counter()
+        if self._performing is None:
+            self._began = began
+        self.perform(actions)
+        if path == "submit":
+            _SELECTION.observe(decided - began)
+        if (ended := perf_counter()) - began >= self._slow_path_s:
+            metrics.SLOW_PATHS.labels(path).inc()
+            logger.warning(
+                "slow_path",
+                path=path,
+                decide_ms=round((decided - began) * 1000, 1),
+                perform_ms=round((ended - decided) * 1000, 1),
+                actions=len(actions),
+            )
 
     def perform(self, actions: list[Action]) -> None:
         """Do everything, in order, without awaiting; a bug in one action does not keep the others from it.
@@ -227,7 +266,7 @@ class Engine:
             case Assign():
                 self._assign(action)
             case NobodyFree():
-                self._selections.missed(action.job, action.refusing)
+                self.selections.missed(action.job, action.refusing)
             case Cancel():
                 self._nodes.send(action.node_id, codec.encode(action.message))
             case Progress():
@@ -244,8 +283,7 @@ class Engine:
             case AudioReleased():
                 self._budget.give(action.size)
             case ServiceMissing():
-                metrics.SERVICES_MISSING.inc()
-                logger.warning("service_missing", node=action.node_id, service=action.service_id)
+                self._service_missing(action)
             case Forgiven():
                 metrics.FAILURES_FORGIVEN.labels(action.why).inc()
                 logger.info("failure_forgiven", node=action.node_id, why=action.why)
@@ -259,8 +297,8 @@ class Engine:
     def _assign(self, action: Assign) -> None:
         job, attempt = action.job, action.attempt
         sent = self._nodes.send(attempt.node_id, codec.encode(action.message))
-        self._selections.found(job, attempt)
-        metrics.QUEUE_SECONDS.observe(max(0.0, attempt.sent_at - job.request.cut_at))
+        self.selections.found(job, attempt)
+        _LATENCY.observe(perf_counter() - self._began)
         logger.debug(
             "job_dispatched",
             session=job.request.session_id,
@@ -272,9 +310,11 @@ class Engine:
 
     def _deliver(self, action: Deliver) -> None:
         job, outcome = action.job, action.outcome
-        metrics.child(metrics.JOBS_FINISHED, outcome.missing or "completed").inc()
+        came_to = outcome.missing or "completed"
+        self.outcomes[came_to] += 1
+        metrics.child(metrics.JOBS_FINISHED, came_to).inc()
         if outcome.missing in (MissingReason.NO_NODE, MissingReason.OVERLOADED) and outcome.details:
-            self._selections.given_up(job, outcome.details)
+            self.selections.given_up(job, outcome.details)
         logger.info(
             "job_finished",
             session=job.request.session_id,
@@ -285,21 +325,30 @@ class Engine:
             src=job.request.src_lang,
             tgt=job.request.tgt_lang,
             audio_seconds=round(job.seconds, 3),
-            outcome=outcome.missing or "completed",
+            outcome=came_to,
             error=outcome.error,
             attempts=len(job.attempts),
             node=outcome.attempt.node_id if outcome.attempt else _last_node(job),
             node_seconds=_node_seconds(outcome),
             seconds=round(self._now() - job.created_at, 3),
         )
+        self.quality.count(job, outcome)
         if self._metering is not None:
             for usage in self._metering.delivered(job, outcome):
                 self._books.record(usage)
         self._sessions.resolve(job, outcome)
 
+    def _service_missing(self, action: ServiceMissing) -> None:
+        self._missing.count(action)
+        if action.mark is Mark.HOLDS:
+            metrics.SERVICES_MISSING.inc()
+            logger.warning("service_missing", node=action.node_id, service=action.service_id)
+
     def _attempt_ended(self, action: AttemptEnded) -> None:
         end = action.attempt.end or AttemptEnd.FAILED
         metrics.child(metrics.ATTEMPTS, end).inc()
+        if end in (AttemptEnd.TIMEOUT, AttemptEnd.SILENT):
+            metrics.ACK_TIMEOUTS.inc()
         if self._metering is not None and (usage := self._metering.ended(action.job, action.attempt)):
             self._books.record(usage)
         if end not in (AttemptEnd.OK, AttemptEnd.EMPTY, AttemptEnd.MERGED):

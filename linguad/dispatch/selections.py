@@ -20,10 +20,15 @@ class Selections:
 
     def __init__(self) -> None:
         self._few = metrics.FewValues()
+        self.reserved = 0
+        """Slots that were taken for jobs."""
+        self.refused = 0
+        """How often no slot was free for a job."""
         self._found: dict[tuple[object, ...], tuple[Counter, Counter]] = {}
 
     def found(self, job: Job, attempt: Attempt) -> None:
         """A job got a node."""
+        self.reserved += 1
         key = job.key
         asked = key.src, key.tgt, key.two_way, attempt.pool, attempt.fallback
         counters = self._found.get(asked)
@@ -39,6 +44,7 @@ class Selections:
 
     def missed(self, job: Job, refusing: Sequence[Probe]) -> None:
         """A job has to wait: none of these pools had a node for it."""
+        self.refused += 1
         self._refused(job.key, refusing)
         if refusing:
             metrics.POOL_SELECTED.labels(self._label(job.key, refusing[0].pool), "miss", "false").inc()

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from linguad import log, metrics
 from linguad.core.actions import Action
 from linguad.core.clock import Clock
+from linguad.core.failure import UNKNOWN
 from linguad.core.node import Node
 from linguad.core.pairing import LiveCode
 from linguad.core.standing import NOT_REGISTERED, why_idle
@@ -69,8 +70,8 @@ class FleetPort(Protocol):
         """A node told how far it is."""
         ...
 
-    def service_missing(self, node_id: str, service_id: str) -> None:
-        """A registered node lacks a service it reports as running."""
+    def service_missing(self, node_id: str, service_id: str, reason: str) -> None:
+        """A registered node lacks a service it reports as running; `reason` is its word for why."""
         ...
 
     def pairing_code(self, node_id: str, asked_by: str) -> LiveCode:
@@ -187,7 +188,7 @@ class Nodes:
                 self._fleet.result(documented.failure(message, node.id), node.id)
             case ModelNotAvailable():
                 if service := documented.missing_service(message):
-                    self._fleet.service_missing(node.id, service)
+                    self._fleet.service_missing(node.id, service, message.reason or UNKNOWN)
             case JobAck() | JobStarted() | NodeAsrPartial():
                 self._fleet.progress(message, node.id)
             case NodeError():

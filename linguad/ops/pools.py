@@ -19,8 +19,8 @@ from linguad.core.index import MAX_KEYS
 from linguad.core.pool_page import page
 from linguad.core.services import Services
 from linguad.core.simulate import Answer, Question, simulate
-from linguad.core.steps import Steps, T
 from linguad.ops.query import MAX_VALUE_CHARS, Wrong, answer_wrong, check, language
+from linguad.ops.steps import patiently
 from linguad.web.admin import admin_only
 from linguad.wire.language import normalize
 
@@ -83,17 +83,6 @@ def add_pool_routes(app: QuartTrio, instance: Instance, settings: Pools, token: 
 
     serve(PLACES, pools)
     serve(DRY_RUNS, dry_run)
-
-
-async def patiently(steps: Steps[T]) -> T:
-    """Do the work; others have their turn between its steps."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-        await trio.lowlevel.checkpoint()
 
 
 def _config(settings: Pools) -> dict[str, Any]:

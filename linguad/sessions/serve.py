@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import trio
@@ -11,13 +11,13 @@ from linguad import log, metrics
 from linguad.core.clock import Clock
 from linguad.core.deadlines import Deadlines, earliest
 from linguad.core.ids import Ids
-from linguad.core.job import Job, JobRequest, Outcome
-from linguad.core.outputs import Check, Ended, LetGo, Output, Send, Submit
+from linguad.core.job import Job, JobRequest, MissingReason, Outcome
+from linguad.core.outputs import Check, Delivered, Ended, LetGo, Output, Send, Submit
 from linguad.core.room import Tell
 from linguad.core.rooms import Renumber, RoomOutput, Rooms
 from linguad.core.rules import SessionRules
 from linguad.core.session import Session
-from linguad.core.utterance import Audio
+from linguad.core.utterance import Audio, CutReason
 from linguad.errors import CloseReason, ErrorCode, WireError
 from linguad.net.outbox import Budget
 from linguad.net.peer import TrustedProxies
@@ -37,6 +37,7 @@ from linguad.wire.session import (
     ClientMessage,
     ErrorMessage,
     GoAway,
+    MissingResult,
     ServerMessage,
     SessionInit,
     TranslationResult,
@@ -53,6 +54,11 @@ KEPT_WHEN_SHORT = 256 * 1024
 """Bytes of results kept for a client that can resume while memory is short."""
 
 STOPPING = "the server is about to stop; connect again, and resume"
+
+_CUT, _QUEUE, _SEND, _NODE, _REORDER, _TOTAL = (metrics.STAGE_SECONDS[stage] for stage in metrics.STAGES)
+
+ENDED_BY = {reason: reason.value for reason in CutReason} | {CutReason.MANUAL: "send"}
+"""What ended an utterance, as the metrics call it."""
 
 logger = log.get(__name__)
 
@@ -120,6 +126,17 @@ class Sessions:
 
     def __len__(self) -> int:
         return len(self._sessions)
+
+    @property
+    def attached(self) -> int:
+        """Sessions with a connection."""
+        return self._sessions.attached
+
+    def seen(self) -> Iterator[tuple[Session, bool, str]]:
+        """Every session, whether it has a connection, and the room it is in, or ""."""
+        for entry in self._sessions:
+            room = self.rooms.of(entry.session.id)
+            yield entry.session, entry.connection is not None, "" if room is None else room.id
 
     def paired_with(self, node_id: str) -> list[str]:
         """Ids of the sessions that only this node serves."""
@@ -316,9 +333,21 @@ class Sessions:
     def _do(self, entry: Entry, output: Output) -> None:
         match output:
             case Send():
+                if isinstance(output.message, MissingResult):
+                    _count_gap(output.message)
                 self._tell_client(entry, output.message, output.optional)
             case Submit():
+                if output.request.for_speaker:
+                    metrics.child(metrics.FINALIZED, ENDED_BY[output.request.reason]).inc()
                 self._jobs.submit(output.request, output.audio)
+            case Delivered():
+                times = output.times
+                _CUT.observe(times.cut_ms / 1000)
+                _QUEUE.observe(times.queue_ms / 1000)
+                _SEND.observe(times.send_ms / 1000)
+                _NODE.observe(times.node_ms / 1000)
+                _REORDER.observe(times.reorder_ms / 1000)
+                _TOTAL.observe(times.total_ms / 1000)
             case Tell() | Renumber():
                 self._perform_room(output)
             case Check() if entry.connection is not None:
@@ -415,6 +444,8 @@ class Sessions:
         for output in self.rooms.ended(session.id):
             self._perform_room(output)
         self._jobs.session_ended(session.id)
+        metrics.EMPTY_FINALS.inc(session.empty_finals)
+        metrics.REPEATED_UTTERANCES.inc(session.repeated_utterances)
         logger.info(
             "session_ended",
             session=session.id,
@@ -424,3 +455,8 @@ class Sessions:
             dropped_speech_ms=session.dropped_speech_ms,
             repeated_chunks=session.repeated_chunks,
         )
+
+
+def _count_gap(message: MissingResult) -> None:
+    if message.reason == MissingReason.GAP_TIMEOUT:
+        metrics.GAP_TIMEOUTS.inc()

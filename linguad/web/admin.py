@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import os
 import secrets
@@ -18,6 +19,9 @@ from linguad.web.app import error_body
 
 TOKEN_BYTES = 32
 """Random bytes of a generated token."""
+
+VIEWER_COOKIE = "linguad_viewer"
+"""Cookie of a browser whose user has given the admin token; good for looking only."""
 
 P = ParamSpec("P")
 View = Callable[P, Awaitable[Response]]
@@ -46,18 +50,35 @@ def admin_token(configured: str, state_dir: Path) -> str:
     return token
 
 
-def admin_only(token: str) -> Callable[[View[P]], View[P]]:
-    """Decorator of a view: 401 unless the request has `Authorization: Bearer TOKEN` or is local.
+def viewer_cookie(token: str) -> str:
+    """The value of the cookie: it follows from the token, which does not follow from it."""
+    return hmac.new(token.encode(), b"linguad viewer", hashlib.sha256).hexdigest()
+
+
+def is_admin(token: str) -> bool:
+    """Whether the request at hand has `Authorization: Bearer TOKEN`, is local, or only looks, with a cookie.
 
     A local browser sends `Origin` for pages from elsewhere, which must not act in its user's name.
     """
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), token.encode()):
+        return True
+    if given:
+        return False
+    if request.method == "GET":
+        cookie = request.cookies.get(VIEWER_COOKIE, "")
+        if cookie and hmac.compare_digest(cookie.encode(), viewer_cookie(token).encode()):
+            return True
+    return client_of(request).local and "Origin" not in request.headers
+
+
+def admin_only(token: str) -> Callable[[View[P]], View[P]]:
+    """Decorator of a view: 401 unless `is_admin` says yes."""
 
     def decorate(view: View[P]) -> View[P]:
         @wraps(view)
         async def guarded(*args: P.args, **kwargs: P.kwargs) -> Response:
-            scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-            right = scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), token.encode())
-            if right or (not given and client_of(request).local and "Origin" not in request.headers):
+            if is_admin(token):
                 return await view(*args, **kwargs)
             answer = error_body("unauthorized", "Send Authorization: Bearer with the admin token.", 401)
             answer.headers["WWW-Authenticate"] = 'Bearer realm="linguad"'

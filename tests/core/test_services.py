@@ -6,7 +6,7 @@ from core.support import Desk, fault, only, sent, services, told
 
 from linguad.core.actions import ServiceMissing
 from linguad.core.job import JobStatus
-from linguad.core.services import MarkRules, Services, ServiceTable
+from linguad.core.services import Mark, MarkRules, Services, ServiceTable
 from linguad.wire.node import CapabilityByType, InstalledService, JobError
 
 RULES = MarkRules()
@@ -39,9 +39,9 @@ class TestTable:
     def test_a_marked_service_takes_its_type_away_unless_another_has_it(self) -> None:
         made = ServiceTable(RULES)
         made.update([*services("asr"), InstalledService("second", "asr", status="running")], None, anything)
-        assert made.mark("asr-service", 0.0)
+        assert made.mark("asr-service", 0.0) is Mark.HOLDS
         assert made.running == Services.ASR
-        assert made.mark("second", 0.0)
+        assert made.mark("second", 0.0) is Mark.HOLDS
         assert made.running == Services.NONE
         made.clear("second")
         assert made.running == Services.ASR
@@ -49,7 +49,7 @@ class TestTable:
 
     def test_an_unknown_service_marks_nothing(self) -> None:
         made = table("asr")
-        assert not made.mark("phantom", 0.0)
+        assert made.mark("phantom", 0.0) is Mark.UNKNOWN
         assert made.running == Services.ASR
 
     def test_a_mark_ends_when_the_service_was_restarted(self) -> None:
@@ -64,8 +64,8 @@ class TestTable:
     def test_thirty_reports_in_ten_seconds_are_believed(self) -> None:
         made = table("asr")
         believed = [made.mark("asr-service", number * 0.1) for number in range(31)]
-        assert believed == [True] * 30 + [False]
-        assert made.mark("asr-service", 10.1)
+        assert believed == [Mark.HOLDS] * 30 + [Mark.TOO_MANY]
+        assert made.mark("asr-service", 10.1) is Mark.HOLDS
 
 
 class TestInDispatch:
@@ -75,7 +75,9 @@ class TestInDispatch:
         job = desk.submit()
         desk.node("b", cap=9)
         actions = desk.answer(job.attempts[0], "failed", error=MISSING)
-        assert only(ServiceMissing, actions) == [ServiceMissing("a", "nmt-service")]
+        assert only(ServiceMissing, actions) == [
+            ServiceMissing("a", "nmt-service", Mark.HOLDS, "downloading")
+        ]
         assert [message.job_id for message in sent(actions)] == [f"{job.id}~r2"]
         assert {desk.submit(0, f"s-{n}").attempts[0].node_id for n in range(2, 6)} == {"b"}
         assert desk.fleet.nodes["a"].status.value == "ready", "no fault of the node"

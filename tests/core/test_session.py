@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from linguad.core.arrivals import MAX_HELD_UTTERANCES
 from linguad.core.intake import MAX_CUT_RUNS
 from linguad.core.job import MissingReason, Outcome
-from linguad.core.outputs import Output, Send, Submit
+from linguad.core.outputs import Delivered, Output, Send, Submit
 from linguad.core.rules import SessionRules
 from linguad.core.utterance import CutReason
 from linguad.errors import ErrorCode
@@ -359,9 +359,9 @@ class TestUtteranceMessages:
         assert words(talk.utterance(1, audio="", trace_id="t-9")) == []
         outputs = talk.resolve(0)
         assert words(outputs) == ["0:hola", "1:silence_detected"]
-        assert isinstance(outputs[1], Send)
-        assert isinstance(outputs[1].message, wire.MissingResult)
-        assert outputs[1].message.trace_id == "t-9"
+        assert isinstance(outputs[-1], Send)
+        assert isinstance(outputs[-1].message, wire.MissingResult)
+        assert outputs[-1].message.trace_id == "t-9"
 
     def test_streamed_speech_goes_on_behind_them(self) -> None:
         talk = Talk()
@@ -462,7 +462,7 @@ class TestWords:
         job = talk.jobs[0]
         result = answer(job.attempts[0], tts_format=None, processing_time_ms=700.4, quality_score=0.5)
         talk.now = 1.2
-        (output,) = talk.resolve(0, Outcome(result=result, attempt=job.attempts[0], received_at=1.1))
+        left, output = talk.resolve(0, Outcome(result=result, attempt=job.attempts[0], received_at=1.1))
         assert isinstance(output, Send)
         message = output.message
         assert isinstance(message, wire.TranslationResult)
@@ -487,6 +487,8 @@ class TestWords:
         assert parts == pytest.approx([80, 10, 309.6, 700.4, 100])
         assert breakdown.total_ms == pytest.approx(sum(parts))
         assert breakdown.attempts == 1
+        assert left == Delivered(job, breakdown)
+        assert (job.delivered_at, job.late, job.node_s) == (1.2, False, pytest.approx(0.7004))
 
     @pytest.mark.parametrize(("locale", "language"), [(None, "en"), ("en", "en"), ("zh", "zh"), ("fr", "en")])
     def test_failure_in_both_languages(self, locale: str | None, language: str) -> None:
@@ -521,7 +523,7 @@ class TestWords:
         result = JobResult(
             job_id="j", node_id="n", success=True, text_asr="x", processing_time_ms=1e308, rerun_count=10**30
         )
-        (output,) = talk.resolve(0, Outcome(result=result, received_at=1.0))
+        _, output = talk.resolve(0, Outcome(result=result, received_at=1.0))
         assert isinstance(output, Send)
 
 

@@ -20,7 +20,8 @@ from linguad.core.services import CORE_SERVICES, Services
 from linguad.core.steps import Steps
 from linguad.net.http import PEER
 from linguad.net.peer import Peer
-from linguad.ops.pools import DRY_RUNS, PLACES, add_pool_routes, patiently
+from linguad.ops.pools import DRY_RUNS, PLACES, add_pool_routes
+from linguad.ops.steps import patiently
 from linguad.pools import NodeTable
 from linguad.web.app import create_app
 

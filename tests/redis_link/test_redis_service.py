@@ -83,7 +83,7 @@ async def test_redis_is_away_and_comes_back(make_server: Callable[..., RedisServ
         before = _count("get", "ok")
         await service.redis.get("key")
         assert _count("get", "ok") == before + 1
-        assert REGISTRY.get_sample_value("linguad_redis_op_duration_seconds_count", {"op": "get"})
+        assert REGISTRY.get_sample_value("scheduler_redis_op_duration_seconds_count", {"op": "get"})
 
 
 def _count(op: str, result: str) -> float:
