@@ -109,7 +109,7 @@ async def crowd(daemon: DaemonProcess) -> AsyncIterator[Crowd]:
 
 
 async def busy(some: Crowd) -> None:
-    """A fleet in trouble: some work, one fails, one is short of a service, one has a hostile name, some wait."""
+    """A fleet in trouble: one node fails, one lacks a service, one has a hostile name, some people wait."""
     for number in range(5):
         codes = [("en", "es", "zh"), ("en", "fr"), ("en", "de", "zh"), ("en", "ja"), ("en", "es", "fr", "de")]
         await some.node(f"gpu-{number + 1}", codes[number], seconds=0.1 + 0.2 * number)

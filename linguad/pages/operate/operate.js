@@ -7,6 +7,10 @@ import { TEXTS } from "./texts.js";
 
 const PAGES = {
   "/dashboard": () => import("./dashboard.js"),
+  "/cluster": () => import("./cluster.js"),
+  "/compute-power": () => import("./compute-power.js"),
+  "/models": () => import("./models.js"),
+  "/languages": () => import("./languages.js"),
 };
 
 addTexts(TEXTS);

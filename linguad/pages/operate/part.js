@@ -3,6 +3,7 @@
 import { show, t } from "/pages/static/i18n.js";
 import { get, unlock } from "./api.js";
 import { el, say } from "./dom.js";
+import { word } from "./format.js";
 import { every } from "./news.js";
 
 /** So near to what is to be seen a part is asked for; a large fleet costs nothing while nobody looks at it. */
@@ -10,9 +11,9 @@ const NEAR = "300px";
 
 /**
  * Asks for a path every so many seconds and draws what comes into a section; a path that is a function may change.
- * Parts out of sight wait, unless `always`. What only operators may see has a button for the token instead. Returns a function that asks at once.
+ * Parts out of sight wait, unless `always`. `hindered` hears what went wrong. What only operators may see has a button for the token instead. Returns a function that asks at once.
  */
-export function asking(section, path, seconds, draw, always = false) {
+export function asking(section, path, seconds, draw, always = false, hindered = () => {}) {
   const text = el("p");
   const button = el("button", { type: "button", "data-t": "giveToken" });
   const hindrance = el("div", { class: "hindrance", hidden: true }, text, button);
@@ -29,10 +30,12 @@ export function asking(section, path, seconds, draw, always = false) {
       section.classList.remove("hindered");
     } catch (error) {
       if (error.status === undefined) throw error;
-      say(text, error.status === 401 ? t("operatorsOnly") : error.message);
+      const known = word("problem", error.code);
+      say(text, error.status === 401 ? t("operatorsOnly") : known === error.code ? error.message : known);
       button.hidden = error.status !== 401;
       hindrance.hidden = false;
       section.classList.add("hindered");
+      hindered(error);
     }
   });
   if (!always) new IntersectionObserver(([{ isIntersecting }]) => {

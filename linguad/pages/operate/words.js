@@ -1,7 +1,7 @@
 /** Words of the server: states, reasons, outcomes, gauges. One that is missing here is shown as it is. */
 
 /** `KIND:WORD: [English, Chinese]`. */
-const BOTH = {
+export const WORDS = {
   "status:registering": ["registering", "注册中"],
   "status:ready": ["ready", "就绪"],
   "status:degraded": ["degraded", "降级"],
@@ -82,6 +82,21 @@ const BOTH = {
   "veto:no_nodes": ["there is no node", "没有节点"],
   "veto:unknown": ["unknown", "未知"],
 
+  "problem:cluster_not_enabled": ["This instance is alone. Set cluster.redis_url to have several.", "这是单独的实例。设置 cluster.redis_url 即可运行多个。"],
+  "problem:redis_away": ["Redis cannot be reached; local work goes on.", "无法连接 Redis，本地工作照常。"],
+  "problem:hub_away": ["The hub cannot be asked at the moment.", "目前无法查询模型中心。"],
+  "problem:no_hub": ["There is no hub here. Set hub.enabled or hub.url.", "这里没有模型中心。请设置 hub.enabled 或 hub.url。"],
+
+  "why-not:no_impl": ["not installed", "未安装"],
+  "why-not:no_running_impl": ["none runs", "未运行"],
+  "why-not:only_cpu_running": ["runs on the CPU only", "仅在处理器上运行"],
+  "why-not:gpu_impl_not_running": ["not running on the GPU", "未在显卡上运行"],
+  "why-not:missing_capability_entry": ["left out of its list", "未列入能力表"],
+
+  "link:closed": ["connected", "已连接"],
+  "link:open": ["away", "无法连接"],
+  "link:half_open": ["connecting", "正在连接"],
+
   "stage:cut": ["cut", "切分"],
   "stage:queue": ["queue", "排队"],
   "stage:send": ["send", "发送"],
@@ -105,6 +120,3 @@ const BOTH = {
   "gauge:loop_lag_ms": ["Lag", "延迟"],
   "gauge:buffered_bytes": ["Bytes", "字节"],
 };
-
-export const WORDS = Object.fromEntries(["en", "zh"].map((code, at) =>
-  [code, Object.fromEntries(Object.entries(BOTH).map(([key, said]) => [key, said[at]]))]));
