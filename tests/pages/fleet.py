@@ -89,7 +89,8 @@ class Crowd:
     async def _run_speaker(
         self, src: str, tgt: str, pause_s: float, sentences: int, *, task_status: trio.TaskStatus[Client]
     ) -> None:
-        async with self.daemon.client(src_lang=src, tgt_lang=tgt) as client:
+        async with self.daemon.client(src_lang=src, tgt_lang=tgt) as client, trio.open_nursery() as nursery:
+            nursery.start_soon(_listen, client)
             task_status.started(client)
             for mark in cycle(range(1, 200)):
                 await client.speak(mark=mark)
@@ -121,8 +122,9 @@ async def busy(some: Crowd) -> None:
     await some.node("clumsy", ("en", "ko"), seconds=-1)
     gone = await some.node("gone-home", ("en", "ar"))
     await gone.leave()
-    for src, tgt in (("en", "es"), ("en", "fr"), ("zh", "en"), ("en", "ja"), ("de", "en"), ("en", "ko")):
+    for src, tgt in (("en", "es"), ("en", "fr"), ("zh", "en"), ("en", "ja"), ("de", "en")):
         await some.speaker(src, tgt)
+    await some.speaker("en", "ko", sentences=4)
     for _ in range(3):
         await some.speaker("en", "sw", sentences=1)
 
@@ -133,3 +135,9 @@ async def _fail(node: Node) -> None:
             await node.fail(await node.job(), message=EVIL)
         except ConnectionClosed:
             return
+
+
+async def _listen(client: Client) -> None:
+    """Take in all that comes; who does not is closed."""
+    while True:
+        await client.hear()

@@ -63,5 +63,14 @@ export function tongue(code) {
   return name === code ? code : `${name} (${code})`;
 }
 
+/** Words of a list that are shown. */
+const FEW = 6;
+
+/** The first of some words, and how many more there are. */
+export function few(words) {
+  const more = words.length - FEW;
+  return more > 1 ? `${words.slice(0, FEW).join(", ")} +${more}` : words.join(", ");
+}
+
 /** A pair of languages, short. */
 export function pair(src, tgt) { return `${src === "*" ? t("anyLanguage") : src} → ${tgt}`; }

@@ -2,7 +2,7 @@
 
 import { show, t } from "/pages/static/i18n.js";
 import { el, section } from "./dom.js";
-import { bytes, number, pair, percent, word } from "./format.js";
+import { bytes, few, number, pair, percent, word } from "./format.js";
 import { openNode, statusKind } from "./node.js";
 import { Table } from "./table.js";
 
@@ -15,7 +15,7 @@ export function meter(part, text) {
 
 /** A column with the id of a node, which opens its sheet. */
 export const nodeColumn = {
-  name: "node", value: (row) => row.node_id,
+  name: "node", kind: "name", value: (row) => row.node_id,
   show: (row) => el("button", { type: "button", class: "link mono", text: row.node_id, onclick: () => openNode(row.node_id) }),
 };
 
@@ -30,15 +30,18 @@ export function loadColumn(name, value) {
   return { name, number: true, value, show: (row) => (value(row) === null ? "–" : meter(value(row) / 100, percent(value(row) / 100))) };
 }
 
+/** A column with words, of which only some are shown. */
+export function list(name, words) {
+  return { name, kind: "short", value: (row) => words(row).join(", "), show: (row) => el("span", { title: words(row).join(", "), text: few(words(row)) }) };
+}
+
 const NODE_COLUMNS = [
   nodeColumn, statusColumn,
   {
     name: "slots", number: true, value: (row) => row.slots_used, mark: (row) => row.slots,
     show: (row) => meter(row.slots ? row.slots_used / row.slots : 0, `${number(row.slots_used)} / ${number(row.slots)}`),
   },
-  { name: "services", value: (row) => row.services_running.join(", ") },
-  { name: "hears", value: (row) => row.asr_languages.join(", ") },
-  { name: "speaks", value: (row) => row.tts_languages.join(", ") },
+  list("services", (row) => row.services_running), list("hears", (row) => row.asr_languages), list("speaks", (row) => row.tts_languages),
   loadColumn("cpu", (row) => row.cpu_percent),
   loadColumn("gpu", (row) => row.gpu_percent),
   { name: "hardware", value: (row) => row.gpus.join(", ") },
@@ -56,14 +59,14 @@ export function nodes() {
 export function sessions(open) {
   const table = new Table("sessions", [
     {
-      name: "session", value: (row) => row.session_id,
+      name: "session", kind: "short", value: (row) => row.session_id,
       show: (row) => el("button", { type: "button", class: "link mono", text: row.session_id, onclick: () => open(row.session_id) }),
     },
     {
       name: "status", value: (row) => row.state, text: (row) => word("session", row.state),
       show: (row) => el("span", { class: `pill ${row.state === "attached" ? "good" : "warn"}`, text: word("session", row.state) }),
     },
-    { name: "pair", value: (row) => pair(row.src, row.tgt) },
+    { name: "pair", kind: "short", value: (row) => pair(row.src, row.tgt) },
     { name: "tenant", value: (row) => row.tenant },
     { name: "platform", value: (row) => row.platform },
     { name: "room", value: (row) => row.room_id ?? "" },
@@ -80,7 +83,7 @@ export function pools() {
   let free = new Map();
   let most = 1;
   const table = new Table("pools", [
-    { name: "pair", value: (row) => pair(row.src, row.tgt) },
+    { name: "pair", kind: "short", value: (row) => pair(row.src, row.tgt) },
     { name: "ready", number: true, value: (row) => row.ready_nodes },
     { name: "online", number: true, value: (row) => row.online_nodes },
     { name: "freeSlots", number: true, value: (row) => free.get(`${row.src}>${row.tgt}`) ?? null, text: (row) => number(free.get(`${row.src}>${row.tgt}`)) },

@@ -3,7 +3,8 @@
 import { t } from "/pages/static/i18n.js";
 import { Bars } from "./charts.js";
 import { el, section } from "./dom.js";
-import { bytes, number, tongue } from "./format.js";
+import { bytes, number } from "./format.js";
+import { list } from "./lists.js";
 import { asking } from "./part.js";
 import { Table } from "./table.js";
 
@@ -26,7 +27,7 @@ export function open(page) {
   const models = new Table("models", [
     { name: "model", value: (row) => row.id, show: (row) => el("b", { class: "mono", text: row.id }) },
     { name: "task", value: (row) => row.task },
-    { name: "languages", value: (row) => row.languages.join(", "), show: (row) => el("span", { title: row.languages.map(tongue).join(", "), text: row.languages.join(", ") }) },
+    list("languages", (row) => row.languages),
     { name: "channels", value: (row) => channels(row).map((one) => one.join(" ")).join(", "), show: (row) => pills(row) },
     { name: "versions", value: (row) => row.versions.map((one) => one.version).join(", "), show: (row) => versions(row) },
     { name: "size", number: true, value: (row) => row.versions[0]?.size_bytes ?? 0, text: (row) => bytes(row.versions[0]?.size_bytes ?? 0) },
@@ -39,7 +40,7 @@ export function open(page) {
   const offered = section("packages", "packages", el("p", { class: "small quiet", "data-t": "packagesWhat" }), packages.element);
   const kept = section("hub", "hubModels", models.element);
   const used = section("ranking", "mostUsed", ranking.element, none);
-  page.append(el("h1", { "data-t": "models" }), offered, el("div", { class: "columns two" }, kept, used));
+  page.append(el("h1", { "data-t": "models" }), offered, kept, used);
 
   let counts = {};
   asking(offered, "/api/v1/stats", 5, ({ nodes }) => {

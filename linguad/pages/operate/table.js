@@ -10,8 +10,8 @@ const MOST = 200;
 const FORMULA = /^[=+\-@\t\r]/;
 
 /**
- * A table. `columns` are `{ name, value, text?, show?, number? }`: the key of the heading, what a row is sorted and exported by,
- * what is read instead, the element that shows it, and whether it is a number. A cell is made anew when its value or
+ * A table. `columns` are `{ name, value, text?, show?, number?, kind? }`: the key of the heading, what a row is sorted and exported by,
+ * what is read instead, the element that shows it, and whether it is a number; `kind` is a class of its cells. A cell is made anew when its value or
  * `mark?` changes. `key` names a row.
  */
 export class Table {
@@ -107,6 +107,7 @@ export class Table {
     const values = { shown: Math.min(chosen.length, MOST), found: chosen.length, all };
     say(this.#count, all ? t(chosen.length > MOST ? "countCut" : chosen.length < all ? "countFound" : "countAll", values) : "");
     this.#empty.hidden = chosen.length > 0;
+    this.element.classList.toggle("bare", !all);
   }
 
   #write(line, row) {
@@ -115,7 +116,7 @@ export class Table {
       const old = line.cells[index];
       if (old?.mark === mark) continue;
       const content = column.show?.(row) ?? column.text?.(row) ?? plain(column.value(row));
-      const cell = el("td", { class: column.number && "number" }, content);
+      const cell = el("td", { class: column.number ? "number" : column.kind }, content);
       if (old) old.cell.replaceWith(cell);
       else line.element.append(cell);
       line.cells[index] = { mark, cell };
