@@ -9,7 +9,7 @@ export const WORDS = {
   "status:offline": ["offline", "离线"],
 
   "state:draining": ["the server is stopping", "服务器正在停止"],
-  "state:redis": ["Redis", "Redis（缓存）"],
+  "state:redis": ["Redis", "Redis 数据库"],
 
   "session:attached": ["connected", "已连接"],
   "session:detached": ["may come back", "可能重连"],
@@ -54,7 +54,7 @@ export const WORDS = {
 
   "chosen:turn": ["had the turn so far", "同一轮次"],
   "chosen:session": ["had the session so far", "同一会话"],
-  "chosen:best": ["would be done first", "最快完成"],
+  "chosen:best": ["the fastest one", "最快的节点"],
   "chosen:paired": ["own node of the session", "会话专用节点"],
   "chosen:again": ["asked again, none other was left", "别无选择，再次请求"],
   "chosen:hedge": ["a second one, for safety", "备份请求"],
