@@ -9,6 +9,7 @@ from pathlib import Path
 
 import trio
 from browser import Page, browser
+from processes import DaemonProcess
 
 NAMES = ("dashboard", "cluster", "compute-power", "models", "languages")
 """All of them."""
@@ -56,7 +57,7 @@ class Looker:
             f"""(() => {{
                 const field = document.querySelector({json.dumps(selector)});
                 field.value = {json.dumps(text)};
-                for (const kind of ["input", "change"]) field.dispatchEvent(new Event(kind, {{ bubbles: true }}));
+                field.dispatchEvent(new Event("input", {{ bubbles: true }}));
             }})()"""
         )
 
@@ -98,7 +99,8 @@ class Looker:
         """What was given to be saved last, with its mark of UTF-8 if it has one."""
         await self.page.until("Boolean(window.given)")
         text: str = await self.page.run(
-            "window.given.arrayBuffer().then((data) => new TextDecoder('utf-8', { ignoreBOM: true }).decode(data))"
+            """window.given.arrayBuffer().then((data) =>
+                new TextDecoder("utf-8", { ignoreBOM: true }).decode(data))"""
         )
         return text
 
@@ -110,7 +112,7 @@ class Looker:
 @asynccontextmanager
 async def looker(home: Path, port: int, *words: str) -> AsyncIterator[Looker]:
     """A browser of an operator; more words are on its command line."""
-    home.mkdir(exist_ok=True)
+    await trio.Path(home).mkdir(exist_ok=True)
     async with browser(home, *words) as page:
         await page.command(
             "Emulation.setDeviceMetricsOverride", width=1400, height=1000, deviceScaleFactor=1, mobile=False
@@ -118,6 +120,7 @@ async def looker(home: Path, port: int, *words: str) -> AsyncIterator[Looker]:
         yield Looker(page, port)
 
 
-async def admin_token(state: Path) -> str:
+async def admin_token(daemon: DaemonProcess) -> str:
     """The token that a daemon made for itself."""
-    return (await trio.Path(state, "admin_token").read_text()).strip()
+    await daemon.port()
+    return (await trio.Path(daemon.directory, "state", "admin_token").read_text()).strip()

@@ -1,4 +1,4 @@
-"""The pages of operators in a real browser, on a real daemon with a fleet in trouble, which all tests share."""
+"""The pages of operators in a real browser, on one real daemon with a fleet in trouble around it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess]:
         place.mkdir(parents=True)
         (place / "model.bin").write_bytes(b"x" * 5000)
     (place.parent / "_hub.json").write_text(json.dumps({"default": "1.0.0", "channels": {"beta": "1.2.0"}}))
-    running = DaemonProcess(directory, jobs={"pending_timeout_seconds": 1000})
+    running = DaemonProcess(directory, jobs={"pending_timeout_seconds": 600})
     try:
         running.wait_for("started")
         yield running
@@ -51,7 +51,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess]:
 
 @pytest.fixture
 def look(tmp_path: Path, daemon: DaemonProcess) -> Look:
-    """Opens a browser: `async with look() as seen`; with `fleet` there is one in trouble around the daemon."""
+    """Opens a browser: `async with look() as seen`; with `fleet` one is around the daemon."""
 
     @asynccontextmanager
     async def begin(*words: str, fleet: bool = False, port: int = 0) -> AsyncIterator[Looker]:
@@ -130,10 +130,12 @@ async def test_a_conversation_as_a_waterfall(look: Look, daemon: DaemonProcess) 
         await seen.write("#trace-id", client.session_id)
         await seen.press("Show")
         await seen.reads("#utterances", "3 sentences")
-        lanes = "[...document.querySelectorAll('.utterance')].map((one) => one.querySelectorAll('.lane [data-stage]').length)"
+        lanes = """[...document.querySelectorAll(".utterance .lane")]
+            .map((one) => one.querySelectorAll("[data-stage]").length)"""
         assert await seen.page.run(lanes) == [5, 5, 5]
         widths = await seen.page.run(
-            "[...document.querySelector('.utterance .lane').children].map((one) => parseFloat(one.style.width))"
+            """[...document.querySelector(".utterance .lane").children]
+                .map((one) => parseFloat(one.style.width))"""
         )
         assert all(0 <= width <= 100 for width in widths)
         assert sum(widths[:-1]) <= 100.5
@@ -154,7 +156,7 @@ async def test_a_conversation_as_a_waterfall(look: Look, daemon: DaemonProcess) 
 
 
 async def test_an_operators_word_about_a_node(look: Look, daemon: DaemonProcess) -> None:
-    token = await admin_token(daemon.directory / "state")
+    token = await admin_token(daemon)
     async with look() as seen, daemon.node(node_id="worker-7") as node:
         await seen.open("dashboard")
         await seen.scroll_to("#nodes")
@@ -235,17 +237,16 @@ async def test_a_pause(look: Look, daemon: DaemonProcess) -> None:
         await seen.click("#pause")
         await seen.reads("#news", "Paused")
         with trio.fail_after(TEST_S):
-            while "linguad_live_listeners 0.0" not in (await daemon.get("/metrics"))[1]:
+            while "linguad_live_listeners 0.0" not in (await daemon.get("/metrics"))[1]:  # noqa: ASYNC110
                 await trio.sleep(0.1)
-        before = await seen.texts("[data-gauge=sessions] .value")
+        value = "[data-gauge=sessions] .value"
+        (before,) = await seen.texts(value)
         async with daemon.client(), daemon.client():
             await seen.page.run("new Promise((resolve) => setTimeout(resolve, 2500))")
-            assert await seen.texts("[data-gauge=sessions] .value") == before
+            assert await seen.texts(value) == [before]
             await seen.click("#pause")
             await seen.reads("#news", "Live")
-            await seen.page.until(
-                f"document.querySelector('[data-gauge=sessions] .value').textContent !== {json.dumps(before[0])}"
-            )
+            await seen.page.until(f"document.querySelector('{value}').textContent !== '{before}'")
         seen.quiet()
 
 
@@ -269,8 +270,11 @@ async def test_the_pictures(look: Look) -> None:
             """import("/pages/operate/charts.js").then(({ LineChart }) => {
                 const chart = new LineChart();
                 document.querySelector("main").replaceChildren(chart.element);
-                chart.set({ label: "Load", times: [10, 20, 30], clock: (time) => `t${time}`, number: (value) => `n${value}`,
-                    series: [{ name: "one", values: [0, 7, 3] }, { name: "two", values: [1, 1, 1] }] });
+                chart.set({
+                    label: "Load", times: [10, 20, 30],
+                    clock: (time) => `t${time}`, number: (value) => `n${value}`,
+                    series: [{ name: "one", values: [0, 7, 3] }, { name: "two", values: [1, 1, 1] }],
+                });
             })"""
         )
         assert await seen.texts(".readout") == ["t30one n3two n1"]
@@ -307,8 +311,9 @@ async def post(port: int, path: str, said: Any) -> None:
     """Send JSON to another port of the daemon; it must be taken."""
     body = json.dumps(said).encode()
     async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
-        head = f"POST {path} HTTP/1.1\r\nHost: hub\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-        await stream.send_all(head.encode() + b"Connection: close\r\n\r\n" + body)
+        lines = [f"POST {path} HTTP/1.1", "Host: hub", "Content-Type: application/json", "Connection: close"]
+        head = "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""])
+        await stream.send_all(head.encode() + body)
         answer = b"".join([part async for part in stream])
     assert answer.startswith(b"HTTP/1.1 202"), answer
 

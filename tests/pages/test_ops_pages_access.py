@@ -70,7 +70,7 @@ async def test_on_the_server_itself_only(start: Start, tmp_path: Path) -> None:
 async def test_with_the_token(start: Start, tmp_path: Path) -> None:
     daemon = start(server={"pages": "token"})
     port = await daemon.port()
-    token = await admin_token(daemon.directory / "state")
+    token = await admin_token(daemon)
     async with looker(tmp_path / "browser", port) as seen, daemon.node(node_id="worker"):
         await seen.from_elsewhere()
         await seen.go("cluster")
@@ -88,7 +88,8 @@ async def test_with_the_token(start: Start, tmp_path: Path) -> None:
         await seen.reads("#nodes td", "worker")
         assert token not in await seen.page.run("document.cookie + JSON.stringify({ ...localStorage })")
         refused = await seen.page.run(
-            "fetch('/api/v1/nodes/worker', { method: 'PATCH', body: '{\"drain\": true}' }).then((it) => it.status)"
+            """fetch("/api/v1/nodes/worker", { method: "PATCH", body: '{"drain": true}' })
+                .then((answer) => answer.status)"""
         )
         assert refused == 401
         await seen.press("worker", "#nodes")
@@ -104,7 +105,7 @@ async def test_with_the_token(start: Start, tmp_path: Path) -> None:
 
 async def test_for_everybody(start: Start, tmp_path: Path) -> None:
     daemon = start(server={"pages": "public"})
-    token = await admin_token(daemon.directory / "state")
+    token = await admin_token(daemon)
     async with (
         looker(tmp_path / "browser", await daemon.port()) as seen,
         daemon.node(node_id="worker"),
@@ -144,7 +145,7 @@ async def test_a_cluster(start: Start, tmp_path: Path) -> None:
             await seen.reads("#dead td", "second/")
             assert await barriers(seen.page) == []
             await seen.press("Drop", "#dead")
-            await seen.give_token(await admin_token(one.directory / "state"))
+            await seen.give_token(await admin_token(one))
             await seen.reads("#toast", "is gone")
             await seen.reads("#dead", "There are no dead letters.")
             # Where there is no hub either, the page says so.

@@ -44,11 +44,11 @@ export function issues({ state, gauges, waiting, failing_count: failing }) {
 
 /** The part of the page that says so. */
 export function health() {
-  const headline = el("h1", { role: "status", "data-t": "connecting" });
+  const headline = el("h1", { "data-t": "connecting" });
   const rest = el("ul", { class: "issues" });
   const facts = el("p", { class: "facts small numbers" });
   const element = el("section", { id: "health", class: "card", "data-level": "unknown", "aria-labelledby": "health-title" },
-    el("div", {}, headline, rest), facts);
+    el("div", {}, el("div", { role: "status" }, headline), rest), facts);
   headline.id = "health-title";
 
   function set(overview) {

@@ -13,7 +13,7 @@ export class Matrix {
   #empty = el("p", { class: "empty quiet", "data-t": "noPairs" });
   #drawn = "";
   element = el("div", {},
-    el("div", { class: "scroll", tabindex: "0", role: "region", "data-t-label": "pairs" }, this.#table),
+    el("div", { class: "scroll", tabindex: "0", role: "group", "data-t-label": "pairs" }, this.#table),
     this.#empty,
     el("p", { class: "legend small quiet" },
       ...["room", "tight", "full", "waiting"].map((kind) =>

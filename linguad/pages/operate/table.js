@@ -43,7 +43,7 @@ export class Table {
       el("button", { type: "button", class: "plain small", text: kind, "data-t-title": "takeAlong", onclick: () => this.#save(kind) }));
     this.element = el("div", { class: "table" },
       el("div", { class: "tools" }, filter ? this.#filter : "", this.#count, el("span", { class: "space" }), ...exports),
-      el("div", { class: "scroll", tabindex: "0", role: "region", "data-t-label": name },
+      el("div", { class: "scroll", tabindex: "0", role: "group", "data-t-label": name },
         el("table", {}, el("thead", {}, el("tr", {}, ...this.#heads)), this.#body)),
       this.#empty);
     show(this.element);
