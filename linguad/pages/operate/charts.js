@@ -63,11 +63,11 @@ export class LineChart {
       svg("text", { class: "tick", x: LEFT - 8, y: y(part * most) + 4, "text-anchor": "end" }, data.number(part * most)),
     ]);
     const last = data.times.length - 1;
-    const marks = last > 0 ? [0, 0.25, 0.5, 0.75, 1].map((part) => {
-      const index = Math.round(part * last);
-      const anchor = part === 0 ? "start" : part === 1 ? "end" : "middle";
+    const places = last > 0 ? new Set([0, 0.25, 0.5, 0.75, 1].map((part) => Math.round(part * last))) : [];
+    const marks = [...places].map((index) => {
+      const anchor = index === 0 ? "start" : index === last ? "end" : "middle";
       return svg("text", { class: "tick", x: this.#x(index), y: HIGH - 6, "text-anchor": anchor }, data.clock(data.times[index]));
-    }) : [];
+    });
     const lines = data.series.map((one, index) => svg("path", {
       class: `line s${index}`, d: one.values.length > 1 ? `M${one.values.map((value, at) => `${this.#x(at)} ${y(value)}`).join("L")}` : "",
     }));
