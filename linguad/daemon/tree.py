@@ -41,6 +41,7 @@ from linguad.dispatch.engine import Engine
 from linguad.dispatch.tasks import EngineTasks
 from linguad.errors import CloseReason, ConfigError
 from linguad.hub.hub import Hub
+from linguad.hub.overview import Overview
 from linguad.ids import RandomIds
 from linguad.net import collector
 from linguad.net.front import Front, FrontSettings
@@ -55,6 +56,7 @@ from linguad.ops.app import create_ops_app
 from linguad.ops.cluster import add_cluster_routes
 from linguad.ops.drain import add_drain_route
 from linguad.ops.explain import add_explain_routes
+from linguad.ops.hub import RemoteShelf, Shelf, add_hub_route
 from linguad.ops.instance import Seen
 from linguad.ops.languages import add_language_routes
 from linguad.ops.nodes import add_node_routes
@@ -113,6 +115,7 @@ class Daemon:
         self._has_hub = only == "hub" or (only is None and config.hub.enabled)
         self._has_gateway = only == "gateway" or (only is None and config.gateway.enabled)
         self.services: Services = NoServices()
+        self._shelf: Shelf | None = None
         self.draining = False
         self._told_to_drain = False
         self._started_at = trio.current_time()
@@ -217,6 +220,7 @@ class Daemon:
             if not self._has_hub and (url := self.config.hub_url()):
                 self.services = remote = RemoteServices(url, self.config.models_dir() / SERVICES_INDEX)
                 services.start_soon(remote.run)
+                self._shelf = RemoteShelf(url)
             if self._accounts is not None:
                 services.start_soon(self._accounts.run)
             if self._api is not None:
@@ -276,8 +280,9 @@ class Daemon:
         add_cluster_routes(app, self, token)
         add_drain_route(app, self, server.drain_seconds, token)
         add_pool_routes(app, self, self.config.pools, token)
-        add_operating_routes(app, self, self.watch, self.config, token)
-        add_pages(app)
+        viewers = add_operating_routes(app, self, self.watch, self.config, token)
+        add_hub_route(app, lambda: self._shelf, viewers)
+        add_pages(app, viewers)
         sockets = {SESSION_PATH: self.session_links.serve, NODE_PATH: self.node_links.serve}
         if self._only == "gateway":
             # the port is for operators only
@@ -296,8 +301,10 @@ class Daemon:
         config, settings = self.config, self.config.hub
         front = FrontSettings(proxies=self._proxies, head_seconds=config.server.peek_seconds)
         token = admin_token(config.server.admin_token, config.state_dir())
-        hub = Hub(settings, config.models_dir(), kept.registry, HubRecords(kept.database), token, front)
+        records = HubRecords(kept.database)
+        hub = Hub(settings, config.models_dir(), kept.registry, records, token, front)
         await hub.open()
+        self._shelf = Overview(hub.catalog, records)
         self.services = OwnServices(lambda: hub.catalog.current.services_json)
         return Door("hub", settings.host, settings.port, hub.front, hub, "hub.port")
 
