@@ -37,7 +37,7 @@ from linguad.daemon.rules import (
 )
 from linguad.dispatch.engine import Engine
 from linguad.dispatch.tasks import EngineTasks
-from linguad.errors import CloseReason
+from linguad.errors import CloseReason, ConfigError
 from linguad.hub.hub import Hub
 from linguad.ids import RandomIds
 from linguad.net import collector
@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from linguad.cluster.desk import Desk
     from linguad.cluster.service import Cluster
     from linguad.daemon.together import SharedNodes
+    from linguad.tracing.export import Tracing
 
 Part = Literal["scheduler", "hub"]
 """What `linguad serve --only` may name. A gateway alone needs a cluster to give its work to."""
@@ -149,6 +150,7 @@ class Daemon:
         self.node_links = Links("node", node_settings, self._node_sockets.talk, self._budget)
         self._shared: SharedNodes
         self.cluster = self._cluster()
+        self._tracing = self._traced()
         self.watch = Watch(self)
         show_state(self, config)
 
@@ -200,6 +202,8 @@ class Daemon:
             services.start_soon(self.sessions.serve)
             services.start_soon(self.node_memory.run)
             services.start_soon(self.watch.run)
+            if self._tracing is not None:
+                self._tracing.start()
             if self.cluster is not None:
                 await services.start(self.cluster.run)
                 services.start_soon(self._shared.run)
@@ -232,6 +236,8 @@ class Daemon:
             await self.node_memory.save()
             if self.cluster is not None:
                 await self.cluster.leave()
+            if self._tracing is not None:
+                await self._tracing.close()
             services.cancel_scope.cancel()
 
     def _cluster(self) -> Cluster | None:
@@ -245,6 +251,20 @@ class Daemon:
         cluster = Cluster(settings, lambda: (len(self._node_sockets), len(self.sessions)))
         self._shared = SharedNodes(cluster, self.engine, self._node_sockets)
         return cluster
+
+    def _traced(self) -> Tracing | None:
+        """Where spans go, if anywhere; else nothing of OpenTelemetry is in memory. Raises ConfigError."""
+        settings = self.config.tracing
+        if not settings.enabled:
+            return None
+        try:
+            from linguad.tracing.export import Tracing
+        except ImportError as error:
+            problem = f"needs what `pip install linguad[tracing]` brings along: {error}"
+            raise ConfigError([("tracing.enabled", problem)]) from error
+        tracing = Tracing(settings, self.config.cluster.instance_id, self.epoch_ms)
+        self.sessions.when_over(tracing.ended)
+        return tracing
 
     def _scheduler_door(self) -> Door:
         """The port of clients, nodes and operators."""
