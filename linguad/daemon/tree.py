@@ -80,6 +80,7 @@ if TYPE_CHECKING:
     from linguad.cluster.service import Cluster
     from linguad.cluster.sessions import SessionRecords
     from linguad.daemon.together import SharedNodes
+    from linguad.tracing.export import Tracing
 
 Part = Literal["scheduler", "gateway", "hub"]
 """What `linguad serve --only` may name. A gateway alone needs a cluster to give its work to."""
@@ -161,6 +162,7 @@ class Daemon:
         self._shared: SharedNodes
         self._records: SessionRecords
         self.cluster = self._cluster()
+        self._tracing = self._traced()
         self.watch = Watch(self)
         show_state(self, config)
 
@@ -213,6 +215,8 @@ class Daemon:
             services.start_soon(self.sessions.serve)
             services.start_soon(self.node_memory.run)
             services.start_soon(self.watch.run)
+            if self._tracing is not None:
+                self._tracing.start()
             if self.cluster is not None:
                 await services.start(self.cluster.run)
                 services.start_soon(self._shared.run)
@@ -248,6 +252,8 @@ class Daemon:
             if self.cluster is not None:
                 await self._records.flush()
                 await self.cluster.leave()
+            if self._tracing is not None:
+                await self._tracing.close()
             services.cancel_scope.cancel()
 
     def _cluster(self) -> Cluster | None:
@@ -268,6 +274,20 @@ class Daemon:
         self._records = SessionRecords(cluster, self.config.sessions.detach_grace_seconds)
         self._records.connect(self.sessions.join(self._records))
         return cluster
+
+    def _traced(self) -> Tracing | None:
+        """Where spans go, if anywhere; else nothing of OpenTelemetry is in memory. Raises ConfigError."""
+        settings = self.config.tracing
+        if not settings.enabled:
+            return None
+        try:
+            from linguad.tracing.export import Tracing
+        except ImportError as error:
+            problem = f"needs what `pip install linguad[tracing]` brings along: {error}"
+            raise ConfigError([("tracing.enabled", problem)]) from error
+        tracing = Tracing(settings, self.config.cluster.instance_id, self.epoch_ms)
+        self.sessions.when_over(tracing.ended)
+        return tracing
 
     def _scheduler_door(self) -> Door:
         """The port of clients, nodes and operators."""
