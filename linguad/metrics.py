@@ -150,6 +150,11 @@ SPEECH_JOBS = Gauge(
 SPEECH_JOBS_ENDED = Counter(
     "linguad_speech_jobs_ended_total", "Asynchronous translations by what they came to", ["status"]
 )
+TRACED = Counter(
+    "linguad_traced_total",
+    "Utterances to be traced, by whether the collector got their spans: exported, failed, dropped",
+    ["outcome"],
+)
 USAGE_ROWS = Counter("linguad_usage_rows_total", "Rows of usage, by whether the store got them", ["state"])
 USAGE_WAITING = Gauge("linguad_usage_waiting", "Rows and settlements that the store has not got yet")
 CHARGED_SECONDS = Counter(

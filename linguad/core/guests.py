@@ -64,12 +64,21 @@ class Guests:
         self._refused: Deadlines[tuple[str, str]] = Deadlines()
         """Node and wire session of what was refused."""
 
+    def change_rules(self, rules: JobRules) -> None:
+        """Live by other rules from now on; what was decided for a guest stays."""
+        self._rules = rules
+
     def __len__(self) -> int:
         """Open guests."""
         return sum(map(len, self._on_node.values()))
 
     def __contains__(self, wire_job_id: str) -> bool:
         return wire_job_id in self._guests
+
+    def is_here(self, node_id: str) -> bool:
+        """Whether we have the socket of a node."""
+        node = self._fleet.nodes.get(node_id)
+        return node is not None and node.online and node.afar is None
 
     def slots(self, node_id: str) -> Counter[str]:
         """Slots of a node that guests hold, by asker."""
@@ -133,8 +142,8 @@ class Guests:
 
     def node_lost(self, node_id: str, now: float) -> list[Action]:
         """The socket of a node is gone, unless it has another one by now."""
-        node, lost = self._fleet.nodes.get(node_id), self._on_node.get(node_id)
-        if not lost or (node is not None and node.online and node.afar is None):
+        lost = self._on_node.get(node_id)
+        if not lost or self.is_here(node_id):
             return []
         actions: list[Action] = []
         jobs: dict[str, list[str]] = {}
@@ -184,7 +193,7 @@ class Guests:
         node, row = self._fleet.nodes.get(asked.node), self._fleet.row_of(asked.node)
         if self._amnesty.draining:
             return "draining"
-        if node is None or row is None or not node.online or node.afar is not None:
+        if node is None or row is None or not self.is_here(asked.node):
             return "not_here"
         if (asked.node, asked.session) in self._refused:
             return "follows_refused"

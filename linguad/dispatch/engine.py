@@ -184,17 +184,26 @@ class Engine:
         began = perf_counter()
         self._perform("heartbeat", began, self.dispatch.heartbeat(message, self._now()))
 
-    def override(self, node_id: str, said: Override) -> None:
-        """An operator says something about a known node; raises KeyError if there is none of that id."""
+    def override(self, node_id: str, said: Override) -> bool:
+        """An operator says something about a known node; raises KeyError if there is none of that id.
+
+        False, and nothing changes, if another instance has the node and cannot be told.
+        """
+        owner = self.dispatch.fleet.nodes[node_id].owner
+        if owner and not self._afar.override(owner, node_id, said):
+            return False
         self.perform(self.dispatch.override(node_id, said, self._now()))
+        return True
 
     def change_rules(self, nodes: NodeRules, jobs: JobRules) -> None:
         """Live by other rules from now on; jobs that wait may have found their node, and keep their pools."""
         fleet = self.dispatch.fleet
         self.dispatch.placement.change_rules(jobs)
         fleet.change_rules(nodes)
+        if self._guests is not None:
+            self._guests.change_rules(jobs)
         for node in fleet.nodes.values():
-            self.override(node.id, node.said)
+            self.perform(self.dispatch.override(node.id, node.said, self._now()))
         self._sessions.nodes_changed()
 
     def pairing_code(self, node_id: str, asked_by: str) -> LiveCode:

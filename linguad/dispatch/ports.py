@@ -8,6 +8,7 @@ from linguad.core.actions import Assign, Cancel, Tell
 from linguad.core.job import Job, Outcome
 from linguad.core.metering import Usage
 from linguad.errors import CloseReason
+from linguad.wire.override import Override
 
 
 class NodePort(Protocol):
@@ -35,6 +36,10 @@ class AfarPort(Protocol):
 
     def tell(self, action: Tell) -> None:
         """Send a letter."""
+        ...
+
+    def override(self, owner: str, node_id: str, said: Override) -> bool:
+        """Tell an owner what an operator says about its node; False if it cannot be told."""
         ...
 
 
