@@ -7,6 +7,8 @@ services            signals, watchdog, engine, session timer, HTTP app; a crash 
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -39,6 +41,7 @@ from linguad.dispatch.engine import Engine
 from linguad.dispatch.tasks import EngineTasks
 from linguad.errors import CloseReason, ConfigError
 from linguad.hub.hub import Hub
+from linguad.hub.overview import Overview
 from linguad.ids import RandomIds
 from linguad.net import collector
 from linguad.net.front import Front, FrontSettings
@@ -51,7 +54,9 @@ from linguad.nodes.memory import NodeMemory
 from linguad.nodes.serve import Nodes
 from linguad.ops.app import create_ops_app
 from linguad.ops.cluster import add_cluster_routes
+from linguad.ops.drain import add_drain_route
 from linguad.ops.explain import add_explain_routes
+from linguad.ops.hub import RemoteShelf, Shelf, add_hub_route
 from linguad.ops.instance import Seen
 from linguad.ops.languages import add_language_routes
 from linguad.ops.nodes import add_node_routes
@@ -73,10 +78,11 @@ from linguad.wire.override import Override
 if TYPE_CHECKING:
     from linguad.cluster.desk import Desk
     from linguad.cluster.service import Cluster
+    from linguad.cluster.sessions import SessionRecords
     from linguad.daemon.together import SharedNodes
     from linguad.tracing.export import Tracing
 
-Part = Literal["scheduler", "hub"]
+Part = Literal["scheduler", "gateway", "hub"]
 """What `linguad serve --only` may name. A gateway alone needs a cluster to give its work to."""
 
 SESSION_PATH, NODE_PATH = "/ws/session", "/ws/node"
@@ -100,14 +106,19 @@ class Daemon:
     def __init__(
         self, config: Config, *, only: Part | None = None, reread: Callable[[], Config] | None = None
     ) -> None:
-        """With `only`, one part alone; what it does not need stays idle. `reread` is what a reload asks."""
+        """With `only`, one part alone; what it does not need stays idle. `reread` is what a reload asks.
+
+        Raises ConfigError for a gateway alone without a cluster.
+        """
         self.config = config
         self._reread = reread or (lambda: config)
         self._only = only
         self._has_hub = only == "hub" or (only is None and config.hub.enabled)
-        self._has_gateway = only is None and config.gateway.enabled
+        self._has_gateway = only == "gateway" or (only is None and config.gateway.enabled)
         self.services: Services = NoServices()
+        self._shelf: Shelf | None = None
         self.draining = False
+        self._told_to_drain = False
         self._started_at = trio.current_time()
         self._api: PublicApi | None = None
         self._accounts: Registry | None = None
@@ -149,6 +160,7 @@ class Daemon:
         self.session_links = Links("session", session_settings, self.sessions.talk, self._budget)
         self.node_links = Links("node", node_settings, self._node_sockets.talk, self._budget)
         self._shared: SharedNodes
+        self._records: SessionRecords
         self.cluster = self._cluster()
         self._tracing = self._traced()
         self.watch = Watch(self)
@@ -177,6 +189,7 @@ class Daemon:
                     self.engine,
                     self._clock,
                     self._budget,
+                    self.cluster,
                 )
                 await stack.enter_async_context(api.books_open())
                 doors.append(api.door())
@@ -207,9 +220,11 @@ class Daemon:
             if self.cluster is not None:
                 await services.start(self.cluster.run)
                 services.start_soon(self._shared.run)
+                services.start_soon(self._records.run)
             if not self._has_hub and (url := self.config.hub_url()):
                 self.services = remote = RemoteServices(url, self.config.models_dir() / SERVICES_INDEX)
                 services.start_soon(remote.run)
+                self._shelf = RemoteShelf(url)
             if self._accounts is not None:
                 services.start_soon(self._accounts.run)
             if self._api is not None:
@@ -235,6 +250,7 @@ class Daemon:
                 connections.cancel_scope.deadline = trio.current_time() + GOODBYE_SECONDS
             await self.node_memory.save()
             if self.cluster is not None:
+                await self._records.flush()
                 await self.cluster.leave()
             if self._tracing is not None:
                 await self._tracing.close()
@@ -243,13 +259,20 @@ class Daemon:
     def _cluster(self) -> Cluster | None:
         """Our part in a cluster, if there is one; an instance alone has nothing of Redis in memory."""
         settings = self.config.cluster
-        if self._only == "hub" or not (settings.redis_url or settings.redis_urls):
+        several = settings.redis_url or settings.redis_urls
+        if self._only == "gateway" and not several:
+            problem = "has to be set for a gateway alone: the nodes are at other instances"
+            raise ConfigError([("cluster.redis_url", problem)])
+        if self._only == "hub" or not several:
             return None
         from linguad.cluster.service import Cluster
+        from linguad.cluster.sessions import SessionRecords
         from linguad.daemon.together import SharedNodes
 
         cluster = Cluster(settings, lambda: (len(self._node_sockets), len(self.sessions)))
         self._shared = SharedNodes(cluster, self.engine, self._node_sockets)
+        self._records = SessionRecords(cluster, self.config.sessions.detach_grace_seconds)
+        self._records.connect(self.sessions.join(self._records))
         return cluster
 
     def _traced(self) -> Tracing | None:
@@ -275,13 +298,19 @@ class Daemon:
         add_explain_routes(app, self, token)
         add_language_routes(app, self.engine)
         add_cluster_routes(app, self, token)
+        add_drain_route(app, self, server.drain_seconds, token)
         add_pool_routes(app, self, self.config.pools, token)
-        add_operating_routes(app, self, self.watch, self.config, token)
-        add_pages(app)
-        http = HttpApp("ops", app, self._proxies, (SESSION_PATH, NODE_PATH))
+        viewers = add_operating_routes(app, self, self.watch, self.config, token)
+        add_hub_route(app, lambda: self._shelf, viewers)
+        add_pages(app, viewers)
+        sockets = {SESSION_PATH: self.session_links.serve, NODE_PATH: self.node_links.serve}
+        if self._only == "gateway":
+            # the port is for operators only
+            sockets = {}
+        http = HttpApp("ops", app, self._proxies, tuple(sockets))
         front = Front(
             "scheduler",
-            {SESSION_PATH: self.session_links.serve, NODE_PATH: self.node_links.serve},
+            sockets,
             http.serve,
             FrontSettings(proxies=self._proxies, head_seconds=server.peek_seconds),
         )
@@ -292,8 +321,10 @@ class Daemon:
         config, settings = self.config, self.config.hub
         front = FrontSettings(proxies=self._proxies, head_seconds=config.server.peek_seconds)
         token = admin_token(config.server.admin_token, config.state_dir())
-        hub = Hub(settings, config.models_dir(), kept.registry, HubRecords(kept.database), token, front)
+        records = HubRecords(kept.database)
+        hub = Hub(settings, config.models_dir(), kept.registry, records, token, front)
         await hub.open()
+        self._shelf = Overview(hub.catalog, records)
         self.services = OwnServices(lambda: hub.catalog.current.services_json)
         return Door("hub", settings.host, settings.port, hub.front, hub, "hub.port")
 
@@ -338,6 +369,14 @@ class Daemon:
     def degraded(self) -> list[str]:
         """Dependencies that are away while work goes on without them."""
         return ["redis"] if self.cluster is not None and not self.cluster.up else []
+
+    def drain(self) -> bool:
+        """Begin to end, as after SIGTERM; False if that had begun."""
+        if self.draining or self._told_to_drain:
+            return False
+        self._told_to_drain = True
+        os.kill(os.getpid(), signal.SIGTERM)
+        return True
 
     def desk(self) -> Desk | None:
         """What operators can ask of the cluster; None without one."""
@@ -386,10 +425,14 @@ class Daemon:
         """Unix time in ms of a moment."""
         return self._clock.epoch_ms(now)
 
-    def override(self, node_id: str, said: Override) -> None:
-        """An operator says something about a known node; it holds at once and over restarts."""
-        self.engine.override(node_id, said)
+    def override(self, node_id: str, said: Override) -> bool:
+        """An operator says something about a known node; it holds at once and over restarts.
+
+        False if another instance has the node and cannot be told.
+        """
+        taken = self.engine.override(node_id, said)
         self.node_memory.soon()
+        return taken
 
     def pairing_code(self, node_id: str) -> LiveCode:
         """A new pairing code for a known node."""
@@ -422,8 +465,11 @@ class Daemon:
             self._api.stop()
         self.sessions.finish(self.config.server.drain_seconds)
         with trio.move_on_after(self.config.server.drain_seconds):
+            await self.sessions.wait_gone()
             await self.engine_tasks.wait_idle()
         self.sessions.abandon()
+        if self.cluster is not None:
+            await self._records.flush()
         await self.sessions.remember()
         if self._api is not None:
             self._api.abandon()
