@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from collections import Counter
 from pathlib import Path
@@ -78,6 +79,12 @@ def test_a_profile_is_read(tmp_path: Path) -> None:
     assert {service.device for service in Simulated(small, 4, Random(1), Counter()).offer().services} == {
         "cpu"
     }
+
+
+def test_the_profile_of_the_documents_can_be_used(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs/testing.md").read_text()
+    (example,) = re.findall(r"^```toml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert [kind.name for kind in read(written(tmp_path, example)).nodes] == ["rtx", "flaky"]
 
 
 @pytest.mark.parametrize(
