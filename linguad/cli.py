@@ -29,6 +29,7 @@ COMMANDS = {
     "replay": "play the load of a log again on its nodes, under each policy of choosing them",
     "models": "fetch, change and remove the models of this machine, from a model hub",
     "cluster": "show the instances of an installation, its dead letters and keys in Redis",
+    "drain": "have an instance end: clients go elsewhere, open jobs are finished",
     "pair": "make a code with which a session is served by one node alone",
     "tenant": "make, list and change the customers of the public API",
     "key": "make, list, rotate and revoke keys of the public API",

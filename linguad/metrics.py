@@ -78,6 +78,12 @@ SESSIONS = Gauge("linguad_sessions", "Sessions, attached or waiting to be taken 
 RESUMES = Counter(
     "linguad_resumes_total", "Clients that asked for a lost session, by whether it goes on", ["recovered"]
 )
+SESSIONS_TAKEN = Counter(
+    "linguad_sessions_moved_total",
+    "Sessions that were taken over from another instance, or lost to one",
+    ["what"],
+)
+SESSION_WRITES = Counter("linguad_session_writes_total", "Sessions written down for other instances")
 ROOMS = Gauge("linguad_rooms", "Rooms, and the sessions that are in one", ["what"])
 NODES = Gauge("linguad_nodes", "Nodes by status", ["status"])
 HTTP_REQUESTS = Counter("linguad_http_requests_total", "HTTP requests by status", ["app", "status"])

@@ -46,6 +46,10 @@ class Deadlines(Generic[K]):
             self._queued[key] = at
             heapq.heappush(self._heap, (at, next(self._serial), key))
 
+    def at(self, key: K) -> float | None:
+        """The deadline of a key; None if it has none."""
+        return self._at.get(key)
+
     def due(self) -> float | None:
         """A time at or before the earliest deadline; None when there is none."""
         self._settle()

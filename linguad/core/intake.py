@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from linguad.core.again import Replay, Rerun
 from linguad.core.arrivals import Arrivals
 from linguad.core.deadlines import earliest
 from linguad.core.ids import Ids
@@ -14,10 +15,11 @@ from linguad.core.job import JobRequest, MissingReason
 from linguad.core.requests import Requests
 from linguad.core.rules import SessionRules
 from linguad.core.sound import SAMPLE_RATE
-from linguad.core.utterance import Audio, Cut, UtteranceCutter
+from linguad.core.utterance import Audio, Cut, CutReason, UtteranceCutter
 from linguad.core.whole import audio_of
 from linguad.errors import ErrorCode, WireError
 from linguad.octets import from_base64
+from linguad.wire.resume import Stretch
 from linguad.wire.session import SessionUpdate, Utterance
 
 MAX_CUT_RUNS = 64
@@ -35,8 +37,8 @@ class Spoken(Struct, frozen=True):
 
     request: JobRequest
     audio: Audio
-    start: int | None = None
-    """Of streamed speech: bytes of the session's audio that are older, at least."""
+    stretch: Stretch | None = None
+    """Of streamed speech: where it lies in the session's audio."""
 
 
 class Unusable(Struct, frozen=True):
@@ -70,6 +72,7 @@ class Intake:
         self._rules = rules
         self._requests = requests
         self._burst_ms = rules.burst_ms if bursts else 0
+        self._new_turn_id = ids.uuid
         self._cutter = UtteranceCutter(rules.cut, ids.uuid)
         self._arrivals = Arrivals(rules.reorder_wait_s, rules.idempotency_s)
         self.next_index = 0
@@ -80,11 +83,26 @@ class Intake:
         """Whole utterances that came again and led to nothing."""
         self.cut_bytes = 0
         """Bytes of streamed audio that are cut, or dropped as silence; the rest is buffered."""
+        self._rerun: Rerun | None = None
+        self._rerun_turn: str | None = None
+        self._index_after = 0
+        self._answered = range(0)
 
     @property
     def buffered_bytes(self) -> int:
         """Bytes of audio that no job has yet."""
-        return self._cutter.buffered_bytes + self._arrivals.held_bytes
+        coming_again = self._rerun.held_bytes if self._rerun is not None else 0
+        return self._cutter.buffered_bytes + self._arrivals.held_bytes + coming_again
+
+    def go_on(self, plan: Replay, position: int) -> None:
+        """The session comes from another instance; audio from this byte on comes again."""
+        self._cutter.taken_bytes = self.cut_bytes = position
+        self.next_index = plan.stretches[0].index if plan.stretches else plan.next_index
+        self._index_after = plan.next_index
+        self._answered = range(plan.next_index, plan.next_index + plan.answered)
+        self._begun = self.next_index - 1
+        self._rerun = Rerun(plan, position)
+        self._end_rerun()
 
     @property
     def cutter(self) -> UtteranceCutter:
@@ -111,9 +129,14 @@ class Intake:
         self, payload: bytes, *, seq: int, final: bool, client_ms: int | None, now: float
     ) -> list[Input]:
         """Some streamed audio, perhaps the last of its utterance."""
+        again: list[Input] = []
+        if self._rerun is not None:
+            again, payload = self._again(payload, now)
+            if self._rerun is not None:
+                return again
         overlong = self._cutter.overlong
         cuts = self._cutter.chunk(payload, seq=seq, final=final, client_ms=client_ms, now=now)
-        inputs = self._spoken(cuts)
+        inputs = again + self._spoken(cuts)
         if self._cutter.overlong > overlong:
             inputs.append(_rejected("payload", "is too much audio at once"))
         if self._cutter.collects:
@@ -145,6 +168,7 @@ class Intake:
     def discard(self) -> int:
         """Nobody wants what is buffered: it is dropped; returns ms of streamed speech."""
         dropped_ms = self._cutter.discard()
+        self._rerun = None
         self.cut_bytes = self._cutter.taken_bytes
         self._arrivals.discard()
         return dropped_ms
@@ -164,15 +188,46 @@ class Intake:
 
     def _spoken(self, cuts: list[Cut]) -> list[Input]:
         inputs: list[Input] = []
-        for cut in cuts:
-            index = self.next_index
-            self.next_index += 1
-            self._used_by_cut(index)
-            self._arrivals.skip(index)
-            request = self._requests.of_cut(cut, index)
-            inputs += [*self._begin(index), Spoken(request, cut.audio, self.cut_bytes)]
-        self.cut_bytes = self._cutter.taken_bytes - self._cutter.buffered_bytes
+        start, end = self.cut_bytes, self._cutter.taken_bytes - self._cutter.buffered_bytes
+        for at, cut in enumerate(cuts, start=1):
+            # several at once are slices; one alone may have had silence before it
+            stop = end if at == len(cuts) else start + _size(cut.audio)
+            inputs += self._number(cut, start, stop)
+            start = stop
+        self.cut_bytes = end
         return inputs
+
+    def _number(self, cut: Cut, start: int, end: int) -> list[Input]:
+        index = self.next_index
+        self.next_index += 1
+        self._used_by_cut(index)
+        self._arrivals.skip(index)
+        if index in self._answered:
+            return []
+        request = self._requests.of_cut(cut, index)
+        stretch = Stretch(index, start, end, cut.reason.value)
+        return [*self._begin(index), Spoken(request, cut.audio, stretch)]
+
+    def _again(self, payload: bytes, now: float) -> tuple[list[Input], bytes]:
+        """Audio that had been cut by another instance comes again; returns what is left of it."""
+        assert self._rerun is not None, "there is more of it to come"
+        inputs: list[Input] = []
+        pieces, used = self._rerun.feed(self._cutter.usable(payload))
+        for piece in pieces:
+            stretch, reason = piece.stretch, CutReason(piece.stretch.reason)
+            self.number_from(stretch.index)
+            turn_id = self._rerun_turn or self._new_turn_id()
+            self._rerun_turn = turn_id if reason.speech_continues else None
+            cut = self._cutter.again(piece.data, reason, turn_id, now)
+            inputs += self._number(cut, stretch.start, stretch.end)
+        self._cutter.taken_bytes, self.cut_bytes = self._rerun.position, self._rerun.start
+        self._end_rerun()
+        return inputs, payload[used:]
+
+    def _end_rerun(self) -> None:
+        if self._rerun is not None and self._rerun.is_over:
+            self._rerun = None
+            self.number_from(self._index_after)
 
     def _begin(self, index: int) -> list[Input]:
         """Say once for each index, in order, that it began."""
@@ -237,6 +292,10 @@ class Intake:
         if not audio.duration_ms or not self._cutter.takes(audio.format):
             return None
         return from_base64(message.audio)
+
+
+def _size(audio: Audio) -> int:
+    return len(audio.base64) // 4 * 3 - audio.base64.count("=", -2)
 
 
 def _rejected(field: str, problem: str) -> Rejected:

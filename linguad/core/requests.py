@@ -9,7 +9,7 @@ from linguad.core.ids import Ids
 from linguad.core.job import DIRECT, JobRequest
 from linguad.core.utterance import Cut, CutReason
 from linguad.wire.common import PipelineConfig
-from linguad.wire.session import SessionInit, SessionUpdate, Utterance
+from linguad.wire.session import Resume, SessionInit, SessionUpdate, Utterance
 
 ONE_WAY, TWO_WAY = "one_way", "two_way_auto"
 
@@ -72,6 +72,26 @@ class Requests:
         if self._old is None or self._old_turn != running_turn:
             self._old, self._old_turn = self.shared, running_turn
         self.shared = _updated(self.shared, update)
+
+    def began_now(self, init: SessionInit, audio_format: str | None) -> SessionInit:
+        """What a session that began with `init` would begin with now, on another instance."""
+        shared = self.shared
+        return replace(
+            init,
+            src_lang=shared.src_lang,
+            tgt_lang=shared.tgt_lang,
+            dialect=shared.dialect,
+            features=shared.features,
+            mode=shared.mode,
+            lang_a=shared.lang_a,
+            lang_b=shared.lang_b,
+            auto_langs=shared.auto_langs,
+            trace_id=shared.trace_id,
+            audio_format=audio_format,
+            pairing_code=None,
+            tenant_id=None,
+            resume=Resume(),
+        )
 
     def of_cut(self, cut: Cut, index: int) -> JobRequest:
         """The request for a piece of streamed speech."""

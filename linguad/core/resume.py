@@ -14,6 +14,7 @@ from hmac import compare_digest
 from msgspec import Struct
 from msgspec.structs import replace
 
+from linguad.wire.resume import Stretch
 from linguad.wire.session import MissingResult, ServerMessage, SessionInitAck, TranslationResult
 
 Result = TranslationResult | MissingResult
@@ -26,7 +27,7 @@ class Recovery:
     """Mutable state of one session that can be resumed; only the hash of its token is kept."""
 
     def __init__(self, token: str, max_results: int, max_bytes: int) -> None:
-        self._token_hash = _hash(token)
+        self._token_hash = hash_of(token)
         self._max_results = max_results
         self._max_bytes = max_bytes
         self._kept: deque[Result] = deque()
@@ -39,12 +40,17 @@ class Recovery:
 
     def opens(self, token: str) -> bool:
         """Whether this is the token of the session."""
-        return compare_digest(self._token_hash, _hash(token))
+        return compare_digest(self._token_hash, hash_of(token))
 
     @property
     def token_hash(self) -> str:
         """The hash of its token, hexadecimal."""
         return self._token_hash
+
+    def go_on(self, delivery: int, seq: int, size: int) -> None:
+        """It comes from another instance: its client has this result, and sends audio from here again."""
+        self.delivery = self.acknowledged = delivery
+        self.audio.go_on(seq, size)
 
     def outgoing(self, message: ServerMessage) -> ServerMessage:
         """A message as the client gets it: results have their number, and are kept."""
@@ -114,8 +120,8 @@ class AudioProgress:
         self.received: int | None = None
         """The `seq` of the last chunk."""
         self._chunks: deque[AudioMark] = deque()
-        self._open: dict[int, int] = {}
-        self._sent: deque[tuple[int, int]] = deque()
+        self._open: dict[int, Stretch] = {}
+        self._sent: deque[Stretch] = deque()
         self._settled = AudioMark(-1, 0)
 
     def is_new(self, seq: int) -> bool:
@@ -129,24 +135,39 @@ class AudioProgress:
         if len(self._chunks) > MAX_CHUNKS:
             self._chunks.popleft()
 
-    def cut(self, index: int, start: int) -> None:
-        """An utterance begins at this byte, or behind it."""
-        self._open[index] = start
+    @property
+    def settled(self) -> AudioMark:
+        """The last chunk that is settled; `seq` is -1 before there is one."""
+        return self._settled
+
+    @property
+    def unsettled(self) -> list[Stretch]:
+        """What was cut and is not known to be answered, in order."""
+        return sorted((*self._open.values(), *self._sent), key=lambda stretch: stretch.start)
+
+    def go_on(self, seq: int, size: int) -> None:
+        """Audio after this chunk comes again, which ends at this byte."""
+        self._settled = AudioMark(seq, size)
+        self.received = seq if seq >= 0 else None
+
+    def cut(self, stretch: Stretch) -> None:
+        """Audio became an utterance."""
+        self._open[stretch.index] = stretch
 
     def left(self, unfinished: Container[int], delivery: int) -> None:
         """All but these utterances have left; their results are the next ones after this delivery."""
         left = sorted(index for index in self._open if index not in unfinished)
         for number, index in enumerate(left, start=delivery + 1):
-            self._sent.append((number, self._open.pop(index)))
+            self._sent.append(replace(self._open.pop(index), delivery=number))
 
     def settle(self, acknowledged: int, cut_bytes: int) -> AudioMark | None:
         """The last chunk that is settled, if it is another one than was told before (resolution 49).
 
         The client has acknowledged so many deliveries, and audio behind `cut_bytes` is in no utterance yet.
         """
-        while self._sent and self._sent[0][0] <= acknowledged:
+        while self._sent and self._sent[0].delivery <= acknowledged:
             self._sent.popleft()
-        starts = [*self._open.values(), *(start for _, start in self._sent), cut_bytes]
+        starts = [*(cut.start for cut in self._open.values()), *(cut.start for cut in self._sent), cut_bytes]
         before, end = self._settled, min(starts)
         while self._chunks and self._chunks[0].size <= end:
             self._settled = self._chunks.popleft()
@@ -158,7 +179,8 @@ class AudioProgress:
             self._chunks.appendleft(AudioMark(self._settled.seq, self._settled.size))
 
 
-def _hash(token: str) -> str:
+def hash_of(token: str) -> str:
+    """What is kept of a token, hexadecimal."""
     return sha256(token.encode()).hexdigest()
 
 

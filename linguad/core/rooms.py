@@ -120,6 +120,10 @@ class Rooms:
         """The room a session is in."""
         return self._of.get(session_id)
 
+    def next_number(self, session_id: str) -> int:
+        """Lowest utterance index that the client of a session has not seen; of one that was in a room."""
+        return self._next_number[session_id]
+
     def handle(self, guest: Guest, message: RoomRequest, now: float) -> list[RoomOutput]:
         """A request of a client, to the end of its effects (6.2)."""
         match message:

@@ -17,6 +17,7 @@ from linguad.core.room_jobs import (
 from linguad.core.rooms import RoomOutput, RoomRequest, Rooms
 from linguad.wire.common import ExtraResult
 from linguad.wire.language import AUTO, normalize
+from linguad.wire.resume import SeatRecord
 from linguad.wire.session import TranslationResult
 
 
@@ -132,6 +133,17 @@ class Seat:
     def others_wait_for(self, request: JobRequest) -> bool:
         """Whether somebody else may receive the result of a job."""
         return self._rooms.has_others(request.room_id, self._id)
+
+    @property
+    def room_id(self) -> str:
+        """The room it is in, "" outside."""
+        room = self._rooms.of(self._id)
+        return "" if room is None else room.id
+
+    def record(self) -> SeatRecord | None:
+        """What another instance has to know of it; None outside rooms."""
+        room = self._rooms.of(self._id)
+        return None if room is None else SeatRecord(room.id, room.code, self._rooms.next_number(self._id))
 
     @property
     def has_company(self) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from linguad.core.again import replay
 from linguad.core.answers import Answers
 from linguad.core.clock import Clock
 from linguad.core.deadlines import earliest
@@ -21,8 +22,10 @@ from linguad.core.rooms import Rooms
 from linguad.core.rules import SessionRules
 from linguad.core.seat import Seat
 from linguad.core.sound import OPUS, PCM16, SAMPLE_RATE
+from linguad.core.written import written
 from linguad.errors import ErrorCode, WireError
 from linguad.octets import from_base64
+from linguad.wire.resume import SessionRecord
 from linguad.wire.room import RoomCreate, RoomJoin, RoomLeave
 from linguad.wire.session import (
     AudioAck,
@@ -99,6 +102,8 @@ class Session:
         )
         self.binary = not self.is_gateway and bool(init.use_binary_frame or rules.binary_frames)
         """Whether its client may send audio in binary frames."""
+        self._init = init
+        """What it began with; only needed while it can be resumed."""
         self._token: str | None = None
         self.recovery: Recovery | None = None
         """What is kept for a client that can resume; None for all others."""
@@ -205,6 +210,26 @@ class Session:
         """The acknowledgement for a client that came back; what it missed follows."""
         assert self.recovery is not None, "only these are resumed"
         return self.recovery.welcome(self.hello(), self.next_index)
+
+    def record(self) -> SessionRecord:
+        """All that another instance needs to go on with it."""
+        assert self.recovery is not None, "only these are resumed"
+        return written(self._init, self._requests, self.recovery, self._intake, self._seat)
+
+    @property
+    def stamp(self) -> tuple[object, ...]:
+        """Changes when the record does, and costs less."""
+        assert self.recovery is not None, "only these are resumed"
+        audio, shared = self.recovery.audio, self.request
+        return self.recovery.delivery, self.next_index, audio.settled.seq, id(shared), self._seat.room_id
+
+    def go_on(self, record: SessionRecord, resume: Resume) -> None:
+        """It comes from another instance, with what that has written down; nothing was done with it here."""
+        assert self.recovery is not None, "only these are resumed"
+        self._token = resume.resume_token
+        self.recovery = Recovery(self._token or "", self._rules.kept_results, self._rules.kept_bytes)
+        self.recovery.go_on(resume.delivery, record.seq, record.size)
+        self._intake.go_on(replay(record, resume.delivery), record.size)
 
     def outgoing(self, message: ServerMessage) -> ServerMessage:
         """A message as this session's client gets it; results are numbered and kept, if it can resume."""
@@ -379,6 +404,10 @@ class Session:
             outputs += self.end(now)
         return outputs
 
+    def kept_for(self, now: float) -> float | None:
+        """How long it stays without a connection, s; None while there is one."""
+        return None if self.detached_at is None else max(0.0, self.detached_at + self._grace_s - now)
+
     def number_from(self, index: int) -> None:
         """The next utterance has this index or a higher one: its client saw lower ones in a room."""
         self._intake.number_from(index)
@@ -436,10 +465,10 @@ class Session:
 
     def _spoken(self, spoken: Spoken, now: float) -> list[Output]:
         request, outputs = spoken.request, list[Output]()
-        if spoken.start is not None:
+        if spoken.stretch is not None:
             outputs.append(self._event("INPUT_ENDED", request.utterance_index))
             if self.recovery is not None:
-                self.recovery.audio.cut(request.utterance_index, spoken.start)
+                self.recovery.audio.cut(spoken.stretch)
         submitted = self._answers.expect(request, spoken.audio)
         if submitted is not None:
             return outputs + submitted

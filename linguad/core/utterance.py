@@ -165,6 +165,24 @@ class UtteranceCutter:
         """The turn that is being spoken."""
         return self._turn_id
 
+    def usable(self, payload: bytes) -> bytes:
+        """The part of a payload that is whole records, and not too long."""
+        self._format = self._format or sound.format_of(payload)
+        return payload[: sound.usable(self._format, payload, int(self._rules.max_chunk_s * 1000)).size]
+
+    def again(self, data: bytes, reason: CutReason, turn_id: str, now: float) -> Cut:
+        """Usable audio that was cut in this way before; what is running is left as it is."""
+        packets = sound.usable(self.format, data, _NO_LIMIT).packets
+        return Cut(
+            audio=self._audio([data], sound.milliseconds(self.format, packets, len(data))),
+            reason=reason,
+            turn_id=turn_id,
+            padding_ms=self._rules.padding_ms(reason),
+            last_audio_at=now,
+            cut_at=now,
+            last_client_ms=None,
+        )
+
     def takes(self, audio_format: str) -> bool:
         """Whether its audio is of this format; if there was none yet, it is from now on."""
         self._format = self._format or audio_format

@@ -7,6 +7,8 @@ services            signals, watchdog, engine, session timer, HTTP app; a crash 
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -51,6 +53,7 @@ from linguad.nodes.memory import NodeMemory
 from linguad.nodes.serve import Nodes
 from linguad.ops.app import create_ops_app
 from linguad.ops.cluster import add_cluster_routes
+from linguad.ops.drain import add_drain_route
 from linguad.ops.explain import add_explain_routes
 from linguad.ops.instance import Seen
 from linguad.ops.languages import add_language_routes
@@ -73,6 +76,7 @@ from linguad.wire.override import Override
 if TYPE_CHECKING:
     from linguad.cluster.desk import Desk
     from linguad.cluster.service import Cluster
+    from linguad.cluster.sessions import SessionRecords
     from linguad.daemon.together import SharedNodes
 
 Part = Literal["scheduler", "gateway", "hub"]
@@ -110,6 +114,7 @@ class Daemon:
         self._has_gateway = only == "gateway" or (only is None and config.gateway.enabled)
         self.services: Services = NoServices()
         self.draining = False
+        self._told_to_drain = False
         self._started_at = trio.current_time()
         self._api: PublicApi | None = None
         self._accounts: Registry | None = None
@@ -151,6 +156,7 @@ class Daemon:
         self.session_links = Links("session", session_settings, self.sessions.talk, self._budget)
         self.node_links = Links("node", node_settings, self._node_sockets.talk, self._budget)
         self._shared: SharedNodes
+        self._records: SessionRecords
         self.cluster = self._cluster()
         self.watch = Watch(self)
         show_state(self, config)
@@ -207,6 +213,7 @@ class Daemon:
             if self.cluster is not None:
                 await services.start(self.cluster.run)
                 services.start_soon(self._shared.run)
+                services.start_soon(self._records.run)
             if not self._has_hub and (url := self.config.hub_url()):
                 self.services = remote = RemoteServices(url, self.config.models_dir() / SERVICES_INDEX)
                 services.start_soon(remote.run)
@@ -235,6 +242,7 @@ class Daemon:
                 connections.cancel_scope.deadline = trio.current_time() + GOODBYE_SECONDS
             await self.node_memory.save()
             if self.cluster is not None:
+                await self._records.flush()
                 await self.cluster.leave()
             services.cancel_scope.cancel()
 
@@ -248,10 +256,13 @@ class Daemon:
         if self._only == "hub" or not several:
             return None
         from linguad.cluster.service import Cluster
+        from linguad.cluster.sessions import SessionRecords
         from linguad.daemon.together import SharedNodes
 
         cluster = Cluster(settings, lambda: (len(self._node_sockets), len(self.sessions)))
         self._shared = SharedNodes(cluster, self.engine, self._node_sockets)
+        self._records = SessionRecords(cluster, self.config.sessions.detach_grace_seconds)
+        self._records.connect(self.sessions.join(self._records))
         return cluster
 
     def _scheduler_door(self) -> Door:
@@ -263,6 +274,7 @@ class Daemon:
         add_explain_routes(app, self, token)
         add_language_routes(app, self.engine)
         add_cluster_routes(app, self, token)
+        add_drain_route(app, self, server.drain_seconds, token)
         add_pool_routes(app, self, self.config.pools, token)
         add_operating_routes(app, self, self.watch, self.config, token)
         add_pages(app)
@@ -330,6 +342,14 @@ class Daemon:
     def degraded(self) -> list[str]:
         """Dependencies that are away while work goes on without them."""
         return ["redis"] if self.cluster is not None and not self.cluster.up else []
+
+    def drain(self) -> bool:
+        """Begin to end, as after SIGTERM; False if that had begun."""
+        if self.draining or self._told_to_drain:
+            return False
+        self._told_to_drain = True
+        os.kill(os.getpid(), signal.SIGTERM)
+        return True
 
     def desk(self) -> Desk | None:
         """What operators can ask of the cluster; None without one."""
@@ -414,8 +434,11 @@ class Daemon:
             self._api.stop()
         self.sessions.finish(self.config.server.drain_seconds)
         with trio.move_on_after(self.config.server.drain_seconds):
+            await self.sessions.wait_gone()
             await self.engine_tasks.wait_idle()
         self.sessions.abandon()
+        if self.cluster is not None:
+            await self._records.flush()
         await self.sessions.remember()
         if self._api is not None:
             self._api.abandon()

@@ -11,6 +11,7 @@ from linguad.core.session import Session
 from linguad.net.outbox import Budget
 from linguad.sessions.connection import Connection
 from linguad.sessions.limit import SessionLimit
+from linguad.wire.session import AudioAck
 
 
 class Entry(Struct, eq=False):
@@ -21,6 +22,10 @@ class Entry(Struct, eq=False):
     connection: Connection | None = None
     held_bytes: int = 0
     """Its part of the budget: audio that no job has yet, and results kept for it."""
+    stamp: tuple[object, ...] = ()
+    """Of what other instances were told of it last."""
+    untold: AudioAck | None = None
+    """Audio that its client may forget as soon as other instances know."""
     performing: list[Output] | None = None
     """What is being done for it; more may be added meanwhile."""
 
@@ -54,9 +59,14 @@ class Registry:
 
     def add(self, session: Session, connection: Connection) -> Entry:
         """A session begins on a connection."""
-        entry = self._entries[session.id] = Entry(session, connection.address)
-        self._limit.add(entry.address)
+        entry = self.add_detached(session, connection.address)
         self.attach(entry, connection)
+        return entry
+
+    def add_detached(self, session: Session, address: str) -> Entry:
+        """A session is here, for which no connection speaks yet; its client is at `address`."""
+        entry = self._entries[session.id] = Entry(session, address)
+        self._limit.add(address)
         return entry
 
     def attach(self, entry: Entry, connection: Connection) -> Connection | None:

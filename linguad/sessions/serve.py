@@ -13,6 +13,7 @@ from linguad.core.deadlines import Deadlines, earliest
 from linguad.core.ids import Ids
 from linguad.core.job import Job, JobRequest, MissingReason, Outcome
 from linguad.core.outputs import Check, Delivered, Ended, LetGo, Output, Send, Submit
+from linguad.core.requests import Standing
 from linguad.core.room import Tell
 from linguad.core.rooms import Renumber, RoomOutput, Rooms
 from linguad.core.rules import SessionRules
@@ -30,9 +31,11 @@ from linguad.sessions.limit import SessionLimit
 from linguad.sessions.reception import NodeDesk, Reception
 from linguad.sessions.registry import Entry, Registry
 from linguad.sessions.speech import Speech, plays_only_pcm16
+from linguad.sessions.takeover import Elsewhere, Takeover
 from linguad.wire import binary, codec
 from linguad.wire.room import RoomCreateAck, RoomMembers
 from linguad.wire.session import (
+    AudioAck,
     AudioChunk,
     ClientMessage,
     ErrorMessage,
@@ -101,18 +104,23 @@ class Sessions:
         self._now = now
         self._sessions = Registry(budget, limit)
         self.rooms = Rooms(rules.rooms, ids, clock)
+
+        def made(session_id: str, init: SessionInit, standing: Standing) -> Session:
+            return Session(session_id, init, self._rules, ids, clock, standing, rooms=self.rooms)
+
+        self._made = made
+        self._limit = limit
         self._reception = Reception(
             self._sessions,
             jobs,
-            lambda init, standing: Session(
-                ids.session(), init, self._rules, ids, clock, standing, rooms=self.rooms
-            ),
+            lambda init, standing: made(ids.session(), init, standing),
             self._perform,
             limit,
             trusted,
             last,
             now,
         )
+        self._takeover: Takeover | None = None
         self._availability = Availability(jobs)
         self._to_check: dict[str, None] = {}
         self._deadlines: Deadlines[str] = Deadlines()
@@ -124,6 +132,13 @@ class Sessions:
         )
         metrics.ROOMS.labels("rooms").set_function(lambda: len(self.rooms))
         metrics.ROOMS.labels("members").set_function(lambda: self.rooms.members)
+
+    def join(self, elsewhere: Elsewhere) -> Takeover:
+        """Sessions may go on at other instances; to be called before any begins."""
+        self._takeover = Takeover(
+            elsewhere, self._sessions, self._made, self._forget, self._perform, self._limit, self._now
+        )
+        return self._takeover
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -154,10 +169,12 @@ class Sessions:
         connection = self.connected(link)
         try:
             async for frame in link:
-                if isinstance(frame, str):
-                    self.take(connection, frame)
-                else:
+                if not isinstance(frame, str):
                     self.take_binary(connection, frame)
+                elif (message := self._read(connection, frame)) is not None:
+                    if self._takeover is not None and isinstance(message, SessionInit):
+                        await self._takeover.look_for(connection, message)
+                    self.hear(connection, message)
         finally:
             self.lost(connection)
 
@@ -172,11 +189,14 @@ class Sessions:
         self.rooms.rules = rules.rooms
 
     def finish(self, left_s: float) -> None:
-        """The server stops in so long: cut what is buffered, and tell clients that can resume elsewhere."""
+        """The server stops in so long: cut what is buffered, and tell clients that can resume elsewhere.
+
+        What goes on elsewhere is not cut.
+        """
         now = self._now()
         for entry in self._sessions:
             session = entry.session
-            outputs = session.finish(now)
+            outputs = [] if self._goes_on(session) else session.finish(now)
             if session.recovery is not None:
                 left_ms = round(left_s * 1000)
                 outputs.append(Send(GoAway(session_id=session.id, time_left_ms=left_ms, message=STOPPING)))
@@ -186,7 +206,16 @@ class Sessions:
         """The server stops now: say which utterances have no result."""
         now = self._now()
         for entry in self._sessions:
-            self._perform(entry, entry.session.abandon(now))
+            if not self._goes_on(entry.session):
+                self._perform(entry, entry.session.abandon(now))
+
+    def _goes_on(self, session: Session) -> bool:
+        return self._takeover is not None and self._takeover.keeps(session)
+
+    async def wait_gone(self) -> None:
+        """Return when all have gone who can go on at another instance."""
+        if self._takeover is not None:
+            await self._takeover.wait_gone()
 
     async def remember(self) -> None:
         """Keep how far the sessions came, for those who ask after a restart."""
@@ -220,6 +249,11 @@ class Sessions:
 
     def take(self, connection: Connection, frame: str) -> None:
         """One frame of a client; no await, so its effects are complete before the next is read."""
+        if (message := self._read(connection, frame)) is not None:
+            self.hear(connection, message)
+
+    def _read(self, connection: Connection, frame: str) -> ClientMessage | None:
+        """The message of a frame; None if it makes no sense, which its sender is told."""
         try:
             message = codec.client_messages.decode(frame)
         except WireError as error:
@@ -227,13 +261,13 @@ class Sessions:
             if self._is_gateways(connection, frame):
                 # it skips errors and waits for ever; a closed socket it takes for a failure (1.11)
                 connection.close(CloseReason.UNUSABLE_MESSAGE)
-            return
+            return None
         metrics.child(metrics.MESSAGES, "session", type(message).__struct_config__.tag).inc()
         if isinstance(message, SessionInit) and len(frame) > MAX_INIT_CHARS:
             problem = f"session_init is longer than {MAX_INIT_CHARS} characters"
             connection.refuse(ErrorCode.INVALID_MESSAGE, problem)
-            return
-        self.hear(connection, message)
+            return None
+        return message
 
     def hear(self, connection: Connection, message: ClientMessage) -> None:
         """One message of a client."""
@@ -335,6 +369,8 @@ class Sessions:
             self._sessions.count(entry, session.buffered_bytes)
             self._deadlines.set(session.id, session.due())
             self._alarm.moved()
+            if self._takeover is not None:
+                self._takeover.note(entry)
 
     def _do(self, entry: Entry, output: Output) -> None:
         match output:
@@ -385,6 +421,9 @@ class Sessions:
         if entry.session.recovery is not None:
             self._sessions.count(entry, entry.session.buffered_bytes)
         if connection is None:
+            return
+        takeover = self._takeover
+        if isinstance(message, AudioAck) and takeover is not None and takeover.holds(entry, message):
             return
         if isinstance(message, ErrorMessage):
             connection.complain(message)
@@ -440,11 +479,21 @@ class Sessions:
         self._sessions.detach(entry)
         logger.info("session_detached", session=session.id, link=connection.id)
         self._perform(entry, session.detach(self._now()))
+        if self._takeover is not None:
+            self._takeover.left()
 
     def _end(self, entry: Entry) -> None:
+        """A session is over."""
+        if self._takeover is not None:
+            self._takeover.ended(entry.session)
+        self._forget(entry)
+
+    def _forget(self, entry: Entry) -> None:
         """Forget a session and cancel its jobs."""
         session = entry.session
         self._sessions.remove(entry)
+        if self._takeover is not None:
+            self._takeover.left()
         self._deadlines.set(session.id, None)
         self._availability.forget(session.id)
         for output in self.rooms.ended(session.id):

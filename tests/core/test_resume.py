@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linguad.core.resume import MAX_CHUNKS, AudioMark, AudioProgress, Recovery
+from linguad.wire.resume import Stretch
 from linguad.wire.session import MissingResult, TranslationResult
 
 
@@ -20,6 +21,10 @@ def text(index: int, audio: str = "") -> TranslationResult:
         tts_format="opus",
         trace_id="t-1",
     )
+
+
+def stretch(index: int, start: int) -> Stretch:
+    return Stretch(index, start, start + 1, "manual")
 
 
 def missing(index: int) -> MissingResult:
@@ -100,14 +105,14 @@ class TestAudio:
     def test_chunk_of_an_utterance_without_outcome_is_not_settled(self) -> None:
         audio = AudioProgress()
         audio.chunk(5, 100)
-        audio.cut(0, 0)
+        audio.cut(stretch(0, 0))
         audio.left({0}, 0)
         assert audio.settle(0, 100) is None
 
     def test_its_result_is_to_be_acknowledged(self) -> None:
         audio = AudioProgress()
         audio.chunk(5, 100)
-        audio.cut(0, 0)
+        audio.cut(stretch(0, 0))
         audio.left((), 7)
         assert audio.settle(7, 100) is None
         assert audio.settle(8, 100) == AudioMark(5, 100)
@@ -116,7 +121,7 @@ class TestAudio:
         audio = AudioProgress()
         for index in range(3):
             audio.chunk(index, 100 * index + 100)
-            audio.cut(index, 100 * index)
+            audio.cut(stretch(index, 100 * index))
         audio.left({2}, 0)
         assert audio.settle(1, 300) == AudioMark(0, 100)
         assert audio.settle(2, 300) == AudioMark(1, 200)
@@ -132,10 +137,10 @@ class TestAudio:
         audio = AudioProgress()
         audio.chunk(5, 100)
         audio.chunk(6, 200)
-        audio.cut(0, 0)
+        audio.cut(stretch(0, 0))
         audio.left((), 0)
         assert audio.settle(1, 150) == AudioMark(5, 100)
-        audio.cut(1, 150)
+        audio.cut(stretch(1, 150))
         audio.left({1}, 1)
         assert audio.settle(1, 200) is None
         audio.left((), 1)
@@ -145,7 +150,7 @@ class TestAudio:
         audio = AudioProgress()
         for seq in range(2):
             audio.chunk(seq, 100 * seq + 100)
-            audio.cut(seq, 100 * seq)
+            audio.cut(stretch(seq, 100 * seq))
         audio.left({0}, 0)
         assert audio.settle(1, 200) is None
         audio.left((), 1)

@@ -151,12 +151,12 @@ class Admission:
         self._budgets = budgets or Unlimited()
         self._now = now
         self._wall = wall
+        self._rates = Rates()
+        self._wrong = WrongTries()
         self.leases = Leases()
         """The sessions of this instance."""
         self._shared: Shared | None = None
         self._elsewhere: dict[str, int] = {}
-        self._rates = Rates()
-        self._wrong = WrongTries()
         self.change(settings)
         self.origins = Origins(settings.cors_allowed_origins, keys.tenants, now)
         """The web pages that may call."""

@@ -1,0 +1,274 @@
+"""A session goes on at another instance when its own is killed, or stops: real daemons, a real Redis."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import trio
+from balancer import Balancer
+from conftest import Start
+from counting import PACKETS, Echo, chunks
+from harness import plan_a
+from processes import PATIENCE_S, DaemonProcess, linguad
+from redis_server import RedisServer
+
+from linguad.client import Reconnected, open_session
+from linguad.wire.session import MissingResult, TranslationResult
+
+APART: dict[str, Any] = {"gateway": {"enabled": False}, "hub": {"enabled": False}}
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    """A server of the test's own."""
+    server = RedisServer().start()
+    yield server
+    server.clear_away()
+
+
+Instances = Callable[..., list[DaemonProcess]]
+
+
+@pytest.fixture
+def instances(start: Start, redis: RedisServer) -> Instances:
+    """Starts instances with these names."""
+
+    def begin(*names: str, **tables: Any) -> list[DaemonProcess]:
+        cluster = {"redis_url": redis.url, "heartbeat_seconds": 1}
+        return [start(cluster=cluster | {"instance_id": name}, **APART, **tables) for name in names]
+
+    return begin
+
+
+async def joined(*daemons: DaemonProcess) -> None:
+    """Wait until all know each other."""
+    with trio.fail_after(PATIENCE_S):
+        for daemon in daemons:
+            while True:
+                page = json.loads((await daemon.get("/api/v1/cluster"))[1])
+                if page.get("online_instances") == len(daemons):
+                    break
+                await trio.sleep(0.05)
+
+
+async def test_a_session_goes_on_when_its_instance_is_killed(
+    instances: Instances, redis: RedisServer
+) -> None:
+    a, b = instances("a", "b")
+    await joined(a, b)
+    with trio.fail_after(2 * PATIENCE_S):
+        async with a.node() as first, b.node() as second, b.stranger() as again:
+            async with a.stranger() as client:
+                ack = await client.open(resume={}, src_lang="en", tgt_lang="es")
+                await client.speak(mark=1)
+                await first.answer(await first.job())
+                result = await client.result()
+                await client.say({"type": "result_ack", "session_id": client.session_id, "delivery": 1})
+                await client.until("audio_ack")
+                await client.say(
+                    {"type": "session_update", "session_id": client.session_id, "tgt_lang": "zh"}
+                )
+                await client.until("session_update_ack")
+                client.seq += 1
+                await client.speak(mark=2)
+                job = await first.job()
+                await until_written(redis, client.session_id, b"zh")
+                a.signal(signal.SIGKILL)
+                await a.ended()
+            resume = {
+                "session_id": ack["session_id"],
+                "resume_token": ack["resume_token"],
+                "delivery": result["delivery"],
+            }
+            back = await again.open(resume=resume)
+            assert (back["recovered"], back["session_id"]) == (True, ack["session_id"])
+            assert (back["delivery"], back["audio_seq"]) == (1, 3)
+            again.seq = back["audio_seq"] + 2
+            await again.speak(mark=2)
+            redone = await second.job()
+            assert redone["audio"] == job["audio"]
+            assert (redone["utterance_index"], redone["tgt_lang"]) == (1, "zh")
+            await second.answer(redone)
+            result = await again.result()
+            assert (result["utterance_index"], result["delivery"]) == (1, 2)
+            await again.utterance(7, plan_a())
+            assert (await second.job())["utterance_index"] == 7
+
+
+async def until_written(redis: RedisServer, session_id: str, what: bytes) -> None:
+    """Wait until Redis knows this of a session."""
+    key = f"lingua:v2:{{s:{session_id}}}:resume"
+    with trio.fail_after(PATIENCE_S):
+        while what not in (redis.do("HGET", key, "record") or b""):  # type: ignore[operator]  # noqa: ASYNC110
+            await trio.sleep(0.02)
+
+
+async def test_a_token_that_is_wrong_opens_nothing(instances: Instances, redis: RedisServer) -> None:
+    a, b = instances("a", "b")
+    await joined(a, b)
+    with trio.fail_after(2 * PATIENCE_S):
+        async with a.stranger() as client, b.stranger() as thief:
+            ack = await client.open(resume={})
+            await until_written(redis, ack["session_id"], b"es")
+            stolen = await thief.open(resume={"session_id": ack["session_id"], "resume_token": "guess"})
+            assert (stolen["recovered"], stolen["session_id"] != ack["session_id"]) == (False, True)
+            await client.heartbeat()
+
+
+async def test_the_old_copy_of_a_session_that_moved_ends(instances: Instances, redis: RedisServer) -> None:
+    a, b = instances("a", "b")
+    await joined(a, b)
+    with trio.fail_after(2 * PATIENCE_S):
+        async with a.stranger() as client, b.stranger() as again, a.stranger() as third:
+            ack = await client.open(resume={})
+            resume = {"session_id": ack["session_id"], "resume_token": ack["resume_token"], "delivery": 0}
+            await until_written(redis, ack["session_id"], b"es")
+            assert (await again.open(resume=resume))["recovered"]
+            assert (await client.closed())[0] == 4001
+            assert (await third.open(resume=resume))["recovered"], "and back again"
+            assert (await again.closed())[0] == 4001
+            await third.heartbeat()
+            await third.say({"type": "session_close", "session_id": ack["session_id"], "reason": "end"})
+            await third.until("session_close_ack")
+            with trio.fail_after(PATIENCE_S):
+                while redis.do("EXISTS", f"lingua:v2:{{s:{ack['session_id']}}}:resume"):  # noqa: ASYNC110
+                    await trio.sleep(0.02)
+
+
+async def test_without_redis_a_session_goes_on_where_it_is(instances: Instances, redis: RedisServer) -> None:
+    a, b = instances("a", "b")
+    await joined(a, b)
+    with trio.fail_after(2 * PATIENCE_S):
+        async with a.working_node(), a.stranger() as client, a.stranger() as again, b.stranger() as other:
+            ack = await client.open(resume={})
+            redis.stop()
+            await a.event("cluster_left")
+            await client.speak()
+            assert (await client.result())["delivery"] == 1
+            await client.say({"type": "result_ack", "session_id": client.session_id, "delivery": 1})
+            await client.until("audio_ack")
+            resume = {"session_id": ack["session_id"], "resume_token": ack["resume_token"], "delivery": 1}
+            assert (await again.open(resume=resume))["recovered"]
+            assert not (await other.open(resume=resume))["recovered"]
+            redis.start()
+            await until_written(redis, ack["session_id"], b"es")
+
+
+async def talk(url: str, pause_s: float, enough: trio.Event) -> int:
+    """Speak sentences until it is enough; all is heard once. How often the connection was lost."""
+    said = 0
+    heard: list[list[int]] = []
+    events: list[Any] = []
+    async with open_session(url, "en", "es") as session, trio.open_nursery() as nursery:
+        over = False
+
+        async def speak() -> None:
+            nonlocal said, over
+            while not over:
+                is_last = enough.is_set()
+                for payload in chunks(4, 4 * said * PACKETS):
+                    await session.send_audio(payload, "opus")
+                    await trio.sleep(pause_s)
+                said += 1
+                over = is_last
+                await session.finish_utterance()
+
+        nursery.start_soon(speak)
+        while not (over and is_done(heard, said)):
+            events.append(await session.receive())
+            if isinstance(events[-1], TranslationResult):
+                heard.append(json.loads(events[-1].text_asr))
+    return check(heard, events, said)
+
+
+def is_done(heard: list[list[int]], said: int) -> bool:
+    """Whether the last word was heard."""
+    return bool(heard) and heard[-1][-1] == 4 * said * PACKETS - 1
+
+
+def all_of(sentences: int) -> list[list[int]]:
+    """What is to be heard: every packet once, in order, the sentences as they were finished."""
+    size = 4 * PACKETS
+    return [list(range(at, at + size)) for at in range(0, sentences * size, size)]
+
+
+def check(heard: list[list[int]], events: list[Any], sentences: int) -> int:
+    """All was heard once, in one session; how often the connection was lost."""
+    assert heard == all_of(sentences)
+    results = [event for event in events if isinstance(event, TranslationResult)]
+    assert [result.utterance_index for result in results] == list(range(sentences))
+    assert [result.delivery for result in results] == list(range(1, sentences + 1))
+    assert len({result.session_id for result in results}) == 1
+    assert [event for event in events if isinstance(event, MissingResult)] == []
+    news = [event for event in events if isinstance(event, Reconnected)]
+    assert all(event.recovered and not event.lost for event in news)
+    return len(news)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+async def test_no_word_is_lost_when_an_instance_goes(instances: Instances, number: int) -> None:
+    daemons = instances("a", "b", server={"drain_seconds": 10})
+    await joined(*daemons)
+    balancer = Balancer(*daemons)
+    with trio.fail_after(4 * PATIENCE_S):
+        async with trio.open_nursery() as nursery, balancer.listening() as url:
+            for daemon in daemons:
+                await nursery.start(Echo(await daemon.port()).run)
+            enough = trio.Event()
+
+            async def kill() -> None:
+                owner = await balancer.chosen()
+                await trio.sleep(1.0)
+                owner.signal(number)
+                await owner.ended()
+                await trio.sleep(1.0)
+                enough.set()
+
+            nursery.start_soon(kill)
+            assert await talk(url, 0.1, enough) == 1
+            nursery.cancel_scope.cancel()
+
+
+async def test_an_upgrade_of_all_instances_is_not_felt(instances: Instances) -> None:
+    """One after the other is drained and replaced, while people talk."""
+    drains = {"drain_seconds": 10}
+    daemons = instances("a", "b", "c", server=drains)
+    await joined(*daemons)
+    balancer, lost, talkers = Balancer(*daemons), [], 6
+    with trio.fail_after(6 * PATIENCE_S):
+        async with trio.open_nursery() as nursery, balancer.listening() as url:
+            for daemon in daemons:
+                await nursery.start(Echo(await daemon.port()).run)
+            async with trio.open_nursery() as people:
+                enough = trio.Event()
+
+                async def person() -> None:
+                    lost.append(await talk(url, 0.15, enough))
+
+                for _ in range(talkers):
+                    people.start_soon(person)
+                for daemon, name in zip(daemons, "def", strict=True):
+                    await trio.sleep(1.0)
+                    answer = await drained(daemon)
+                    assert answer["draining"]
+                    assert await daemon.ended() == 0
+                    (new,) = instances(name, server=drains)
+                    await nursery.start(Echo(await new.port()).run)
+                    balancer.instances.append(new)
+                enough.set()
+            nursery.cancel_scope.cancel()
+    assert len(lost) == talkers
+    assert sum(lost) >= talkers, "they did move"
+
+
+async def drained(daemon: DaemonProcess) -> dict[str, Any]:
+    """What `linguad drain` is told."""
+    words = ("drain", "--json", "--server", f"http://127.0.0.1:{await daemon.port()}")
+    done = await trio.to_thread.run_sync(lambda: linguad(*words))
+    assert done.returncode == 0, done
+    said: dict[str, Any] = json.loads(done.stdout)
+    return said
