@@ -21,6 +21,7 @@ COMMANDS = {
     "translate": "send a sound file through a session and get its translation",
     "explain": "tell why an utterance was translated where it was, or not at all",
     "trace": "tell what became of the utterances of a conversation, one row each",
+    "logs": "print the lines of a log that are about one trace, session, job or node",
     "top": "show live how the server is doing",
     "pools": "list who is in which pool, and how many nodes serve which languages",
     "simulate": "tell which node a job would go to now, and why; nothing is sent",

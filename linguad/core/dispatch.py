@@ -324,7 +324,8 @@ class Dispatch:
         self, job: Job, attempt: Attempt, message: JobResult, now: float, actions: list[Action]
     ) -> None:
         verdict = judge(message.error)
-        if (service := missing_service(message.error)) is not None:
+        # of a node of another instance its owner hears it too, and tells of it
+        if not attempt.owner and (service := missing_service(message.error)) is not None:
             actions += self.service_missing(attempt.node_id, service, why_missing(message.error), now)
         actions.append(self.attempts.end(job, attempt, AttemptEnd.FAILED, now))
         self._blame(attempt, verdict.blame, now, actions)
@@ -460,7 +461,8 @@ class Dispatch:
                 self.attempts.call_off(slice_, attempt, AttemptEnd.SUPERSEDED, "superseded", now, actions)
             if slice_ not in self.waiting:
                 alone.append(slice_)
-        self._retry(alone, node_gone(now), now, actions)
+        if alone:
+            self._retry(alone, node_gone(now), now, actions)
 
     def _merge(self, slice_: Job, now: float, actions: list[Action]) -> None:
         """What a slice held is in another answer."""

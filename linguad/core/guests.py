@@ -17,7 +17,7 @@ from msgspec import Struct
 from linguad.core.actions import Action, Freed, Hand, ServiceMissing, Tell
 from linguad.core.amnesty import Amnesty
 from linguad.core.deadlines import Deadlines, earliest
-from linguad.core.failure import judge, missing_service
+from linguad.core.failure import judge, missing_service, why_missing
 from linguad.core.fleet import Fleet
 from linguad.core.health import Status
 from linguad.core.job import ResultClass, classify
@@ -63,12 +63,21 @@ class Guests:
         self._refused: Deadlines[tuple[str, str]] = Deadlines()
         """Node and wire session of what was refused."""
 
+    def change_rules(self, rules: JobRules) -> None:
+        """Live by other rules from now on; what was decided for a guest stays."""
+        self._rules = rules
+
     def __len__(self) -> int:
         """Open guests."""
         return sum(map(len, self._on_node.values()))
 
     def __contains__(self, wire_job_id: str) -> bool:
         return wire_job_id in self._guests
+
+    def is_here(self, node_id: str) -> bool:
+        """Whether we have the socket of a node."""
+        node = self._fleet.nodes.get(node_id)
+        return node is not None and node.online and node.afar is None
 
     def slots(self, node_id: str) -> Counter[str]:
         """Slots of a node that guests hold, by asker."""
@@ -131,8 +140,8 @@ class Guests:
 
     def node_lost(self, node_id: str, now: float) -> list[Action]:
         """The socket of a node is gone, unless it has another one by now."""
-        node, lost = self._fleet.nodes.get(node_id), self._on_node.get(node_id)
-        if not lost or (node is not None and node.online and node.afar is None):
+        lost = self._on_node.get(node_id)
+        if not lost or self.is_here(node_id):
             return []
         actions: list[Action] = []
         jobs: dict[str, list[str]] = {}
@@ -182,7 +191,7 @@ class Guests:
         node, row = self._fleet.nodes.get(asked.node), self._fleet.row_of(asked.node)
         if self._amnesty.draining:
             return "draining"
-        if node is None or row is None or not node.online or node.afar is not None:
+        if node is None or row is None or not self.is_here(asked.node):
             return "not_here"
         if (asked.node, asked.session) in self._refused:
             return "follows_refused"
@@ -198,9 +207,9 @@ class Guests:
         if kind is ResultClass.PARTIAL_TURN:
             self._give_back(guest, actions)
             return
-        service = missing_service(message.error) if kind is ResultClass.FAILED else None
-        if service is not None and self._fleet.mark_unavailable(guest.row, service, now):
-            actions.append(ServiceMissing(guest.asked.node, service))
+        if kind is ResultClass.FAILED and (service := missing_service(message.error)) is not None:
+            mark = self._fleet.mark_unavailable(guest.row, service, now)
+            actions.append(ServiceMissing(guest.asked.node, service, mark, why_missing(message.error)))
         blame = kind is ResultClass.FAILED and judge(message.error).blame and not self._amnesty.why(now)
         usable = kind in (ResultClass.COMPLETE, ResultClass.EMPTY)
         self._fleet.job_ended(guest.row, now, usable=usable, blame=blame, sent_at=guest.sent_at)

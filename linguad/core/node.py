@@ -189,6 +189,7 @@ class Node:
         self.last_heartbeat_at = now
         self.platform, self.hardware, self.usage = record.platform, record.hardware, record.usage
         self.accepts_public, self.features = record.public, Features(record.features)
+        self.speak_of(record.said)
         if record.languages != self._reported_languages:
             self._reported_languages = record.languages
             self.languages = Languages(record.languages)
@@ -215,6 +216,7 @@ class Node:
             hardware=self.hardware,
             languages=self._reported_languages,
             usage=_rounded(self.usage),
+            said=self.said,
         )
 
     def heartbeat(self, message: NodeHeartbeat, now: float) -> None:

@@ -499,6 +499,13 @@ class TestDeadlines:
         desk.submit()
         assert only(Cancel, desk.wait(61.0)) == []
 
+    def test_without_cancel_from_now_on(self) -> None:
+        desk = Desk()
+        desk.node("a")
+        desk.submit()
+        desk.dispatch.placement.change_rules(JobRules(send_cancel=False))
+        assert only(Cancel, desk.wait(61.0)) == []
+
     def test_retries_exhausted(self) -> None:
         desk = Desk(max_age_s=1000.0)
         desk.node("a")

@@ -15,7 +15,8 @@ from linguad.core.guests import Guests
 from linguad.core.health import Status
 from linguad.core.job import AttemptEnd, JobStatus, MissingReason
 from linguad.core.key import Key
-from linguad.core.services import CORE_SERVICES, Services
+from linguad.core.rules import JobRules
+from linguad.core.services import CORE_SERVICES, Mark, Services
 from linguad.core.utterance import CutReason
 from linguad.errors import ErrorCode
 from linguad.wire.letters_jobs import (
@@ -26,7 +27,8 @@ from linguad.wire.letters_jobs import (
     JobsOpen,
     NodeSaid,
 )
-from linguad.wire.node import JobCancel, JobResult
+from linguad.wire.node import JobCancel, JobError, JobResult
+from linguad.wire.override import Override
 from linguad.wire.record import NodeRecord
 
 EN_ES = Key("en", "es", CORE_SERVICES)
@@ -209,6 +211,24 @@ class TestGuests:
         assert ServiceMissing("a", "nmt-service") in owner.answer(success=False, error=error)
         assert not owner.desk.fleet.nodes["a"].services.running & Services.NMT
 
+    def test_a_model_that_the_node_does_not_report_is_no_reason_to_avoid_it(self) -> None:
+        owner = Owner()
+        owner.ask()
+        details = {"service_id": "made-up", "reason": "downloading"}
+        error = JobError(code="MODEL_NOT_AVAILABLE", message="", details=details)
+        said = ServiceMissing("a", "made-up", Mark.UNKNOWN, "downloading")
+        assert said in owner.answer(success=False, error=error)
+
+    def test_rules_that_changed_hold_for_guests_too(self) -> None:
+        owner = Owner()
+        owner.guests.change_rules(JobRules(send_cancel=False, late_result_s=5.0))
+        owner.ask()
+        assert owner.wait(60) == [Freed("a")]
+        owner.wait(4.9)
+        assert "j-1" in owner.guests
+        owner.wait(0.2)
+        assert "j-1" not in owner.guests
+
     def test_everything_is_forgotten(self) -> None:
         owner = Owner()
         owner.ask()
@@ -337,6 +357,18 @@ class TestAfar:
         assert node.fits(Key("fr", "en", CORE_SERVICES))
         asker.learn("a", services=0)
         assert not node.fits(EN_ES)
+
+    def test_what_operators_say_goes_with_a_node(self) -> None:
+        here = Desk()
+        here.node("a", cap=3)
+        here.dispatch.override("a", Override(cap=1, note="loud fan"), here.now)
+        told = here.fleet.nodes["a"].record("b", "boot", 7, {})
+        asker = Asker()
+        asker.afar.learned(told, 0, asker.desk.now)
+        node = asker.desk.fleet.nodes["a"]
+        assert (node.cap, node.said.note) == (1, "loud fan")
+        asker.desk.node("a", cap=3)
+        assert (node.owner, node.cap) == ("", 1)
 
     def test_a_node_that_comes_here_is_ours(self) -> None:
         asker = Asker(status="draining")

@@ -1,0 +1,74 @@
+/** The first sentence: is it healthy, and if not, why. */
+
+import { t } from "/pages/static/i18n.js";
+import { el, say } from "./dom.js";
+import { duration, number, pair, percent, word } from "./format.js";
+
+const FAILING_SHARE = { warn: 0.05, bad: 0.25 };
+/** From this share of used slots on little is left. */
+const NEARLY_FULL = 0.9;
+/** Jobs that wait longer are worth a word, s. */
+const LONG_WAIT_S = 2;
+/** An event loop that was late by more makes everything late, ms. */
+const LATE_MS = 250;
+const LEVELS = ["bad", "warn", "good"];
+
+/** What is wrong, the worst first: `{ level, text }`. */
+export function issues({ state, gauges, waiting, failing_count: failing }) {
+  const found = [];
+  const add = (level, text) => found.push({ level, text });
+  if (!state.ready) add("bad", t("notReady", { why: state.reasons.map((one) => word("state", one)).join(", ") }));
+  const vain = waiting.filter((queue) => !queue.ready_nodes);
+  if (vain.length) {
+    const jobs = vain.reduce((sum, queue) => sum + queue.jobs, 0);
+    const pairs = [...new Set(vain.map((queue) => pair(queue.src, queue.tgt)))].slice(0, 3).join(", ");
+    add("bad", t("waitInVain", { jobs, pairs }));
+  }
+  if (!gauges.nodes_ready) add(gauges.sessions ? "bad" : "warn", t(gauges.nodes_online ? "noneReady" : "noNodes"));
+  const done = gauges.results_per_minute + gauges.failures_per_minute;
+  const share = done ? gauges.failures_per_minute / done : 0;
+  if (share >= FAILING_SHARE.warn) {
+    add(share >= FAILING_SHARE.bad ? "bad" : "warn", t("manyFail", { share: percent(share), count: gauges.failures_per_minute }));
+  }
+  const oldest = Math.max(0, ...waiting.filter((queue) => queue.ready_nodes).map((queue) => queue.oldest_s));
+  if (oldest > LONG_WAIT_S) {
+    add("warn", t("nodesBusy", { jobs: gauges.jobs_waiting, oldest: duration(oldest * 1000) }));
+  } else if (gauges.slots && gauges.slots_used / gauges.slots >= NEARLY_FULL) {
+    add("warn", t("nearlyFull", { used: gauges.slots_used, slots: gauges.slots }));
+  }
+  for (const name of state.degraded) add("warn", t("degraded", { name: word("state", name) }));
+  if (failing) add("warn", t(failing === 1 ? "nodeFails" : "nodesFail", { count: number(failing) }));
+  if (gauges.loop_lag_ms > LATE_MS) add("warn", t("loopLate", { lag: duration(gauges.loop_lag_ms) }));
+  return found.sort((a, b) => LEVELS.indexOf(a.level) - LEVELS.indexOf(b.level));
+}
+
+/** The part of the page that says so. */
+export function health() {
+  const headline = el("h1", { "data-t": "connecting" });
+  const rest = el("ul", { class: "issues" });
+  const facts = el("p", { class: "facts small numbers" });
+  const element = el("section", { id: "health", class: "card", "data-level": "unknown", "aria-labelledby": "health-title" },
+    el("div", {}, el("div", { role: "status" }, headline), rest), facts);
+  headline.id = "health-title";
+
+  function set(overview) {
+    const found = issues(overview);
+    const { facts: told, gauges } = overview;
+    headline.removeAttribute("data-t");
+    element.dataset.level = found[0]?.level ?? "good";
+    say(headline, found[0]?.text ?? t("allWell"));
+    const others = found.slice(1);
+    while (rest.children.length > others.length) rest.lastElementChild.remove();
+    for (const [index, one] of others.entries()) {
+      const line = rest.children[index] ?? rest.appendChild(el("li"));
+      line.className = one.level;
+      say(line, one.text);
+    }
+    say(facts, t("facts", {
+      version: told.version, uptime: duration(told.uptime_seconds * 1000), nodes: number(gauges.nodes_online),
+      sessions: number(gauges.sessions),
+    }));
+  }
+
+  return { element, set };
+}
