@@ -19,6 +19,7 @@ COMMANDS = {
     "doctor": "see whether this machine and the settings will do, and say what to do",
     "node": "run the reference node: speech recognition, translation and speech on this machine's CPU",
     "translate": "send a sound file through a session and get its translation",
+    "load": "have many people talk at a server, and tell how long they waited and what they got",
     "explain": "tell why an utterance was translated where it was, or not at all",
     "trace": "tell what became of the utterances of a conversation, one row each",
     "logs": "print the lines of a log that are about one trace, session, job or node",
