@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rate",
         metavar="R",
         type=amount,
-        help=f"utterances per second, of all together, at random times (default: one per person in {USUAL_S:g} s)",
+        help=f"utterances per second, of all people (default: one of each in {USUAL_S:g} s)",
     )
     add("--from", dest="src", metavar="LANG", type=language, default="en", help="spoken (default: en)")
     add("--to", dest="tgt", metavar="LANG", type=language, default="es", help="wanted (default: es)")
