@@ -20,7 +20,7 @@ export class Spark {
 }
 
 const WIDE = 720, HIGH = 220;
-const LEFT = 46, RIGHT = 8, TOP = 10, BOTTOM = 24;
+const LEFT = 46, RIGHT = 8, TOP = 18, BOTTOM = 24;
 
 /** Lines over time with axes; a pointer or the arrow keys read single values. */
 export class LineChart {
@@ -120,6 +120,7 @@ export class Bars {
       say(row.text, one.text);
       row.fill.style.width = `${Math.min(100, (100 * one.value) / full)}%`;
       row.fill.className = one.kind ?? "";
+      row.fill.hidden = !one.value;
       this.#rows.set(one.name, row);
     }
     const wanted = [...this.#rows.values()].map((row) => row.element);

@@ -4,14 +4,19 @@ import { t } from "/pages/static/i18n.js";
 import { el, say } from "./dom.js";
 import { duration, number, pair, percent, word } from "./format.js";
 
-const FAILING_SHARE = { warn: 0.05, bad: 0.25 };
+/** Parts of all sentences of the last minute that failed. */
+export const FAILING_SHARE = { warn: 0.05, bad: 0.25 };
 /** From this share of used slots on little is left. */
 const NEARLY_FULL = 0.9;
 /** Jobs that wait longer are worth a word, s. */
 const LONG_WAIT_S = 2;
 /** An event loop that was late by more makes everything late, ms. */
 const LATE_MS = 250;
+const NAMED_PAIRS = 3;
 const LEVELS = ["bad", "warn", "good"];
+
+/** The part of the sentences of the last minute that failed. */
+export function failingShare({ results_per_minute: good, failures_per_minute: bad }) { return good + bad ? bad / (good + bad) : 0; }
 
 /** What is wrong, the worst first: `{ level, text }`. */
 export function issues({ state, gauges, waiting, failing_count: failing }) {
@@ -19,20 +24,16 @@ export function issues({ state, gauges, waiting, failing_count: failing }) {
   const add = (level, text) => found.push({ level, text });
   if (!state.ready) add("bad", t("notReady", { why: state.reasons.map((one) => word("state", one)).join(", ") }));
   const vain = waiting.filter((queue) => !queue.ready_nodes);
-  if (vain.length) {
-    const jobs = vain.reduce((sum, queue) => sum + queue.jobs, 0);
-    const pairs = [...new Set(vain.map((queue) => pair(queue.src, queue.tgt)))].slice(0, 3).join(", ");
-    add("bad", t("waitInVain", { jobs, pairs }));
-  }
+  if (vain.length) add("bad", t("waitInVain", { jobs: sum(vain), pairs: pairs(vain) }));
   if (!gauges.nodes_ready) add(gauges.sessions ? "bad" : "warn", t(gauges.nodes_online ? "noneReady" : "noNodes"));
-  const done = gauges.results_per_minute + gauges.failures_per_minute;
-  const share = done ? gauges.failures_per_minute / done : 0;
+  const share = failingShare(gauges);
   if (share >= FAILING_SHARE.warn) {
     add(share >= FAILING_SHARE.bad ? "bad" : "warn", t("manyFail", { share: percent(share), count: gauges.failures_per_minute }));
   }
-  const oldest = Math.max(0, ...waiting.filter((queue) => queue.ready_nodes).map((queue) => queue.oldest_s));
-  if (oldest > LONG_WAIT_S) {
-    add("warn", t("nodesBusy", { jobs: gauges.jobs_waiting, oldest: duration(oldest * 1000) }));
+  const long = waiting.filter((queue) => queue.ready_nodes && queue.oldest_s > LONG_WAIT_S);
+  if (long.length) {
+    const oldest = Math.max(...long.map((queue) => queue.oldest_s));
+    add("warn", t("nodesBusy", { jobs: sum(long), pairs: pairs(long), oldest: duration(oldest * 1000) }));
   } else if (gauges.slots && gauges.slots_used / gauges.slots >= NEARLY_FULL) {
     add("warn", t("nearlyFull", { used: gauges.slots_used, slots: gauges.slots }));
   }
@@ -40,6 +41,13 @@ export function issues({ state, gauges, waiting, failing_count: failing }) {
   if (failing) add("warn", t(failing === 1 ? "nodeFails" : "nodesFail", { count: number(failing) }));
   if (gauges.loop_lag_ms > LATE_MS) add("warn", t("loopLate", { lag: duration(gauges.loop_lag_ms) }));
   return found.sort((a, b) => LEVELS.indexOf(a.level) - LEVELS.indexOf(b.level));
+}
+
+function sum(queues) { return queues.reduce((jobs, queue) => jobs + queue.jobs, 0); }
+
+function pairs(queues) {
+  const named = [...new Set(queues.map((queue) => pair(queue.src, queue.tgt)))];
+  return named.slice(0, NAMED_PAIRS).join(", ") + (named.length > NAMED_PAIRS ? " …" : "");
 }
 
 /** The part of the page that says so. */

@@ -51,7 +51,7 @@ const NODE_COLUMNS = [
 
 /** All nodes; `set` takes an answer of `/api/v1/nodes`. */
 export function nodes() {
-  const table = new Table("nodes", NODE_COLUMNS, { key: (row) => row.node_id, sort: "node", empty: "noNodes" });
+  const table = new Table("nodes", NODE_COLUMNS, { key: (row) => row.node_id, sort: "node", empty: "startANode" });
   return { element: section("nodes", "nodes", table.element), set: (told) => table.set(told.nodes) };
 }
 
@@ -78,6 +78,9 @@ export function sessions(open) {
   return { element: section("sessions", "sessions", table.element), set: (told) => table.set(told.sessions) };
 }
 
+/** Pools of a pair that are drawn; all are counted. */
+const MOST_FILLS = 20;
+
 /** The pools of each pair; `set` takes an answer of `/api/v1/pools`, `room` the pairs of the overview. */
 export function pools() {
   let free = new Map();
@@ -101,11 +104,11 @@ export function pools() {
   const element = section("pools", "pools", el("p", { class: "small quiet", "data-t": "poolsWhat" }), table.element, named);
 
   function fills(shards) {
-    return el("span", { class: "fills" }, ...shards.map((one) => {
+    return el("span", { class: "fills" }, ...shards.slice(0, MOST_FILLS).map((one) => {
       const fill = el("i", { title: t("poolFill", { class: one.class, pool: one.pool, size: one.size, most }) });
       fill.style.setProperty("--fill", `${Math.min(100, (100 * one.size) / most)}%`);
       return fill;
-    }), el("span", { class: "numbers", text: shards.map((one) => number(one.size)).slice(0, 6).join(" + ") }));
+    }), el("span", { class: "numbers", text: few(shards.map((one) => number(one.size))) }));
   }
 
   return {

@@ -4,6 +4,7 @@ import { t } from "/pages/static/i18n.js";
 import { Spark } from "./charts.js";
 import { el, say } from "./dom.js";
 import { duration, number } from "./format.js";
+import { FAILING_SHARE, failingShare } from "./health.js";
 
 /** Values of a line, minutes or, in the first minutes of a server, seconds. */
 const KEPT = 60;
@@ -13,7 +14,7 @@ const TILES = [
   { gauge: "nodes_ready", shown: number, more: (g) => t("ofOnline", { count: number(g.nodes_online) }) },
   { gauge: "slots_used", shown: number, more: (g) => t("ofSlots", { count: number(g.slots) }), level: (g) => (g.slots && g.slots_used >= g.slots ? "warn" : "") },
   { gauge: "jobs_waiting", shown: number, more: (g) => t("queueTime", { time: duration(g.queue_p95_ms) }), level: (g) => (g.jobs_waiting ? "warn" : "") },
-  { gauge: "results_per_minute", shown: number, more: (g) => t("failed", { count: number(g.failures_per_minute) }), level: (g) => (g.failures_per_minute ? "warn" : "") },
+  { gauge: "results_per_minute", shown: number, more: (g) => t("failed", { count: number(g.failures_per_minute) }), level: (g) => (failingShare(g) >= FAILING_SHARE.warn ? "warn" : "") },
   { gauge: "total_p50_ms", shown: (value) => (value ? duration(value) : "–"), more: (g) => t("slowest", { time: g.total_p95_ms ? duration(g.total_p95_ms) : "–" }) },
 ];
 
