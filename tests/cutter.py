@@ -35,7 +35,11 @@ class Cutter:
         await trio.serve_listeners(self._serve, [trio.SocketListener(sock)], task_status=task_status)
 
     async def _serve(self, client: trio.SocketStream) -> None:
-        server = await trio.open_unix_socket(str(self._server))
+        try:
+            server = await trio.open_unix_socket(str(self._server))
+        except OSError:
+            await client.aclose()
+            return
         async with client, server, trio.open_nursery() as nursery:
             nursery.start_soon(self._pass, client, server, "up", nursery.cancel_scope)
             nursery.start_soon(self._pass, server, client, "down", nursery.cancel_scope)

@@ -177,13 +177,18 @@ class Directory:
     async def _bury(self, dead: dict[str, str]) -> None:
         caller = self._place.redis.caller
         removed: dict[str, bool] = {}
-        try:
-            for node_id, boot in dead.items():
+
+        async def remove(node_id: str, boot: str) -> None:
+            try:
                 if await REMOVE_NODE(caller, [self._key(node_id)], [boot]):
                     removed[node_id] = True
-        except (RedisAway, RedisRefusal) as error:
-            # records end by themselves, too
-            logger.debug("node_records_left", nodes=len(dead), reason=str(error))
+            except (RedisAway, RedisRefusal) as error:
+                # records end by themselves, too
+                logger.debug("node_record_left", node=node_id, reason=str(error))
+
+        async with trio.open_nursery() as nursery:
+            for node_id, boot in dead.items():
+                nursery.start_soon(remove, node_id, boot)
         for node_id in dead:
             self._dead.pop(node_id, None)
         await self._note(removed)

@@ -94,10 +94,6 @@ async def full(two: Pair) -> None:
     two.redis.do("CONFIG", "SET", "maxmemory", 0)
 
 
-async def asleep(two: Pair) -> None:
-    await trio.to_thread.run_sync(lambda: two.redis.do("DEBUG", "SLEEP", int(TROUBLE_S)))
-
-
 async def slow(two: Pair) -> None:
     two.cutter.lag_s = 0.3
     await trio.sleep(2 * TROUBLE_S)
@@ -117,7 +113,7 @@ async def cut(two: Pair) -> None:
     held.set()
 
 
-TROUBLES: list[Callable[[Pair], Awaitable[None]]] = [killed, frozen, full, asleep, slow, torn, cut]
+TROUBLES: list[Callable[[Pair], Awaitable[None]]] = [killed, frozen, full, slow, torn, cut]
 
 
 @pytest.mark.parametrize("trouble", TROUBLES, ids=[trouble.__name__ for trouble in TROUBLES])
