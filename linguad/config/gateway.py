@@ -104,6 +104,7 @@ class Gateway(Table, frozen=True, kw_only=True):
     ] = 0
     limits_fail_mode: Annotated[
         Literal["open", "closed"],
+        LIVE,
         Meta(
             description="With several instances, what holds while Redis cannot be asked for what all of them "
             "let a tenant do. open: each instance keeps to the tenant's limits by itself, so that customers "

@@ -8,6 +8,7 @@ from linguad.core.job import Job, JobRequest
 from linguad.core.room import Tell
 from linguad.core.rooms import Renumber
 from linguad.core.utterance import Audio
+from linguad.wire.common import ServiceTimings
 from linguad.wire.session import ServerMessage, TimeBreakdown
 
 
@@ -30,6 +31,8 @@ class Delivered(Struct, frozen=True):
 
     job: Job
     times: TimeBreakdown
+    timings: ServiceTimings | None
+    """What its node told about its stages."""
 
 
 class Ended(Struct, frozen=True):

@@ -271,8 +271,8 @@ class PublicApi:
 
     def _rate_store_state(self) -> str:
         """Without Redis we are ready unless we have to refuse everybody."""
-        needed = self._cluster is not None and self._config.gateway.limits_fail_mode == "closed"
-        return "away" if needed and not (self._cluster and self._cluster.up) else OK
+        is_away = self._cluster is not None and not self._cluster.up
+        return "away" if is_away and self._admission.needs_others else OK
 
     async def _store_state(self) -> str:
         try:

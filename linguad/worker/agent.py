@@ -101,7 +101,15 @@ class AgentSettings:
 class Agent:
     """One node; `run` is its whole life."""
 
-    def __init__(self, runner: Runner, dial: Dial, settings: AgentSettings, hardware: HardwareInfo) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        dial: Dial,
+        settings: AgentSettings,
+        hardware: HardwareInfo,
+        load: machine.Busy | None = None,
+    ) -> None:
+        """`load` is how busy it says it is; without it, as busy as this machine."""
         self.node_id = settings.node_id
         """Id from the last acknowledgement; None until the first."""
         self._runner = runner
@@ -109,7 +117,7 @@ class Agent:
         self._hardware = hardware
         self._settings = settings
         self._log = logger.bind(name=settings.name)
-        self._load = machine.Load()
+        self._load = load or machine.Load()
         self._outbox: Outbox | None = None
         self._slots = trio.CapacityLimiter(settings.max_jobs)
         self._jobs: dict[str, _OpenJob] = {}

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 from core.support import Desk, fault, languages, services
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from linguad.core.actions import Action, Assign, Cancel, Deliver, Freed, Hand, ServiceMissing, Tell
+from linguad.core.actions import Action, Assign, Cancel, Deliver, Forgiven, Freed, Hand, ServiceMissing, Tell
 from linguad.core.afar import Afar
 from linguad.core.guests import Guests
 from linguad.core.health import Status
 from linguad.core.job import AttemptEnd, JobStatus, MissingReason
 from linguad.core.key import Key
 from linguad.core.rules import JobRules
-from linguad.core.services import CORE_SERVICES, Services
+from linguad.core.services import CORE_SERVICES, Mark, Services
 from linguad.core.utterance import CutReason
 from linguad.errors import ErrorCode
 from linguad.wire.letters_jobs import (
@@ -27,7 +28,7 @@ from linguad.wire.letters_jobs import (
     JobsOpen,
     NodeSaid,
 )
-from linguad.wire.node import JobCancel, JobResult
+from linguad.wire.node import JobCancel, JobError, JobResult
 from linguad.wire.override import Override
 from linguad.wire.record import NodeRecord
 
@@ -162,6 +163,13 @@ class TestGuests:
             owner.guests.called_off("x", off, owner.desk.now)
         assert owner.desk.fleet.nodes["a"].status is Status.DEGRADED
 
+    def test_while_we_drain_a_silent_node_is_forgiven(self) -> None:
+        owner = Owner()
+        owner.ask()
+        owner.desk.dispatch.amnesty.draining = True
+        off = JobCalledOff(node="a", job="j-1", reason="job_timeout")
+        assert Forgiven("a", "drain") in owner.guests.called_off("x", off, owner.desk.now)
+
     def test_a_lost_node_is_told_to_every_asker(self) -> None:
         owner = Owner()
         owner.ask("j-1")
@@ -210,6 +218,14 @@ class TestGuests:
         error = type(error)(code=error.code, message="", details={"service_id": "nmt-service"})
         assert ServiceMissing("a", "nmt-service") in owner.answer(success=False, error=error)
         assert not owner.desk.fleet.nodes["a"].services.running & Services.NMT
+
+    def test_a_model_that_the_node_does_not_report_is_no_reason_to_avoid_it(self) -> None:
+        owner = Owner()
+        owner.ask()
+        details = {"service_id": "made-up", "reason": "downloading"}
+        error = JobError(code="MODEL_NOT_AVAILABLE", message="", details=details)
+        said = ServiceMissing("a", "made-up", Mark.UNKNOWN, "downloading")
+        assert said in owner.answer(success=False, error=error)
 
     def test_rules_that_changed_hold_for_guests_too(self) -> None:
         owner = Owner()
@@ -323,6 +339,27 @@ class TestAfar:
         assert [attempt.end for attempt in job.attempts] == [AttemptEnd.NODE_LOST, None]
         assert asker.desk.fleet.nodes["far"].status is Status.OFFLINE
         assert asker.afar.owners() == set()
+
+    def test_a_dead_owner_of_more_nodes_than_are_remembered(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("linguad.core.fleet.MAX_OFFLINE_NODES", 1)
+        asker = Asker(slots=1)
+        asker.afar.learned(record("farther", slots=1), 0, asker.desk.now)
+        jobs = [asker.desk.submit(session=f"s-{number}") for number in range(2)]
+        assert {job.attempts[0].node_id for job in jobs} == {"far", "farther"}
+        asker.afar.owner_gone("b", asker.desk.now)
+        assert {job.status for job in jobs} == {JobStatus.PENDING}
+        assert asker.desk.fleet.table.statistics()["used"] == 0
+        asker.desk.fleet.scan(asker.desk.now)
+        assert len(asker.desk.fleet.nodes) == 1
+
+    def test_a_model_that_is_missing_there_is_told_by_the_owner_alone(self) -> None:
+        asker = Asker()
+        job = asker.desk.submit()
+        details = {"service_id": "nmt-service"}
+        error = JobError(code="MODEL_NOT_AVAILABLE", message="", details=details)
+        actions = asker.desk.answer(job.attempts[0], "failed", error=error)
+        assert [one for one in actions if isinstance(one, ServiceMissing)] == []
+        assert job.attempts[0].end is AttemptEnd.FAILED
 
     def test_only_what_its_owner_lost_is_lost(self) -> None:
         asker = Asker()

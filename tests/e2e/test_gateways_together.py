@@ -17,7 +17,10 @@ from processes import PATIENCE_S, Api, DaemonProcess, form
 from redis_server import RedisServer
 from stream_app import SECOND, refused, stream_of, ticket_of
 
+from linguad.net.dial import DialError
+
 HEARTBEAT_S = 1.0
+COUNTER = "scheduler_phase2_redis_op_total{"
 
 
 @pytest.fixture
@@ -31,8 +34,17 @@ def redis() -> Iterator[RedisServer]:
 class Pair:
     """Daemons a and b, and an operator of both."""
 
-    def __init__(self, a: DaemonProcess, b: DaemonProcess, at_a: Api, at_b: Api) -> None:
+    def __init__(
+        self,
+        a: DaemonProcess,
+        b: DaemonProcess,
+        at_a: Api,
+        at_b: Api,
+        instance: Callable[[str], DaemonProcess],
+    ) -> None:
+        """`instance` starts one more."""
         self.a, self.b = a, b
+        self.instance = instance
         self.at_a, self.at_b = at_a, at_b
 
     async def tenant(self, **members: Any) -> tuple[str, str]:
@@ -75,7 +87,7 @@ def together(start: Start, redis: RedisServer, tmp_path: Path) -> Together:
         await b.event("cluster_joined")
         port = (await b.event("listening", door="gateway"))["port"]
         await b.event("started")
-        yield Pair(a, b, operator, b.resume(operator, port))
+        yield Pair(a, b, operator, b.resume(operator, port), instance)
 
     return begin
 
@@ -123,6 +135,27 @@ async def test_sessions_of_both_until_one_is_killed(together: Together) -> None:
                         await trio.sleep(0.5)
 
 
+async def asked(daemon: DaemonProcess) -> int:
+    """How often a daemon has asked Redis for the limits of all instances."""
+    text = (await daemon.get("/metrics"))[1]
+    counts = [line for line in text.splitlines() if line.startswith(COUNTER) and 'op="admit"' in line]
+    return sum(int(float(line.split()[-1])) for line in counts)
+
+
+async def test_a_request_asks_redis_once_and_a_native_session_never(together: Together) -> None:
+    async with together() as pair, pair.b.working_node():
+        _, key = await pair.tenant()
+        before = await asked(pair.b)
+        for _ in range(3):
+            assert (await pair.at_b.call("GET", "/v1/me", key=key)).status == 200
+            assert (await pair.at_b.translate(SECOND, key=key, src_lang="en", tgt_lang="es")).status == 200
+        assert await asked(pair.b) == before + 6
+        async with pair.b.client() as client:
+            await client.utterance(0)
+            await client.result(utterance_index=0)
+        assert await asked(pair.b) == before + 6
+
+
 async def test_keys_and_tickets(together: Together) -> None:
     async with together() as pair:
         tenant, _ = await pair.tenant()
@@ -141,6 +174,29 @@ async def test_keys_and_tickets(together: Together) -> None:
         for api in (pair.at_a, pair.at_b):
             status, problem = await refused(api, f"?ticket={ticket}", key="")
             assert (status, problem["code"]) == (401, "invalid_credentials")
+
+
+async def test_one_that_starts_leaves_the_books_of_others_alone(together: Together) -> None:
+    async with together() as pair, pair.a.working_node():
+        _, key = await pair.tenant(billing_mode="prepaid")
+        async with stream_of(pair.at_a, key=key) as app:
+            await app.say("start", src_lang="en", tgt_lang="es")
+            await app.hear("started")
+            for number in range(2):
+                await app.speak()
+                await app.say("end")
+                await app.hear("final")
+                if not number:
+                    one_more = pair.instance("c")
+                    await one_more.event("started")
+                    settled = [one for one in one_more.events if one["event"] == "sessions_settled"]
+                    assert settled == []
+        with trio.fail_after(PATIENCE_S):
+            while True:
+                usage = (await pair.at_b.call("GET", "/v1/usage?granularity=day", key=key)).json
+                if usage["totals"]["billed_seconds"] == 2:
+                    break
+                await trio.sleep(0.2)
 
 
 async def test_without_redis_each_keeps_the_limits_by_itself(together: Together, redis: RedisServer) -> None:
@@ -204,3 +260,41 @@ async def test_a_request_sent_to_both_is_done_once(together: Together, postgres:
                 if usage["totals"]["audio_ms_in"] == 1000:
                     break
                 await trio.sleep(0.2)
+
+
+async def test_a_gateway_alone_gives_its_work_to_others(
+    start: Start, redis: RedisServer, tmp_path: Path
+) -> None:
+    def instance(name: str, **more: Any) -> DaemonProcess:
+        cluster = {"redis_url": redis.url, "instance_id": name, "heartbeat_seconds": HEARTBEAT_S}
+        return start(cluster=cluster, only=name, **more)
+
+    store = {"url": f"sqlite:///{tmp_path / 'shared.db'}", "shared": True}
+    scheduler = instance("scheduler", gateway={"enabled": False})
+    gateway = instance("gateway", store=store)
+    api = await gateway.gateway()
+    async with scheduler.working_node():
+        with trio.fail_after(PATIENCE_S):
+            while not (await api.call("GET", "/v1/capacity?from=en&to=es")).json["ready_nodes"]:  # noqa: ASYNC110
+                await trio.sleep(0.1)
+        pairs = (await api.call("GET", "/v1/languages")).json["pairs"]
+        assert ("en", "es") in [(pair["src"], pair["tgt"]) for pair in pairs]
+        reply = await api.translate(SECOND, src_lang="en", tgt_lang="es")
+        assert reply.status == 200, reply
+        assert reply.json["text"]
+        async with stream_of(api) as app:
+            await app.say("start", src_lang="en", tgt_lang="es")
+            await app.hear("started")
+            await app.speak()
+            await app.say("end")
+            assert (await app.hear("final"))["text"]
+    assert (await gateway.get("/ready"))[0] == 200
+    with pytest.raises(DialError, match="426"):
+        async with gateway.node():
+            pass
+
+
+async def test_a_gateway_alone_needs_a_cluster(start: Start) -> None:
+    daemon = start(only="gateway")
+    assert await trio.to_thread.run_sync(daemon.wait) != 0
+    assert any("cluster.redis_url" in line for line in daemon.complaints)

@@ -157,7 +157,6 @@ class Admission:
         """The sessions of this instance."""
         self._shared: Shared | None = None
         self._elsewhere: dict[str, int] = {}
-        self._is_closed = settings.limits_fail_mode == "closed"
         self.change(settings)
         self.origins = Origins(settings.cors_allowed_origins, keys.tenants, now)
         """The web pages that may call."""
@@ -168,6 +167,8 @@ class Admission:
         self._require_https = settings.require_https
         self._rates = Rates(settings.global_requests_per_second)
         self._wrong = WrongTries(settings.failed_auth_limit, pause_s, pause_s)
+        self.needs_others = settings.limits_fail_mode == "closed"
+        """Whether everybody is refused while the limits of all instances are not known."""
 
     def share(self, limits: Shared) -> None:
         """From now on limits are those of all instances together."""
@@ -327,7 +328,7 @@ class Admission:
         assert self._shared is not None, "there are others"
         try:
             verdict = await self._shared.ask(wish)
-            if verdict is None and self._is_closed:
+            if verdict is None and self.needs_others:
                 raise _refused(
                     503,
                     "limits_unavailable",
