@@ -10,7 +10,7 @@ PLOTS := $(VENV)/.plots
 BENCHES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-programs check lint sim bench guard engines clean
+.PHONY: help demo test test-programs check gate lint sim bench guard engines clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -22,6 +22,9 @@ test: $(INSTALLED) test-programs ## run the tests, a file on each core; ARGS="-k
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
 check: lint test ## what CI runs: formatting, lint, types, tests
+
+gate: $(INSTALLED) test-programs ## what a release must pass: all tests, as a list of acceptance points
+	@$(BIN)/python -m tests.gate $(ARGS)
 
 lint: $(INSTALLED) ## formatting, lint and types only
 	$(BIN)/ruff format --check .

@@ -28,6 +28,7 @@ BENCHES = (
     "hub",
     "fairness",
     "redis_link",
+    "cluster",
 )
 
 

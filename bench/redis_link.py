@@ -12,21 +12,17 @@ with all 64 tasks at once.
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 
 import trio
 
 from bench import report
-from bench.parts import processes
+from bench.parts import processes, redis_server
 from linguad.net.redis.address import Address, parse
 from linguad.net.redis.commands import Redis
 from linguad.net.redis.link import Link
@@ -37,7 +33,6 @@ KINDS = ("get", "xadd")
 TWINS = ("link", "commands", "redis.asyncio")
 LEAST_RATIO = 2.0  # a link that all share is worth its code only if it is much faster
 AUDIO = bytes(20_000)
-PATIENCE_S = 30
 
 
 @dataclass(frozen=True)
@@ -94,28 +89,6 @@ async def measure(path: str, twin: str, kind: str, seconds: float) -> dict[str, 
     return {"seconds": took, "cpu_s": cpu_s, "times": times}
 
 
-@contextmanager
-def _redis() -> Iterator[str]:
-    """The Unix socket of a server that keeps nothing."""
-    program = shutil.which("redis-server")
-    if program is None:
-        raise SystemExit("install the Debian package redis-server")
-    with tempfile.TemporaryDirectory() as home:
-        path = Path(home, "s")
-        words = [program, "--port", "0", "--unixsocket", str(path), "--save", "", "--dir", home]
-        server = subprocess.Popen(words, stdout=subprocess.DEVNULL)
-        try:
-            until = time.monotonic() + PATIENCE_S
-            while not path.exists():
-                if time.monotonic() > until or server.poll() is not None:
-                    raise SystemExit("redis-server does not start")
-                time.sleep(0.01)
-            yield str(path)
-        finally:
-            server.kill()
-            server.wait()
-
-
 def _round(path: str, twin: str, kind: str, plan: Plan) -> tuple[float, float, list[float]]:
     """Commands per second, CPU of the client for each in µs, and their times in ms."""
     if twin == "redis.asyncio":
@@ -131,7 +104,8 @@ def _round(path: str, twin: str, kind: str, plan: Plan) -> tuple[float, float, l
 
 def rows(plan: Plan) -> Iterator[report.Row]:
     """All rows."""
-    with _redis() as path:
+    with redis_server.server() as server:
+        path = server.path
         subprocess.run(
             [sys.executable, "-m", "bench.redis_link", "--child", path, "fill", "get", "0"], check=True
         )

@@ -103,7 +103,8 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
 
 def get(name: str) -> BoundLogger:
     """The logger of a module, named by its `__name__`."""
-    logger: BoundLogger = structlog.stdlib.get_logger(name)
+    # bound at once: else each line looks for its logger, which takes longer than a line that is not wanted
+    logger: BoundLogger = structlog.stdlib.get_logger(name).bind()
     return logger
 
 
@@ -350,6 +351,5 @@ structlog.configure(
     ],
     wrapper_class=_Logger,
     logger_factory=structlog.stdlib.LoggerFactory(),
-    cache_logger_on_first_use=True,
 )
 _logger = get(__name__)

@@ -58,7 +58,7 @@ REPAIRED = Counter(
 REJECTED = Counter("linguad_wire_rejected_total", "Messages that could not be used", ["link", "code"])
 
 JOBS_CREATED = Counter("linguad_jobs_created_total", "Jobs made of utterances")
-JOBS_FINISHED = Counter("linguad_jobs_finished_total", "Jobs by what they came to", ["outcome"])
+JOBS_FINISHED = ReadCounter("linguad_jobs_finished_total", "Jobs by what they came to", ["outcome"])
 NO_NODE = Counter(
     "scheduler_no_available_node_total",
     "Jobs no node was found for, by what was asked for and the summary reason",
@@ -149,6 +149,11 @@ SPEECH_JOBS = Gauge(
 )
 SPEECH_JOBS_ENDED = Counter(
     "linguad_speech_jobs_ended_total", "Asynchronous translations by what they came to", ["status"]
+)
+TRACED = Counter(
+    "linguad_traced_total",
+    "Utterances to be traced, by whether the collector got their spans: exported, failed, dropped",
+    ["outcome"],
 )
 USAGE_ROWS = Counter("linguad_usage_rows_total", "Rows of usage, by whether the store got them", ["state"])
 USAGE_WAITING = Gauge("linguad_usage_waiting", "Rows and settlements that the store has not got yet")

@@ -13,7 +13,7 @@ import msgspec
 
 from linguad import _bytes_py as _twin
 
-__all__ = ["from_base64", "unmask", "walk"]
+__all__ = ["decoded_size", "from_base64", "unmask", "walk"]
 
 if not os.environ.get("LINGUAD_NO_EXTENSIONS"):
     with suppress(ImportError):
@@ -33,3 +33,8 @@ def from_base64(text: str) -> bytes:
     except msgspec.ValidationError:
         # some Pythons let more padding pass than is needed
         return a2b_base64(text, strict_mode=True)
+
+
+def decoded_size(text: str) -> int:
+    """How many bytes a text in base64 stands for."""
+    return len(text) // 4 * 3 - text.count("=", -2)

@@ -70,6 +70,7 @@ RULES: dict[str, Rule] = {
     "hub": Rule(PART_RULE.parts, PART_RULE.packages | {"cryptography"}),
     "store": Rule(PART_RULE.parts, HTTP_SIDE | {"sqlalchemy", "alembic"}),
     **dict.fromkeys(("worker", "client", "models"), APART_RULE),
+    "tracing": Rule(FIRST_ROW | {"core"}, TRIO_SIDE | {"opentelemetry"}),
     "planning": Rule(FIRST_ROW, frozenset({"msgspec", "matplotlib"})),
 }
 TOP = frozenset({"daemon", "cli", "commands", "__main__"})

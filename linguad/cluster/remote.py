@@ -27,7 +27,9 @@ from linguad.wire.letters_jobs import (
     JobsOpen,
     NodeSaid,
 )
+from linguad.wire.letters_nodes import NodeOverridden
 from linguad.wire.node import JobAck, JobResult, JobStarted, NodeAsrPartial
+from linguad.wire.override import Override
 
 CHECK_S = 5.0
 """How often owners are told what is still waited for, s: so long an interruption may go unnoticed there."""
@@ -86,6 +88,10 @@ class Desk(Protocol):
         """A node told how far it is."""
         ...
 
+    def override(self, node_id: str, said: Override) -> bool:
+        """An operator says something about a known node."""
+        ...
+
 
 class Remote:
     """Mutable state: the owners whom we told last that we wait for something."""
@@ -109,6 +115,7 @@ class Remote:
         mail.on(JobAssigned, self._assigned)
         mail.on(JobCalledOff, self._called_off)
         mail.on(JobsOpen, self._checked)
+        mail.on(NodeOverridden, self._overridden)
         mail.on(JobRefused, self._refused)
         mail.on(NodeSaid, self._said)
         mail.on(JobsLost, self._lost)
@@ -181,6 +188,11 @@ class Remote:
         if not self._mail.send(action.instance, letter, lane=letter.node, expires_s=ANSWER_S, audio=audio):
             self._desk.perform(self._guests.out_of_touch(action.instance, self._now()))
 
+    def override(self, owner: str, node_id: str, said: Override) -> bool:
+        """Tell an owner what an operator says about its node; False if it cannot be told."""
+        letter = NodeOverridden(node=node_id, said=said)
+        return self._mail.send(owner, letter, lane=node_id, expires_s=CALL_OFF_S)
+
     # Letters to owners
 
     def _assigned(self, asker: str, letter: JobAssigned, audio: bytes) -> None:
@@ -191,6 +203,10 @@ class Remote:
 
     def _checked(self, asker: str, letter: JobsOpen, _audio: bytes) -> None:
         self._desk.perform(self._guests.checked(asker, letter, self._now()))
+
+    def _overridden(self, _instance: str, letter: NodeOverridden, _audio: bytes) -> None:
+        if self._guests.is_here(letter.node):
+            self._desk.override(letter.node, letter.said)
 
     # Letters to askers
 

@@ -107,7 +107,7 @@ class SessionRecords:
 
     def ended(self, session_id: str) -> None:
         """A session is over: nobody can go on with it."""
-        if self._epochs.get(session_id):
+        if session_id in self._epochs or session_id in self._written_at:
             self._over.add(session_id)
         else:
             self._forget(session_id)

@@ -18,6 +18,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from linguad import config, log
+from linguad.commands import simulated_nodes
 from linguad.commands.supply import Considerate, Supply
 from linguad.errors import EngineError
 from linguad.models import hub
@@ -40,6 +41,9 @@ HARD_STOP_SECONDS = 10.0
 
 SHOWN_LANGUAGES = 8
 """Languages of an engine that the table names one by one."""
+
+MOST_SIMULATED = 20_000
+"""Simulated nodes in one process; an address has about so many ports."""
 
 EXAMPLE = "ws://127.0.0.1:5010/ws/node"
 
@@ -110,10 +114,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="pause before connecting again, doubled up to 60 s (default: 5)",
     )
     add(
+        "--simulate",
+        metavar="N",
+        type=_number(int, 1, MOST_SIMULATED),
+        help="be N nodes that only take their time, for rehearsals; their ids begin with --node-id, or sim",
+    )
+    add(
+        "--profile",
+        metavar="FILE",
+        type=Path,
+        help="languages, GPUs, speed and failures of the simulated nodes (docs/testing.md)",
+    )
+    add(
         "--log-level",
         choices=["debug", "info", "warning", "error"],
-        default="info",
-        help="least level that is logged (default: info)",
+        help="least level that is logged (default: info; of simulated nodes: warning)",
     )
 
 
@@ -127,7 +142,11 @@ def run(args: argparse.Namespace) -> int:
         dial.parse(args.server)
     except dial.AddressError:
         return _complain(f"{args.server!r} is not an address like {EXAMPLE}", 2)
-    log.configure(config.Log(level=args.log_level))
+    log.configure(config.Log(level=args.log_level or ("warning" if args.simulate else "info")))
+    if args.simulate:
+        return simulated_nodes.run(args, HARD_STOP_SECONDS)
+    if args.profile:
+        return _complain("--profile is for --simulate N", 2)
     return trio.run(_serve, args, restrict_keyboard_interrupt_to_checkpoints=True)
 
 

@@ -49,10 +49,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     add = parser.add_argument
     add("file", metavar="FILE", type=Path, help="speech: any WAV, FLAC or Ogg file")
-    add("--from", dest="src", metavar="LANG", type=_language, required=True, help="spoken: en, …, or auto")
-    add("--to", dest="tgt", metavar="LANG", type=_language, required=True, help="wanted: es, …")
+    add("--from", dest="src", metavar="LANG", type=language, required=True, help="spoken: en, …, or auto")
+    add("--to", dest="tgt", metavar="LANG", type=language, required=True, help="wanted: es, …")
     add("--out", metavar="WAV", type=_output, help="write the translated speech to this file")
-    add("--server", metavar="URL", type=_server, default=DEFAULT_SERVER, help="default: %(default)s")
+    add("--server", metavar="URL", type=server, default=DEFAULT_SERVER, help="default: %(default)s")
     add("--json", action="store_true", help="print one JSON object instead of text")
     add("--realtime", action="store_true", help="send at the pace of speech, not as fast as possible")
     add("--timeout", metavar="S", type=_seconds, default=120.0, help="give up after S seconds; default: 120")
@@ -221,13 +221,15 @@ def _node_url(server: str) -> str:
     return server.removesuffix("/ws/session") + "/ws/node"
 
 
-def _language(text: str) -> str:
+def language(text: str) -> str:
+    """A language code on the command line."""
     if not _LANGUAGE.fullmatch(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a language code like en or es")
     return text
 
 
-def _server(text: str) -> str:
+def server(text: str) -> str:
+    """The address of a server on the command line."""
     try:
         dial.parse(text)
     except dial.AddressError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
@@ -98,10 +98,19 @@ class Gateway(Table, frozen=True, kw_only=True):
         Meta(
             ge=0,
             le=1_000_000,
-            description="Requests of all tenants together, per second and at once; more get 429. 0 is no "
-            "limit: each tenant has its own, and that is what protects the others.",
+            description="Requests of all tenants together to this instance, per second and at once; more get "
+            "429. 0 is no limit: each tenant has its own, and that is what protects the others.",
         ),
     ] = 0
+    limits_fail_mode: Annotated[
+        Literal["open", "closed"],
+        LIVE,
+        Meta(
+            description="With several instances, what holds while Redis cannot be asked for what all of them "
+            "let a tenant do. open: each instance keeps to the tenant's limits by itself, so that customers "
+            "are served; closed: requests get 503, so that nobody ever gets more than he may."
+        ),
+    ] = "open"
     failed_auth_limit: Annotated[
         int,
         LIVE,

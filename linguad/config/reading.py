@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_origin
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -244,9 +245,19 @@ def _objections(setting: Setting, value: object) -> Iterator[str]:
                 ipaddress.ip_network(item)
             except ValueError as error:
                 yield f'{quoted(item)} is not a network like "10.0.0.0/8": {error}'
+    if setting.path == "tracing.endpoint" and not _is_http(str(value)):
+        yield f"{_shown(setting, value)} is not an address like http://127.0.0.1:4318/v1/traces"
     if setting.path == "pools.capability" and isinstance(value, dict):
         yield from pools.objections(value)
     if setting.path == "log.levels" and isinstance(value, dict):
         for name in value:
             if not log.is_package(name):
                 yield f"linguad has no package {quoted(name)}; it has {_listed(log.packages())}"
+
+
+def _is_http(address: str) -> bool:
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)

@@ -20,6 +20,7 @@ from linguad.config.pools import Pools
 from linguad.config.server import Server
 from linguad.config.sessions import Sessions
 from linguad.config.store import Store
+from linguad.config.tracing import Tracing
 from linguad.errors import ConfigError
 from linguad.log import Notice
 
@@ -37,6 +38,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     cluster: Cluster = field(default_factory=Cluster)
     store: Store = field(default_factory=Store)
     log: Log = field(default_factory=Log)
+    tracing: Tracing = field(default_factory=Tracing)
     notices: tuple[Notice, ...] = ()
     """Earlier log settings that were found; for `log.configure`, which says so."""
 
@@ -87,5 +89,6 @@ TABLES: dict[str, type[Table]] = {
     "cluster": Cluster,
     "store": Store,
     "log": Log,
+    "tracing": Tracing,
 }
 """The type of each table, in the order in which they are printed."""

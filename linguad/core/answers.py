@@ -240,7 +240,7 @@ class Answers:
         times = message.time_breakdown
         assert times is not None, "results have one"
         job.delivered_at, job.late, job.node_s = now, late, times.node_ms / 1000
-        outputs: list[Output] = [Delivered(job, times)]
+        outputs: list[Output] = [Delivered(job, times, message.service_timings)]
         if self._tells_language and (detected := language_detected(job, outcome.result)):
             outputs.append(Send(detected, optional=True))
         if request.room_id:

@@ -45,7 +45,7 @@ def key_for(
     def asked(src: str, tgt: str, *, two_way: bool = False) -> Key:
         return Key(src, tgt, needs, two_way, features, node, pools)
 
-    if not needs & Services.NMT:
+    if not pipeline.use_nmt:
         return asked(ANY if source == AUTO else source, ANY)
     if source != AUTO:
         return asked(source, target)

@@ -26,7 +26,7 @@ class Attempts:
 
     def __init__(self, fleet: Fleet, rules: JobRules) -> None:
         self._fleet = fleet
-        self._rules = rules
+        self.rules = rules
         self._releases: Deadlines[str] = Deadlines()
         self._by_wire: dict[str, Held] = {}
         self._on_node: dict[str, dict[str, Held]] = {}
@@ -57,7 +57,7 @@ class Attempts:
         self._by_wire[attempt.wire_job_id] = (job, attempt)
         self._on_node.setdefault(node.id, {})[attempt.wire_job_id] = (job, attempt)
         if job.deferrable:
-            self._releases.set(attempt.wire_job_id, now + self._rules.deferred_release_s)
+            self._releases.set(attempt.wire_job_id, now + self.rules.deferred_release_s)
         return attempt
 
     def end(self, job: Job, attempt: Attempt, end: AttemptEnd, now: float) -> AttemptEnded:
@@ -99,7 +99,7 @@ class Attempts:
     ) -> None:
         """An open attempt is given up, and its node is told if that is wanted; an owner is told always."""
         actions.append(self.end(job, attempt, end, now))
-        if self._rules.send_cancel or attempt.owner:
+        if self.rules.send_cancel or attempt.owner:
             message = JobCancel(job_id=attempt.wire_job_id, trace_id=job.request.trace_id, reason=reason)
             actions.append(Cancel(attempt.node_id, message, attempt.owner))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Hashable
+from collections.abc import Hashable, KeysView
 from itertools import count
 from typing import Generic, TypeVar
 
@@ -35,6 +35,10 @@ class Deadlines(Generic[K]):
 
     def __contains__(self, key: K) -> bool:
         return key in self._at
+
+    def keys(self) -> KeysView[K]:
+        """What has a deadline."""
+        return self._at.keys()
 
     def set(self, key: K, at: float | None) -> None:
         """Set, move or (None) lift the deadline of a key."""

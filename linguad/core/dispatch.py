@@ -14,18 +14,17 @@ from linguad.core.actions import (
     AudioReleased,
     Deliver,
     Dropped,
-    Forgiven,
     Partial,
     Progress,
-    ServiceMissing,
     StoodStill,
 )
 from linguad.core.amnesty import Amnesty
 from linguad.core.attempts import Attempts, Held
+from linguad.core.blame import Blame
 from linguad.core.capability import NOWHERE
 from linguad.core.deadlines import Deadlines, earliest
 from linguad.core.explain import Refusals, explain, find
-from linguad.core.failure import judge, missing_service, why_missing, wire_code
+from linguad.core.failure import judge, wire_code
 from linguad.core.fleet import Fleet
 from linguad.core.health import Status
 from linguad.core.history import History
@@ -51,6 +50,7 @@ from linguad.core.rules import JobRules
 from linguad.core.session_jobs import SessionJobs, by_turn
 from linguad.core.utterance import Audio, CutReason
 from linguad.errors import ErrorCode
+from linguad.octets import decoded_size
 from linguad.wire.node import (
     JobAck,
     JobResult,
@@ -75,6 +75,7 @@ class Dispatch:
         self._deadlines: Deadlines[str] = Deadlines()
         self._history = History(rules.terminal_retention_s, rules.explained_jobs)
         self.amnesty = Amnesty()
+        self._blame = Blame(fleet, self.amnesty)
         self.placement = Placement(fleet, rules, self.attempts, self._deadlines)
         self.waiting = self.placement.waiting
 
@@ -95,7 +96,7 @@ class Dispatch:
             seconds=audio.seconds,
             created_at=now,
             wanted=Features.of(request.features),
-            audio_bytes=len(audio.base64) // 4 * 3 - audio.base64[-2:].count("="),
+            audio_bytes=decoded_size(audio.base64),
         )
         actions: list[Action] = []
         for slice_ in session.abandoned_by(job):
@@ -201,6 +202,12 @@ class Dispatch:
         if isinstance(message, NodeAsrPartial):
             return [Partial(job, message.text, message.is_final)]
         return []
+
+    def service_missing(self, node_id: str, service_id: str, reason: str, now: float) -> list[Action]:
+        """A registered node lacks a service it reports, whatever the job (node-protocol 7)."""
+        actions = self._blame.lacks(node_id, service_id, reason, now)
+        self.placement.reconsider()
+        return self.placement.settle(now, actions)
 
     def connection_lost(self, node_id: str, connection: int, now: float) -> list[Action]:
         """A node's socket is gone: its open attempts end and their jobs go elsewhere (node-protocol 6.10)."""
@@ -324,10 +331,9 @@ class Dispatch:
         self, job: Job, attempt: Attempt, message: JobResult, now: float, actions: list[Action]
     ) -> None:
         verdict = judge(message.error)
-        if (service := missing_service(message.error)) is not None:
-            actions += self.service_missing(attempt.node_id, service, why_missing(message.error), now)
         actions.append(self.attempts.end(job, attempt, AttemptEnd.FAILED, now))
-        self._blame(attempt, verdict.blame, now, actions)
+        actions += self._blame.erred(attempt.row, message.error, attempt.sent_at, now)
+        self.placement.reconsider()
         if not verdict.same_node:
             job.exclude(attempt.row)
         outcome = Outcome(
@@ -339,13 +345,6 @@ class Dispatch:
         allowed = verdict.retry and not (verdict.same_node and job.renamed)
         job.renamed |= verdict.same_node
         self._another_attempt(job, attempt, outcome, now, actions, allowed=allowed)
-
-    def _blame(self, attempt: Attempt, guilty: bool, now: float, actions: list[Action]) -> None:
-        """A failure counts against its node, unless it may be our own."""
-        if guilty and (why := self.amnesty.why(now)) is not None:
-            actions.append(Forgiven(attempt.node_id, why))
-            guilty = False
-        self.fleet.job_ended(attempt.row, now, usable=False, blame=guilty, sent_at=attempt.sent_at)
 
     def _answer_after_the_end(
         self,
@@ -393,7 +392,7 @@ class Dispatch:
         end = AttemptEnd.SILENT if silent else AttemptEnd.TIMEOUT
         once_more = not silent or all(earlier.end is not AttemptEnd.SILENT for earlier in job.attempts)
         self.attempts.call_off(job, attempt, end, "job_timeout", now, actions)
-        self._blame(attempt, not silent, now, actions)
+        actions += self._blame.failed(attempt.row, attempt.sent_at, now, guilty=not silent)
         job.exclude(attempt.row)
         outcome = Outcome(missing=MissingReason.JOB_TIMEOUT, error=ErrorCode.JOB_TIMEOUT, received_at=now)
         self._another_attempt(job, attempt, outcome, now, actions, allowed=once_more)
@@ -460,7 +459,8 @@ class Dispatch:
                 self.attempts.call_off(slice_, attempt, AttemptEnd.SUPERSEDED, "superseded", now, actions)
             if slice_ not in self.waiting:
                 alone.append(slice_)
-        self._retry(alone, node_gone(now), now, actions)
+        if alone:
+            self._retry(alone, node_gone(now), now, actions)
 
     def _merge(self, slice_: Job, now: float, actions: list[Action]) -> None:
         """What a slice held is in another answer."""
@@ -486,10 +486,3 @@ class Dispatch:
             job.audio = None
         self._deadlines.set(job.id, None)
         self._history.add(job)
-
-    def service_missing(self, node_id: str, service_id: str, reason: str, now: float) -> list[Action]:
-        """A registered node lacks a service it reports, whatever the job (node-protocol 7)."""
-        if (row := self.fleet.row_of(node_id)) is None:
-            return []
-        mark = self.fleet.mark_unavailable(row, service_id, now)
-        return [ServiceMissing(node_id, service_id, mark, reason)]

@@ -6,13 +6,12 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 from linguad.core import admission
-from linguad.core.capability import ANYWHERE
 from linguad.core.deadlines import Deadlines, earliest
 from linguad.core.health import Status
 from linguad.core.ids import Ids
 from linguad.core.index import KeyIndex
-from linguad.core.key import Features, Key
-from linguad.core.memory import MAX_SPEEDS, Memory, Remembered
+from linguad.core.key import Key
+from linguad.core.memory import Memory, Remembered
 from linguad.core.node import Node
 from linguad.core.pairing import PairingCodes
 from linguad.core.rehearsal import Rehearsal
@@ -27,9 +26,6 @@ from linguad.wire.common import ServiceTimings
 from linguad.wire.node import NodeHeartbeat, NodeRegister
 from linguad.wire.override import Override
 from linguad.wire.record import NodeRecord
-
-MAX_GPU_QUEUE = 10_000
-"""Tasks believed of one node; a number without end would not fit the table."""
 
 MAX_OFFLINE_NODES = 10_000
 """Records of nodes that are gone; the oldest is forgotten for a new one."""
@@ -55,9 +51,8 @@ class Fleet:
         self._index = KeyIndex(table, self._by_row, self._speed)
         self._offline: dict[str, None] = {}
         self._marks: Deadlines[tuple[str, str]] = Deadlines()
-        self._refused: dict[int, None] = {}
+        self._refused: Deadlines[int] = Deadlines()
         """Rows that get no new jobs for a while, because their owner had no slot left."""
-        self._refusals: Deadlines[int] = Deadlines()
         self._reachable = True
         self._changed: Callable[[str], object] | None = None
         self._scanned_at: float | None = None
@@ -75,7 +70,7 @@ class Fleet:
         if node is None:
             raise WireError(ErrorCode.NODE_OVERLOADED, "this server has as many nodes as it may have")
         node.registered(message, connection, now)
-        self._admit(self._rows[node.id])
+        self._refused.set(self._rows[node.id], None)
         self._index.update(self._rows[node.id])
         self._sync(node)
         return node
@@ -91,7 +86,7 @@ class Fleet:
             before = None if node.afar is None else (node.offer, node.weight)
             node.described(record, others_use, now)
             node.out_of_reach = not self._reachable
-            self._admit(row)
+            self._refused.set(row, None)
             if (node.offer, node.weight) != before:
                 self._index.update(row)
                 self._reweigh(row)
@@ -102,15 +97,8 @@ class Fleet:
         """The owner of a row had no slot left: no new jobs for it for a while."""
         node = self._by_row.get(row)
         if node is not None and node.afar is not None:
-            self._refused[row] = None
-            self._refusals.set(row, now + self.rules.refused_s)
+            self._refused.set(row, now + self.rules.refused_s)
             self._sync(node)
-
-    def _admit(self, row: int) -> None:
-        """That it was refused once means nothing any more."""
-        if row in self._refused:
-            del self._refused[row]
-            self._refusals.set(row, None)
 
     def in_reach(self, reachable: bool) -> list[Node]:
         """Whether the owners of other nodes can be asked; returns the nodes whose state that changes."""
@@ -165,8 +153,6 @@ class Fleet:
         self._index.update(self._rows[node.id])
         self._sync(node)
         self._offline[node_id] = None
-        if len(self._offline) > MAX_OFFLINE_NODES:
-            self._forget(self.nodes[next(iter(self._offline))])
         return True
 
     def job_ended(self, row: int, now: float, *, usable: bool, blame: bool, sent_at: float) -> None:
@@ -195,13 +181,12 @@ class Fleet:
 
     def due(self) -> float | None:
         """When `tick` has something to do, monotonic s."""
-        return earliest(self._marks.due(), self._refusals.due())
+        return earliest(self._marks.due(), self._refused.due())
 
     def tick(self, now: float) -> list[Node]:
         """Let marks and refusals end that held long enough; returns the nodes that can do more again."""
         changed = []
-        while (row := self._refusals.pop(now)) is not None:
-            del self._refused[row]
+        while (row := self._refused.pop(now)) is not None:
             changed.append(self._by_row[row])
             self._sync(self._by_row[row])
         while (mark := self._marks.pop(now)) is not None:
@@ -235,7 +220,7 @@ class Fleet:
         if timings is not None:
             self.speeds.learn_stages(node.id, key.work, audio_s, timings)
         self.speeds.learn(node.id, key.work, audio_s, processing_s, response_s)
-        for alike in _same_work(key, node.pool) if key.narrow or node.pool is not None else (key,):
+        for alike in key.alike(node.pool):
             self._index.speed_changed(row, alike)
 
     def scan(self, now: float) -> list[Node]:
@@ -251,6 +236,9 @@ class Fleet:
                 self._sync(node)
             elif not node.online and now - node.last_heartbeat_at > self.rules.record_retention_s:
                 self._forget(node)
+        # not as soon as they are lost: then attempts may hold slots of others that are lost with them
+        while len(self._offline) > MAX_OFFLINE_NODES:
+            self._forget(self.nodes[next(iter(self._offline))])
         overdue = [node for node in self.nodes.values() if node.overdue(now)]
         if not stood_still:
             return overdue
@@ -368,7 +356,7 @@ class Fleet:
             return False
         rows = self._index.rows(key)
         others = sum(self.table.cap(row) for row in set(besides) & rows if self._is_ready(row))
-        refused = self._refused.keys() & rows - set(besides) if self._refused else ()
+        refused = (self._refused.keys() & rows) - set(besides)  # few, where the rows are many
         return self.table.ready_slots(handle) > others or any(map(self._is_ready, refused))
 
     def override(self, node_id: str, said: Override) -> Node:
@@ -398,14 +386,7 @@ class Fleet:
         node = self.nodes.get(node_id)
         if node is None:
             return self.memory[node_id]
-        health = node.health
-        return Remembered(
-            said=node.said,
-            failed_probations=health.failed_probations,
-            on_probation=health.on_probation,
-            quarantined_until=health.quarantined_until,
-            speeds=tuple(self.speeds.table(node_id).items())[-MAX_SPEEDS:],
-        )
+        return node.remembered(tuple(self.speeds.table(node_id).items()))
 
     def by_last_sight(self) -> list[str]:
         """Ids of all nodes, those longest gone first; the connected ones are alike."""
@@ -461,7 +442,7 @@ class Fleet:
         del self.nodes[node.id]
         self._offline.pop(node.id, None)
         row = self._rows.pop(node.id)
-        self._admit(row)
+        self._refused.set(row, None)
         self._index.remove(row)
         del self._by_row[row]
         self.table.remove_node(row)
@@ -477,24 +458,11 @@ class Fleet:
     def _sync(self, node: Node) -> None:
         """Bring the table's row in step with the record."""
         row = self._rows[node.id]
-        usage = node.usage
         self.table.set_cap(row, 0 if row in self._refused else node.slots)
         self.table.set_ready(row, node.status is Status.READY)
-        busiest = max(usage.cpu_percent or 0.0, usage.mem_percent or 0.0, usage.gpu_percent or 0.0)
-        penalty_s = self.rules.overload_penalty_s if busiest >= self.rules.resource_threshold else 0.0
-        queue = min((usage.gpu_queue_length or 0) + node.others_use, MAX_GPU_QUEUE)
-        if node.afar is not None:
-            penalty_s += self.rules.remote_penalty_s
-        self.table.set_load(row, self.rules.gpu_queue_task_s * queue, penalty_s)
+        self.table.set_load(row, node.queue_s, node.penalty_s)
         self._tell(node)
 
     def _tell(self, node: Node) -> None:
         if self._changed is not None:
             self._changed(node.id)
-
-
-def _same_work(key: Key, pool: int | None) -> set[Key]:
-    """Keys in which a node of a pool is as fast as in this one, as far as they are told apart."""
-    pools = {ANYWHERE, key.pools} | ({(pool,)} if pool is not None else set())
-    wishes = {Features.NONE, key.features}
-    return {key.work._replace(features=wish, pools=where) for wish in wishes for where in pools}

@@ -14,10 +14,10 @@ from collections import Counter
 
 from msgspec import Struct
 
-from linguad.core.actions import Action, Freed, Hand, ServiceMissing, Tell
+from linguad.core.actions import Action, Freed, Hand, Tell
 from linguad.core.amnesty import Amnesty
+from linguad.core.blame import Blame
 from linguad.core.deadlines import Deadlines, earliest
-from linguad.core.failure import judge, missing_service
 from linguad.core.fleet import Fleet
 from linguad.core.health import Status
 from linguad.core.job import ResultClass, classify
@@ -55,6 +55,7 @@ class Guests:
         self._fleet = fleet
         self._rules = rules
         self._amnesty = amnesty
+        self._blame = Blame(fleet, amnesty)
         self._guests: dict[str, Guest] = {}
         self._on_node: dict[str, dict[str, Guest]] = {}
         self._ends: Deadlines[str] = Deadlines()
@@ -63,12 +64,21 @@ class Guests:
         self._refused: Deadlines[tuple[str, str]] = Deadlines()
         """Node and wire session of what was refused."""
 
+    def change_rules(self, rules: JobRules) -> None:
+        """Live by other rules from now on; what was decided for a guest stays."""
+        self._rules = rules
+
     def __len__(self) -> int:
         """Open guests."""
         return sum(map(len, self._on_node.values()))
 
     def __contains__(self, wire_job_id: str) -> bool:
         return wire_job_id in self._guests
+
+    def is_here(self, node_id: str) -> bool:
+        """Whether we have the socket of a node."""
+        node = self._fleet.nodes.get(node_id)
+        return node is not None and node.is_here
 
     def slots(self, node_id: str) -> Counter[str]:
         """Slots of a node that guests hold, by asker."""
@@ -97,9 +107,10 @@ class Guests:
         guest = self._guests.get(letter.job)
         if guest is None or not guest.open or guest.asker != asker:
             return []
-        if letter.reason == TIMED_OUT:
-            self._blame(guest, now)
-        return self._give_up(guest, letter.reason, now)
+        actions: list[Action] = []
+        if letter.reason == TIMED_OUT and self._silent_since(guest):
+            actions += self._blame.failed(guest.row, guest.sent_at, now, guilty=True)
+        return actions + self._give_up(guest, letter.reason, now)
 
     def checked(self, asker: str, letter: JobsOpen, now: float) -> list[Action]:
         """The asker tells what it still waits for: all else ends, and it learns what is not here."""
@@ -131,8 +142,8 @@ class Guests:
 
     def node_lost(self, node_id: str, now: float) -> list[Action]:
         """The socket of a node is gone, unless it has another one by now."""
-        node, lost = self._fleet.nodes.get(node_id), self._on_node.get(node_id)
-        if not lost or (node is not None and node.online and node.afar is None):
+        lost = self._on_node.get(node_id)
+        if not lost or self.is_here(node_id):
             return []
         actions: list[Action] = []
         jobs: dict[str, list[str]] = {}
@@ -182,7 +193,7 @@ class Guests:
         node, row = self._fleet.nodes.get(asked.node), self._fleet.row_of(asked.node)
         if self._amnesty.draining:
             return "draining"
-        if node is None or row is None or not node.online or node.afar is not None:
+        if node is None or row is None or not self.is_here(asked.node):
             return "not_here"
         if (asked.node, asked.session) in self._refused:
             return "follows_refused"
@@ -198,19 +209,17 @@ class Guests:
         if kind is ResultClass.PARTIAL_TURN:
             self._give_back(guest, actions)
             return
-        service = missing_service(message.error) if kind is ResultClass.FAILED else None
-        if service is not None and self._fleet.mark_unavailable(guest.row, service, now):
-            actions.append(ServiceMissing(guest.asked.node, service))
-        blame = kind is ResultClass.FAILED and judge(message.error).blame and not self._amnesty.why(now)
-        usable = kind in (ResultClass.COMPLETE, ResultClass.EMPTY)
-        self._fleet.job_ended(guest.row, now, usable=usable, blame=blame, sent_at=guest.sent_at)
+        if kind is ResultClass.FAILED:
+            actions += self._blame.erred(guest.row, message.error, guest.sent_at, now)
+        else:
+            usable = kind in (ResultClass.COMPLETE, ResultClass.EMPTY)
+            self._fleet.job_ended(guest.row, now, usable=usable, blame=False, sent_at=guest.sent_at)
         self._end(guest, now, actions)
 
-    def _blame(self, guest: Guest, now: float) -> None:
-        """A node that answered nobody since it got the guest is to blame (resolution 29)."""
+    def _silent_since(self, guest: Guest) -> bool:
+        """Whether the node answered nobody since it got the guest, so that it is to blame (resolution 29)."""
         node = self._fleet.nodes.get(guest.asked.node)
-        if node is not None and node.last_answer_at <= guest.sent_at and not self._amnesty.why(now):
-            self._fleet.job_ended(guest.row, now, usable=False, blame=True, sent_at=guest.sent_at)
+        return node is not None and node.last_answer_at <= guest.sent_at
 
     def _give_up(self, guest: Guest, reason: str, now: float) -> list[Action]:
         actions: list[Action] = []

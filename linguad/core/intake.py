@@ -18,7 +18,7 @@ from linguad.core.sound import SAMPLE_RATE
 from linguad.core.utterance import Audio, Cut, CutReason, UtteranceCutter
 from linguad.core.whole import audio_of
 from linguad.errors import ErrorCode, WireError
-from linguad.octets import from_base64
+from linguad.octets import decoded_size, from_base64
 from linguad.wire.resume import Stretch
 from linguad.wire.session import SessionUpdate, Utterance
 
@@ -191,7 +191,7 @@ class Intake:
         start, end = self.cut_bytes, self._cutter.taken_bytes - self._cutter.buffered_bytes
         for at, cut in enumerate(cuts, start=1):
             # several at once are slices; one alone may have had silence before it
-            stop = end if at == len(cuts) else start + _size(cut.audio)
+            stop = end if at == len(cuts) else start + decoded_size(cut.audio.base64)
             inputs += self._number(cut, start, stop)
             start = stop
         self.cut_bytes = end
@@ -292,10 +292,6 @@ class Intake:
         if not audio.duration_ms or not self._cutter.takes(audio.format):
             return None
         return from_base64(message.audio)
-
-
-def _size(audio: Audio) -> int:
-    return len(audio.base64) // 4 * 3 - audio.base64.count("=", -2)
 
 
 def _rejected(field: str, problem: str) -> Rejected:

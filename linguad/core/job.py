@@ -176,10 +176,9 @@ class JobStatus(Enum):
     FAILED = "failed"
     CANCELLED = "cancelled"
 
-    @property
-    def final(self) -> bool:
+    def __init__(self, word: str) -> None:
+        self.final = word not in ("pending", "assigned")
         """Whether the job is over."""
-        return self not in (JobStatus.PENDING, JobStatus.ASSIGNED)
 
 
 class MissingReason(StrEnum):

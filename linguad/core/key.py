@@ -67,3 +67,11 @@ class Key(NamedTuple):
     def narrow(self) -> bool:
         """Whether it has wishes that do not change the work."""
         return bool(self.features or self.node or self.pools)
+
+    def alike(self, pool: int | None) -> set[Key]:
+        """Keys in which a node of a pool is as fast as in this one, as far as they are told apart."""
+        if pool is None and not self.narrow:
+            return {self}
+        pools = {ANYWHERE, self.pools} | ({(pool,)} if pool is not None else set())
+        wishes = {Features.NONE, self.features}
+        return {self.work._replace(features=wish, pools=where) for wish in wishes for where in pools}

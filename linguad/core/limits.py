@@ -39,6 +39,30 @@ class Standing(Struct, frozen=True, kw_only=True):
     """It has to wait because of what all tenants together ask for."""
 
 
+class Wish(Struct, frozen=True, kw_only=True):
+    """What one instance asks all of them for, in the name of a tenant."""
+
+    tenant: str
+    burst: int = 0
+    """Requests that may come at once; 0 if none is to be counted."""
+    per_second: float = 0.0
+    sessions: int = 0
+    """Sessions of this instance together with the new one; 0 if none is wanted."""
+    most_sessions: int = 0
+    """On all instances together."""
+
+
+class Verdict(Struct, frozen=True, kw_only=True):
+    """What came of it."""
+
+    standing: Standing
+    """On all instances; without meaning if no request was to be counted."""
+    session: bool
+    """Whether there is room for the new session."""
+    sessions_elsewhere: int
+    """Sessions of the tenant on the other instances."""
+
+
 class Rates:
     """Mutable state: a token bucket for each tenant that asked lately, and one for all together.
 
@@ -73,6 +97,12 @@ class Rates:
             limit=burst, remaining=bucket.left, full_in_s=full_in_s, wait_s=wait_s, overall=overall
         )
 
+    def give_back(self, tenant: str) -> None:
+        """The request that was let through last does not go on after all."""
+        if tenant in self._buckets:
+            self._buckets[tenant][0].give_back()
+            self._all.give_back()
+
 
 def burst_of(per_second: float) -> int:
     """Requests that may come at once where nothing else is said: those of a second, at least one."""
@@ -102,6 +132,10 @@ class Leases:
 
     def __len__(self) -> int:
         return self._used.total()
+
+    def tenants(self) -> list[str]:
+        """Those that have any."""
+        return list(self._used)
 
     def used(self, tenant: str) -> int:
         """How many a tenant has."""

@@ -5,7 +5,8 @@ Rules:
   had ended before, because it came late, is a row of its own, `late`.
 - A tenant is charged for speech whose translation was delivered to its session or room, each utterance once,
   into however many languages it went. What a session is told to be `merged` is charged with the answer it is
-  in; silence, failures and speech that nothing came of cost nothing.
+  in, which is one of the same wire session: a node that gets the rest of a turn anew does not have what
+  another had. Silence, failures and speech that nothing came of cost nothing.
 - A node is credited for the audio of each attempt it finished, whoever else finished it too.
 - `charged_ms` says what the speech costs; whether somebody pays is a matter of the ledger.
 """
@@ -32,6 +33,9 @@ MAX_REMEMBERED = 512
 
 FINISHED = frozenset({AttemptEnd.OK, AttemptEnd.EMPTY, AttemptEnd.MERGED})
 """Ends for which a node is credited."""
+
+WORDLESS = frozenset({AttemptEnd.EMPTY, AttemptEnd.MERGED})
+"""Ends of attempts that were finished without a text of their own."""
 
 
 class Usage(Struct, frozen=True, kw_only=True):
@@ -72,8 +76,19 @@ class Usage(Struct, frozen=True, kw_only=True):
 
 _UNTIMED = ServiceTimings()
 
-Part = tuple[int, str, int]
-"""Index and name of an utterance, and its length in ms."""
+
+class Part(Struct, frozen=True):
+    """An utterance that is charged."""
+
+    index: int
+    name: str
+    audio_ms: int
+    places: frozenset[tuple[str, str]]
+    """Nodes and wire sessions in which it was finished; only there it may have gone into another answer."""
+
+    def is_in(self, answer: Attempt) -> bool:
+        """Whether an answer of this attempt may have it."""
+        return (answer.node_id, answer.wire_session_id) in self.places
 
 
 class _Turn(Struct):
@@ -124,9 +139,10 @@ class Metering:
         """A job ended and its session was told, or it got its text after all."""
         session = self._session(job.request.session_id)
         if outcome.result is not None and outcome.attempt is not None:
-            carried = session.carried.pop(job.request.lane, ())
-            parts = [*carried, *self._waiting(session, job), _part(job)]
-            return [self._answer(job, outcome.attempt, outcome.result, outcome.received_at, session, parts)]
+            answer, carried = outcome.attempt, session.carried.pop(job.request.lane, ())
+            joined = [part for part in (*carried, *self._waiting(session, job)) if part.is_in(answer)]
+            parts = [*joined, _part(job)]
+            return [self._answer(job, answer, outcome.result, outcome.received_at, session, parts)]
         parts = []
         if outcome.missing is MissingReason.MERGED:
             parts = self._merged(session, job)
@@ -135,7 +151,7 @@ class Metering:
         return [
             self._wordless(job, attempt, session, parts)
             for attempt in job.attempts
-            if attempt.end in (AttemptEnd.EMPTY, AttemptEnd.MERGED)
+            if attempt.end in WORDLESS
         ]
 
     def session_ended(self, session_id: str) -> None:
@@ -163,8 +179,8 @@ class Metering:
         turn = session.turns.get(name)
         if turn is None:
             return []
-        before = [part for part in turn.merged if part[0] < index]
-        turn.merged = [part for part in turn.merged if part[0] >= index]
+        before = [part for part in turn.merged if part.index < index]
+        turn.merged = [part for part in turn.merged if part.index >= index]
         if not (job.deferrable or turn.merged):
             del session.turns[name]
         return before
@@ -241,11 +257,11 @@ class Metering:
 def _charge(session: _Session, parts: list[Part]) -> tuple[int, int]:
     """Milliseconds and number of those utterances that were not charged yet; now they are."""
     charged_ms = utterances = 0
-    for _, name, audio_ms in parts:
-        if name in session.charged:
+    for part in parts:
+        if part.name in session.charged:
             continue
-        session.charged[name] = None
-        charged_ms, utterances = charged_ms + audio_ms, utterances + 1
+        session.charged[part.name] = None
+        charged_ms, utterances = charged_ms + part.audio_ms, utterances + 1
         if len(session.charged) > MAX_REMEMBERED:
             del session.charged[next(iter(session.charged))]
     return charged_ms, utterances
@@ -265,7 +281,10 @@ def _part(job: Job) -> Part:
     """An utterance, by a name that it keeps if it is sent again and into whatever languages it goes."""
     request = job.request
     again = f"{request.utterance_index}#{request.sound}" if request.sound else ""
-    return request.utterance_index, again or request.utterance_trace or job.id, _audio_ms(job)
+    name = again or request.utterance_trace or job.id
+    finished = (attempt for attempt in job.attempts if attempt.end in WORDLESS)
+    places = frozenset((attempt.node_id, attempt.wire_session_id) for attempt in finished)
+    return Part(request.utterance_index, name, _audio_ms(job), places)
 
 
 def _audio_ms(job: Job) -> int:

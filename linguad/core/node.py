@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from linguad.core.health import Health, Status
 from linguad.core.key import Features, Key
 from linguad.core.languages import Languages
-from linguad.core.memory import Remembered
+from linguad.core.memory import MAX_SPEEDS, Remembered
 from linguad.core.reruns import NONE
 from linguad.core.rules import NodeRules
 from linguad.core.services import Services, ServiceTable
@@ -25,6 +25,9 @@ from linguad.wire.override import Override
 from linguad.wire.record import LOAD_STEP, NodeRecord
 
 NOTHING_SAID = Override()
+
+MAX_GPU_QUEUE = 10_000
+"""Tasks believed of one node; a number without end would not fit the table."""
 
 SPARSE_FACTOR = 4.0
 """Nodes written after the documentation report every 30 to 60 s instead of every 15 s."""
@@ -121,6 +124,20 @@ class Node:
         return self.override.weight or 1.0
 
     @property
+    def queue_s(self) -> float:
+        """Audio before it that others than our own attempts brought there, as it is believed; s."""
+        tasks = (self.usage.gpu_queue_length or 0) + self.others_use
+        return self.rules.gpu_queue_task_s * min(tasks, MAX_GPU_QUEUE)
+
+    @property
+    def penalty_s(self) -> float:
+        """What is added to the finish expected of it: it is busy, or far away."""
+        usage, rules = self.usage, self.rules
+        busiest = max(usage.cpu_percent or 0.0, usage.mem_percent or 0.0, usage.gpu_percent or 0.0)
+        overload_s = rules.overload_penalty_s if busiest >= rules.resource_threshold else 0.0
+        return overload_s if self.afar is None else overload_s + rules.remote_penalty_s
+
+    @property
     def offer(self) -> tuple[object, ...]:
         """All that decides which index keys the node fits; equal offers need no re-indexing."""
         return self.accepts_public, self.features, self.services.running, self.pool, self._reported_languages
@@ -146,6 +163,11 @@ class Node:
         """Whether a connection owns the record."""
         return self.connection != 0
 
+    @property
+    def is_here(self) -> bool:
+        """Whether that connection is one of this instance."""
+        return self.online and self.afar is None
+
     def speak_of(self, said: Override) -> None:
         """Take an operator's word, in place of an earlier one."""
         self.said = said
@@ -165,6 +187,17 @@ class Node:
         self.health.failed_probations = remembered.failed_probations
         self.health.on_probation = remembered.on_probation
         self.health.quarantined_until = remembered.quarantined_until
+
+    def remembered(self, speeds: tuple[tuple[Key, float], ...]) -> Remembered:
+        """What it leaves to its next record, with what was learned of it."""
+        health = self.health
+        return Remembered(
+            said=self.said,
+            failed_probations=health.failed_probations,
+            on_probation=health.on_probation,
+            quarantined_until=health.quarantined_until,
+            speeds=speeds[-MAX_SPEEDS:],
+        )
 
     def registered(self, message: NodeRegister, connection: int, now: float) -> None:
         """Take over a registration; the node has to show its health again."""
@@ -189,6 +222,7 @@ class Node:
         self.last_heartbeat_at = now
         self.platform, self.hardware, self.usage = record.platform, record.hardware, record.usage
         self.accepts_public, self.features = record.public, Features(record.features)
+        self.speak_of(record.said)
         if record.languages != self._reported_languages:
             self._reported_languages = record.languages
             self.languages = Languages(record.languages)
@@ -215,6 +249,7 @@ class Node:
             hardware=self.hardware,
             languages=self._reported_languages,
             usage=_rounded(self.usage),
+            said=self.said,
         )
 
     def heartbeat(self, message: NodeHeartbeat, now: float) -> None:
@@ -247,12 +282,11 @@ class Node:
 
     def overdue(self, now: float) -> bool:
         """Whether heartbeats stopped."""
-        here = self.online and self.afar is None
-        return here and now - self.last_heartbeat_at > self.heartbeat_timeout_s
+        return self.is_here and now - self.last_heartbeat_at > self.heartbeat_timeout_s
 
     def warmed_up_too_long(self, now: float) -> bool:
         """Whether a registering node took longer than it may to become healthy."""
-        warming_up = self.online and self.afar is None and self.health.state is Status.REGISTERING
+        warming_up = self.is_here and self.health.state is Status.REGISTERING
         return warming_up and now - self.registered_at > self.rules.warmup_timeout_s
 
     def fits(self, key: Key) -> bool:

@@ -7,6 +7,7 @@ from msgspec import Struct
 from linguad.core.job import Job, JobRequest
 from linguad.core.room import RoomOutput
 from linguad.core.utterance import Audio
+from linguad.wire.common import ServiceTimings
 from linguad.wire.session import ServerMessage, TimeBreakdown
 
 
@@ -29,6 +30,8 @@ class Delivered(Struct, frozen=True):
 
     job: Job
     times: TimeBreakdown
+    timings: ServiceTimings | None
+    """What its node told about its stages."""
 
 
 class Ended(Struct, frozen=True):

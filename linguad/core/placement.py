@@ -52,7 +52,7 @@ class Placement:
 
     def change_rules(self, rules: JobRules) -> None:
         """Live by other rules from now on; what was decided for a job stays."""
-        self.rules = rules
+        self.rules = self._attempts.rules = rules
         self._hedging = Hedging(rules.hedge_percent, rules.hedge_part)
 
     def key_of(self, request: JobRequest) -> Key:

@@ -11,6 +11,7 @@ from linguad.core.job import Job, JobRequest, MissingReason, Outcome
 from linguad.core.room_jobs import language_heard
 from linguad.core.sound import PCM16
 from linguad.errors import ErrorCode
+from linguad.octets import decoded_size
 from linguad.wire.common import ExtraResult, ServiceTimings
 from linguad.wire.node import JobResult
 from linguad.wire.session import (
@@ -87,7 +88,7 @@ def translation_result(
 def _whole_samples(result: JobResult) -> str:
     """The speech of a result; web clients lose PCM16 with an odd number of bytes altogether (1.8)."""
     speech = result.tts_audio or ""
-    if (result.tts_format or PCM16) != PCM16 or (len(speech) // 4 * 3 - speech[-2:].count("=")) % 2 == 0:
+    if (result.tts_format or PCM16) != PCM16 or decoded_size(speech) % 2 == 0:
         return speech
     try:
         return b2a_base64(a2b_base64(speech)[:-1], newline=False).decode("ascii")

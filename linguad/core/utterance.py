@@ -42,10 +42,9 @@ class CutReason(Enum):
     MAX_LENGTH = "max_length"
     CLOSE = "close"
 
-    @property
-    def speech_continues(self) -> bool:
+    def __init__(self, word: str) -> None:
+        self.speech_continues = word in ("max_duration", "max_length")
         """Whether the cut fell into running speech; counted as max-duration on the wire (resolution 9)."""
-        return self in (CutReason.MAX_DURATION, CutReason.MAX_LENGTH)
 
 
 class CutRules(Struct, frozen=True, kw_only=True):

@@ -43,6 +43,9 @@ def show_state(instance: Instance, config: Config) -> None:
     metrics.SLOTS.labels("used").set_function(lambda: sum(map(fleet.slots_used, fleet.nodes)))
     metrics.FINALIZE_LATENCY.set_function(lambda: metrics.STAGE_SECONDS["cut"].mean * 1000)
     metrics.PAUSE_MS.set(config.sessions.pause_ms)
+    metrics.JOBS_FINISHED.set_function(
+        lambda: {(came_to,): count for came_to, count in instance.outcomes.items()}
+    )
     metrics.JOBS_TOTAL.set_function(lambda: _by_status(instance.outcomes))
     metrics.RESERVATIONS.set_function(
         lambda: {

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -41,6 +41,7 @@ from linguad.gateway.stream.listen import Listen
 from linguad.gateway.stream.streams import Streams, link_settings
 from linguad.gateway.usage.budget import Budgets
 from linguad.gateway.usage.routes import add_admin_usage_routes, add_usage_routes, count_requests
+from linguad.gateway.usage.thresholds import Thresholds
 from linguad.gateway.webhooks.courier import Courier, CourierRules
 from linguad.gateway.webhooks.post import GuardedPost
 from linguad.gateway.webhooks.routes import Webhooks, add_webhook_routes
@@ -58,6 +59,9 @@ from linguad.store.jobs import JobFiles, JobStore
 from linguad.store.start import Store
 from linguad.store.webhooks import WebhookRegistry
 from linguad.web.bodies import LargeBodies
+
+if TYPE_CHECKING:
+    from linguad.cluster.service import Cluster
 
 STREAM_PATH, LISTEN_PATH = "/v1/stream", "/v1/listen"
 SELECT_ONE = "SELECT 1"
@@ -87,6 +91,7 @@ class PublicApi:
         engine: Engine,
         clock: Clock,
         budget: Budget,
+        cluster: Cluster | None,
     ) -> None:
         settings = config.gateway
         self._config = config
@@ -94,13 +99,14 @@ class PublicApi:
         self._engine = engine
         self._store = kept
         registry = kept.registry
-        self._books = Bookkeeper(kept.database, self._is_billed)
+        place = "" if cluster is None else cluster.place.me.instance
+        self._books = Bookkeeper(kept.database, self._is_billed, instance=place)
         budgets = Budgets(self._books, settings.billing_overdraft_seconds)
-        budgets.when_threshold(self._threshold_crossed)
         self._books.when_charged(self._charged)
         self._budgets = budgets
         engine.keep_books(Metering(clock, credit_superseded=settings.billing_credit_superseded), self._books)
         self._admission = Admission(registry, settings, budgets)
+        self._cluster = cluster
         talks, sounds = Talks(Inside(sessions, trio.current_time)), Sounds()
         capacity, tickets = Capacity(engine), Tickets(settings)
         app = create_gateway_app(self._admission, self)
@@ -109,12 +115,16 @@ class PublicApi:
         add_capacity_routes(app, self._admission, capacity)
         add_usage_routes(app, self._protect, self._books)
         count_requests(app, self._books)
-        self._once = Idempotency(IdempotencyRecords(kept.database), settings.translate_timeout_seconds)
+        records = IdempotencyRecords(kept.database)
+        self._once = Idempotency(records, settings.translate_timeout_seconds)
         self._hooks = WebhookRegistry(kept.database)
+        self._beside = [] if cluster is None else self._join(cluster, tickets)
         queue = DeliveryQueue(kept.database, self._hooks)
         post = GuardedPost(settings.webhook_allowed_networks, settings.webhook_timeout_seconds)
         key = kept.pepper.verifier(WEBHOOK_KEY)
         self._courier = Courier(self._hooks, queue, post, key, _courier_rules(settings))
+        self._thresholds = Thresholds(records, self._courier.emit)
+        budgets.when_threshold(self._thresholds.crossed)
         translator = Translator(
             talks, sounds, settings, capacity, self._admission.reserved, self._books.session_ms
         )
@@ -172,6 +182,9 @@ class PublicApi:
             nursery.start_soon(self._streams.run)
             nursery.start_soon(self._hooks.run)
             nursery.start_soon(self._courier.run)
+            nursery.start_soon(self._thresholds.run)
+            for run in self._beside:
+                nursery.start_soon(run)
             await nursery.start(self._jobs.run)
             task_status.started()
             await trio.sleep_forever()
@@ -196,8 +209,23 @@ class PublicApi:
         return {
             "scheduler": OK,
             "store": await self._store_state(),
-            "rate_store": OK,
+            "rate_store": self._rate_store_state(),
         }
+
+    def _join(self, cluster: Cluster, tickets: Tickets) -> list[Callable[[], Awaitable[None]]]:
+        """Have limits, tickets and accounts in common with the other instances; returns what is to run."""
+        from linguad.cluster.accounts import AccountNews
+        from linguad.cluster.limits import SharedLimits
+        from linguad.cluster.tickets import SharedTickets
+
+        limits = SharedLimits(cluster, self._admission.leases)
+        self._admission.share(limits)
+        tickets.share(SharedTickets(cluster.place))
+        registers = (self._store.registry, self._hooks)
+        news = AccountNews(cluster, [register.hint for register in registers])
+        for register in registers:
+            register.when_written(news.tell)
+        return [limits.run, news.run]
 
     def _job_runner(self, work: SpeechWork, job_store: JobStore) -> JobRunner:
         settings = self._config.gateway
@@ -241,8 +269,10 @@ class PublicApi:
         if tenant := self._store.registry.tenant(tenant_id):
             self._budgets.charged(tenant)
 
-    def _threshold_crossed(self, tenant_id: str, period: str, percent: int) -> None:
-        self._courier.emit(tenant_id, "usage.threshold", {"period": period, "percent": percent})
+    def _rate_store_state(self) -> str:
+        """Without Redis we are ready unless we have to refuse everybody."""
+        is_away = self._cluster is not None and not self._cluster.up
+        return "away" if is_away and self._admission.needs_others else OK
 
     async def _store_state(self) -> str:
         try:

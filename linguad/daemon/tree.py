@@ -39,8 +39,9 @@ from linguad.daemon.rules import (
 )
 from linguad.dispatch.engine import Engine
 from linguad.dispatch.tasks import EngineTasks
-from linguad.errors import CloseReason
+from linguad.errors import CloseReason, ConfigError
 from linguad.hub.hub import Hub
+from linguad.hub.overview import Overview
 from linguad.ids import RandomIds
 from linguad.net import collector
 from linguad.net.front import Front, FrontSettings
@@ -55,6 +56,7 @@ from linguad.ops.app import create_ops_app
 from linguad.ops.cluster import add_cluster_routes
 from linguad.ops.drain import add_drain_route
 from linguad.ops.explain import add_explain_routes
+from linguad.ops.hub import RemoteShelf, Shelf, add_hub_route
 from linguad.ops.instance import Seen
 from linguad.ops.languages import add_language_routes
 from linguad.ops.nodes import add_node_routes
@@ -78,8 +80,9 @@ if TYPE_CHECKING:
     from linguad.cluster.service import Cluster
     from linguad.daemon.shared_sessions import SharedSessions
     from linguad.daemon.together import SharedNodes
+    from linguad.tracing.export import Tracing
 
-Part = Literal["scheduler", "hub"]
+Part = Literal["scheduler", "gateway", "hub"]
 """What `linguad serve --only` may name. A gateway alone needs a cluster to give its work to."""
 
 SESSION_PATH, NODE_PATH = "/ws/session", "/ws/node"
@@ -103,13 +106,17 @@ class Daemon:
     def __init__(
         self, config: Config, *, only: Part | None = None, reread: Callable[[], Config] | None = None
     ) -> None:
-        """With `only`, one part alone; what it does not need stays idle. `reread` is what a reload asks."""
+        """With `only`, one part alone; what it does not need stays idle. `reread` is what a reload asks.
+
+        Raises ConfigError for a gateway alone without a cluster.
+        """
         self.config = config
         self._reread = reread or (lambda: config)
         self._only = only
         self._has_hub = only == "hub" or (only is None and config.hub.enabled)
-        self._has_gateway = only is None and config.gateway.enabled
+        self._has_gateway = only == "gateway" or (only is None and config.gateway.enabled)
         self.services: Services = NoServices()
+        self._shelf: Shelf | None = None
         self.draining = False
         self._told_to_drain = False
         self._started_at = trio.current_time()
@@ -155,6 +162,7 @@ class Daemon:
         self._shared: SharedNodes
         self._shared_sessions: SharedSessions
         self.cluster = self._cluster()
+        self._tracing = self._traced()
         self.watch = Watch(self)
         show_state(self, config)
 
@@ -181,6 +189,7 @@ class Daemon:
                     self.engine,
                     self._clock,
                     self._budget,
+                    self.cluster,
                 )
                 await stack.enter_async_context(api.books_open())
                 doors.append(api.door())
@@ -206,6 +215,8 @@ class Daemon:
             services.start_soon(self.sessions.serve)
             services.start_soon(self.node_memory.run)
             services.start_soon(self.watch.run)
+            if self._tracing is not None:
+                self._tracing.start()
             if self.cluster is not None:
                 await services.start(self.cluster.run)
                 services.start_soon(self._shared.run)
@@ -213,6 +224,7 @@ class Daemon:
             if not self._has_hub and (url := self.config.hub_url()):
                 self.services = remote = RemoteServices(url, self.config.models_dir() / SERVICES_INDEX)
                 services.start_soon(remote.run)
+                self._shelf = RemoteShelf(url)
             if self._accounts is not None:
                 services.start_soon(self._accounts.run)
             if self._api is not None:
@@ -240,12 +252,18 @@ class Daemon:
             if self.cluster is not None:
                 await self._shared_sessions.flush()
                 await self.cluster.leave()
+            if self._tracing is not None:
+                await self._tracing.close()
             services.cancel_scope.cancel()
 
     def _cluster(self) -> Cluster | None:
         """Our part in a cluster, if there is one; an instance alone has nothing of Redis in memory."""
         settings = self.config.cluster
-        if self._only == "hub" or not (settings.redis_url or settings.redis_urls):
+        several = settings.redis_url or settings.redis_urls
+        if self._only == "gateway" and not several:
+            problem = "has to be set for a gateway alone: the nodes are at other instances"
+            raise ConfigError([("cluster.redis_url", problem)])
+        if self._only == "hub" or not several:
             return None
         from linguad.cluster.service import Cluster
         from linguad.daemon.shared_sessions import SharedSessions
@@ -255,6 +273,20 @@ class Daemon:
         self._shared = SharedNodes(cluster, self.engine, self._node_sockets)
         self._shared_sessions = SharedSessions(cluster, self.sessions, self.fleet.pairing, self.config)
         return cluster
+
+    def _traced(self) -> Tracing | None:
+        """Where spans go, if anywhere; else nothing of OpenTelemetry is in memory. Raises ConfigError."""
+        settings = self.config.tracing
+        if not settings.enabled:
+            return None
+        try:
+            from linguad.tracing.export import Tracing
+        except ImportError as error:
+            problem = f"needs what `pip install linguad[tracing]` brings along: {error}"
+            raise ConfigError([("tracing.enabled", problem)]) from error
+        tracing = Tracing(settings, self.config.cluster.instance_id, self.epoch_ms)
+        self.sessions.when_over(tracing.ended)
+        return tracing
 
     def _scheduler_door(self) -> Door:
         """The port of clients, nodes and operators."""
@@ -267,12 +299,17 @@ class Daemon:
         add_cluster_routes(app, self, token)
         add_drain_route(app, self, server.drain_seconds, token)
         add_pool_routes(app, self, self.config.pools, token)
-        add_operating_routes(app, self, self.watch, self.config, token)
-        add_pages(app)
-        http = HttpApp("ops", app, self._proxies, (SESSION_PATH, NODE_PATH))
+        viewers = add_operating_routes(app, self, self.watch, self.config, token)
+        add_hub_route(app, lambda: self._shelf, viewers)
+        add_pages(app, viewers)
+        sockets = {SESSION_PATH: self.session_links.serve, NODE_PATH: self.node_links.serve}
+        if self._only == "gateway":
+            # the port is for operators only
+            sockets = {}
+        http = HttpApp("ops", app, self._proxies, tuple(sockets))
         front = Front(
             "scheduler",
-            {SESSION_PATH: self.session_links.serve, NODE_PATH: self.node_links.serve},
+            sockets,
             http.serve,
             FrontSettings(proxies=self._proxies, head_seconds=server.peek_seconds),
         )
@@ -283,8 +320,10 @@ class Daemon:
         config, settings = self.config, self.config.hub
         front = FrontSettings(proxies=self._proxies, head_seconds=config.server.peek_seconds)
         token = admin_token(config.server.admin_token, config.state_dir())
-        hub = Hub(settings, config.models_dir(), kept.registry, HubRecords(kept.database), token, front)
+        records = HubRecords(kept.database)
+        hub = Hub(settings, config.models_dir(), kept.registry, records, token, front)
         await hub.open()
+        self._shelf = Overview(hub.catalog, records)
         self.services = OwnServices(lambda: hub.catalog.current.services_json)
         return Door("hub", settings.host, settings.port, hub.front, hub, "hub.port")
 
@@ -385,10 +424,14 @@ class Daemon:
         """Unix time in ms of a moment."""
         return self._clock.epoch_ms(now)
 
-    def override(self, node_id: str, said: Override) -> None:
-        """An operator says something about a known node; it holds at once and over restarts."""
-        self.engine.override(node_id, said)
+    def override(self, node_id: str, said: Override) -> bool:
+        """An operator says something about a known node; it holds at once and over restarts.
+
+        False if another instance has the node and cannot be told.
+        """
+        taken = self.engine.override(node_id, said)
         self.node_memory.soon()
+        return taken
 
     def pairing_code(self, node_id: str) -> LiveCode:
         """A new pairing code for a known node."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from time import perf_counter
-from typing import Protocol
 
 from linguad import log, metrics
 from linguad.core.actions import (
@@ -35,13 +34,14 @@ from linguad.core.deadlines import earliest
 from linguad.core.dispatch import Dispatch
 from linguad.core.guests import Guests
 from linguad.core.job import AttemptEnd, Job, JobRequest, MissingReason, Outcome
-from linguad.core.metering import Metering, Usage
+from linguad.core.metering import FINISHED, Metering
 from linguad.core.node import Node
 from linguad.core.pairing import LiveCode
 from linguad.core.rules import JobRules, NodeRules
 from linguad.core.services import Mark
 from linguad.core.utterance import Audio
 from linguad.dispatch.missing import MissingModels
+from linguad.dispatch.ports import AfarPort, Books, NodePort, SessionPort
 from linguad.dispatch.quality import Quality
 from linguad.dispatch.selections import Selections
 from linguad.errors import CloseReason
@@ -60,67 +60,12 @@ from linguad.wire.override import Override
 
 _SELECTION, _LATENCY = metrics.SELECTION_SECONDS[""], metrics.DISPATCH_LATENCY[""]
 
+_WITHOUT_NODE = frozenset({MissingReason.NO_NODE, MissingReason.OVERLOADED})
+_TOO_LATE = frozenset({AttemptEnd.TIMEOUT, AttemptEnd.SILENT})
+_ORDINARY = FINISHED | {AttemptEnd.REFUSED}
+"""Ends of attempts that are no reason for a line in the log."""
+
 logger = log.get(__name__)
-
-
-class NodePort(Protocol):
-    """Where frames for nodes go."""
-
-    def send(self, node_id: str, text: str) -> bool:
-        """Queue a frame; False when the node has no link or its queue is full."""
-        ...
-
-    def close(self, node_id: str, reason: CloseReason) -> None:
-        """End the link of a node."""
-        ...
-
-
-class AfarPort(Protocol):
-    """Where jobs for nodes of other instances go, and answers to other instances."""
-
-    def assign(self, action: Assign) -> None:
-        """Ask the owner of the node of an attempt."""
-        ...
-
-    def cancel(self, action: Cancel) -> None:
-        """Tell the owner of a node that an attempt is given up."""
-        ...
-
-    def tell(self, action: Tell) -> None:
-        """Send a letter."""
-        ...
-
-
-class SessionPort(Protocol):
-    """Where news of jobs go."""
-
-    def resolve(self, job: Job, outcome: Outcome) -> None:
-        """A job ended."""
-        ...
-
-    def progress(self, job: Job, event: str) -> None:
-        """A step in the life of a job."""
-        ...
-
-    def partial(self, job: Job, text: str, is_final: bool) -> None:
-        """What was recognised so far."""
-        ...
-
-    def nodes_changed(self) -> None:
-        """Nodes may have come or gone."""
-        ...
-
-
-class Books(Protocol):
-    """Where it is written down what was used (gateway 11.7)."""
-
-    def record(self, usage: Usage) -> None:
-        """An attempt ended."""
-        ...
-
-    def session_ended(self, session_id: str) -> None:
-        """A session is over: what it used can be settled."""
-        ...
 
 
 class Engine:
@@ -239,17 +184,26 @@ class Engine:
         began = perf_counter()
         self._perform("heartbeat", began, self.dispatch.heartbeat(message, self._now()))
 
-    def override(self, node_id: str, said: Override) -> None:
-        """An operator says something about a known node; raises KeyError if there is none of that id."""
+    def override(self, node_id: str, said: Override) -> bool:
+        """An operator says something about a known node; raises KeyError if there is none of that id.
+
+        False, and nothing changes, if another instance has the node and cannot be told.
+        """
+        owner = self.dispatch.fleet.nodes[node_id].owner
+        if owner and not self._afar.override(owner, node_id, said):
+            return False
         self.perform(self.dispatch.override(node_id, said, self._now()))
+        return True
 
     def change_rules(self, nodes: NodeRules, jobs: JobRules) -> None:
         """Live by other rules from now on; jobs that wait may have found their node, and keep their pools."""
         fleet = self.dispatch.fleet
         self.dispatch.placement.change_rules(jobs)
         fleet.change_rules(nodes)
+        if self._guests is not None:
+            self._guests.change_rules(jobs)
         for node in fleet.nodes.values():
-            self.override(node.id, node.said)
+            self.perform(self.dispatch.override(node.id, node.said, self._now()))
         self._sessions.nodes_changed()
 
     def pairing_code(self, node_id: str, asked_by: str) -> LiveCode:
@@ -293,9 +247,7 @@ class Engine:
     def _perform(self, path: str, began: float, actions: list[Action]) -> None:
         """Do the actions of a step that began so long ago; a slow one is warned of."""
         decided = perf_counter()
-        if self._performing is None:
-            self._began = began
-        self.perform(actions)
+        self._do_all(actions, began)
         if path == "submit":
             _SELECTION.observe(decided - began)
         if (ended := perf_counter()) - began >= self._slow_path_s:
@@ -309,6 +261,10 @@ class Engine:
             )
 
     def perform(self, actions: list[Action]) -> None:
+        """Do what was decided just now."""
+        self._do_all(actions, perf_counter())
+
+    def _do_all(self, actions: list[Action], began: float) -> None:
         """Do everything, in order, without awaiting; a bug in one action does not keep the others from it.
 
         What an action leads to comes after those that were decided before it: nodes get jobs in this order.
@@ -316,7 +272,7 @@ class Engine:
         if self._performing is not None:
             self._performing += actions
             return
-        self._performing = actions
+        self._performing, self._began = actions, began
         for action in actions:
             try:
                 self._do(action)
@@ -328,8 +284,19 @@ class Engine:
 
     def _do(self, action: Action) -> None:
         match action:
+            # those of every job come first: a class is compared with one after the other
+            case Progress():
+                self._sessions.progress(action.job, action.event)
             case Assign():
                 self._assign(action)
+            case AttemptEnded():
+                self._attempt_ended(action)
+            case AudioReleased():
+                self._budget.give(action.size)
+            case Deliver():
+                self._deliver(action)
+            case Partial():
+                self._sessions.partial(action.job, action.text, action.is_final)
             case NobodyFree():
                 self.selections.missed(action.job, action.refusing)
             case Cancel() if action.owner:
@@ -344,19 +311,9 @@ class Engine:
                 self._afar.tell(action)
             case Freed():
                 self.perform(self.dispatch.freed(action.node_id, self._now()))
-            case Progress():
-                self._sessions.progress(action.job, action.event)
-            case Partial():
-                self._sessions.partial(action.job, action.text, action.is_final)
-            case Deliver():
-                self._deliver(action)
-            case AttemptEnded():
-                self._attempt_ended(action)
             case SessionOver() if self._metering is not None:
                 self._metering.session_ended(action.session_id)
                 self._books.session_ended(action.session_id)
-            case AudioReleased():
-                self._budget.give(action.size)
             case ServiceMissing():
                 self._service_missing(action)
             case Forgiven():
@@ -392,8 +349,7 @@ class Engine:
         job, outcome = action.job, action.outcome
         came_to = outcome.missing or "completed"
         self.outcomes[came_to] += 1
-        metrics.child(metrics.JOBS_FINISHED, came_to).inc()
-        if outcome.missing in (MissingReason.NO_NODE, MissingReason.OVERLOADED) and outcome.details:
+        if outcome.missing in _WITHOUT_NODE and outcome.details:
             self.selections.given_up(job, outcome.details)
         logger.info(
             "job_finished",
@@ -427,11 +383,11 @@ class Engine:
     def _attempt_ended(self, action: AttemptEnded) -> None:
         end = action.attempt.end or AttemptEnd.FAILED
         metrics.child(metrics.ATTEMPTS, end).inc()
-        if end in (AttemptEnd.TIMEOUT, AttemptEnd.SILENT):
+        if end in _TOO_LATE:
             metrics.ACK_TIMEOUTS.inc()
         if self._metering is not None and (usage := self._metering.ended(action.job, action.attempt)):
             self._books.record(usage)
-        if end not in (AttemptEnd.OK, AttemptEnd.EMPTY, AttemptEnd.MERGED, AttemptEnd.REFUSED):
+        if end not in _ORDINARY:
             logger.warning(
                 "attempt_ended",
                 job=action.job.id,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs
 
@@ -68,8 +68,8 @@ class Refusal:
     headers: tuple[tuple[str, str], ...] = field(default=(("Content-Type", "application/json"),))
 
 
-Doorman = Callable[[UpgradeRequest], Welcome | Refusal]
-"""Decides about an upgrade request, at once."""
+Doorman = Callable[[UpgradeRequest], Awaitable[Welcome | Refusal]]
+"""Decides about an upgrade request, soon."""
 
 
 async def shake_hands(
@@ -114,7 +114,7 @@ async def _answer(
     headers = (*request.headers, (b"host", request._event.host.encode("latin-1", "replace")))
     if offered:
         headers = (*headers, (b"sec-websocket-protocol", ", ".join(offered).encode("latin-1", "replace")))
-    decision = doorman(UpgradeRequest(path, query, headers, offered, peer))
+    decision = await doorman(UpgradeRequest(path, query, headers, offered, peer))
     if isinstance(decision, Welcome):
         connection = await request.accept(
             subprotocol=decision.subprotocol, extra_headers=_raw(decision.headers)

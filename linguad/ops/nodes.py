@@ -53,8 +53,8 @@ class Directory(Protocol):
         """Every known node and the slots it has in use."""
         ...
 
-    def override(self, node_id: str, said: Override) -> None:
-        """An operator says something about a known node."""
+    def override(self, node_id: str, said: Override) -> bool:
+        """An operator says something about a known node; False if its instance cannot be told."""
         ...
 
     def pairing_code(self, node_id: str) -> LiveCode:
@@ -91,7 +91,9 @@ def add_node_routes(app: QuartTrio, directory: Directory, token: str) -> None:
         if known is None:
             return _unknown()
         changes = _changes(body)
-        directory.override(node_id, replace(known.said, **changes))
+        if not directory.override(node_id, replace(known.said, **changes)):
+            message = f"Instance {known.owner} has the node and cannot be told now; try again, or ask it."
+            return error_body("owner_not_reached", message, 503)
         logger.info("node_override", node=node_id, members=sorted(changes))
         return jsonify(_whole(known, directory))
 

@@ -2,6 +2,7 @@
 
 Nothing is loaded from elsewhere and no script stands in a page, so the policy is strict. Browsers ask each
 time whether what they have still holds: after an upgrade no page runs with scripts of the version before.
+Pages of operators are one file, which shows what its address says; who may not look gets another one instead.
 """
 
 from __future__ import annotations
@@ -11,13 +12,18 @@ from collections.abc import Iterator
 from functools import partial
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from quart import Response, abort, request
 from quart_trio import QuartTrio
 
 PAGES = {"/app": "app.html"}
-"""The pages, and the files they are."""
+"""Pages for everybody, and the files they are."""
+
+OPERATORS_PAGES = ("/dashboard", "/cluster", "/compute-power", "/models", "/languages")
+OPERATORS_PAGE = "operate.html"
+GATES = {"loopback": "closed.html", "token": "token.html"}
+"""What others get instead, by `server.pages`."""
 
 KINDS = {
     ".html": "text/html; charset=utf-8",
@@ -37,6 +43,8 @@ HEADERS = {
     "Cache-Control": "no-cache",
 }
 
+REALM = 'Bearer realm="linguad"'
+
 
 class Asset(NamedTuple):
     """A file in memory."""
@@ -46,7 +54,20 @@ class Asset(NamedTuple):
     tag: str
 
 
-def add_pages(app: QuartTrio) -> None:
+class Viewers(Protocol):
+    """Who may see the pages of operators."""
+
+    @property
+    def pages(self) -> str:
+        """`server.pages`."""
+        ...
+
+    def may_look(self) -> bool:
+        """Whether who sent the request at hand may."""
+        ...
+
+
+def add_pages(app: QuartTrio, viewers: Viewers) -> None:
     """Serve all pages and what they load on an app."""
     assets = dict(_assets(files(__package__)))
 
@@ -59,9 +80,18 @@ def add_pages(app: QuartTrio) -> None:
         response.headers.update(HEADERS)
         return response
 
+    async def operate() -> Response:
+        if viewers.may_look():
+            return await answer(OPERATORS_PAGE)
+        response = Response(assets[GATES[viewers.pages]].content, 401, content_type=KINDS[".html"])
+        response.headers.update(HEADERS | {"Cache-Control": "no-store", "WWW-Authenticate": REALM})
+        return response
+
     app.add_url_rule("/pages/<path:name>", "pages", answer)
     for path, name in PAGES.items():
         app.add_url_rule(path, name, partial(answer, name))
+    for path in OPERATORS_PAGES:
+        app.add_url_rule(path, path, operate)
 
 
 def _assets(directory: Traversable, prefix: str = "") -> Iterator[tuple[str, Asset]]:

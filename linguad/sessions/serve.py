@@ -34,6 +34,7 @@ from linguad.sessions.registry import Entry, Registry
 from linguad.sessions.speech import Speech, plays_only_pcm16
 from linguad.sessions.takeover import Elsewhere, Takeover
 from linguad.wire import binary, codec
+from linguad.wire.common import ServiceTimings
 from linguad.wire.session import (
     AudioAck,
     AudioChunk,
@@ -127,6 +128,7 @@ class Sessions:
         self._deadlines: Deadlines[str] = Deadlines()
         self._alarm = Alarm(self.due, self.tick)
         self._speech = Speech()
+        self._over: Callable[[Job, ServiceTimings | None], object] | None = None
         metrics.SESSIONS.labels("attached").set_function(lambda: self._sessions.attached)
         metrics.SESSIONS.labels("detached").set_function(
             lambda: len(self._sessions) - self._sessions.attached
@@ -193,6 +195,10 @@ class Sessions:
         self._rules = rules
         self.rooms.rules = rules.rooms
 
+    def when_over(self, do: Callable[[Job, ServiceTimings | None], object]) -> None:
+        """Say what is to be called when an utterance is over in a language, with what its node told."""
+        self._over = do
+
     def finish(self, left_s: float) -> None:
         """The server stops in so long: cut what is buffered, and tell clients that can resume elsewhere.
 
@@ -232,6 +238,11 @@ class Sessions:
         """A job ended; its session gets the outcome, if it still exists."""
         now = self._now()
         self._tell(job, lambda session: session.resolve(job, outcome, now))
+        # A text is over when it leaves, which may be later; without a session it never does.
+        if self._over is not None and (
+            outcome.result is None or job.request.session_id not in self._sessions
+        ):
+            self._over(job, None)
 
     def progress(self, job: Job, event: str) -> None:
         """A step in the life of a job."""
@@ -386,6 +397,8 @@ class Sessions:
                 _NODE.observe(times.node_ms / 1000)
                 _REORDER.observe(times.reorder_ms / 1000)
                 _TOTAL.observe(times.total_ms / 1000)
+                if self._over is not None:
+                    self._over(output.job, output.timings)
             case Tell() | Renumber() | Post() | Claim() | Seek() | TakeOver() | Release():
                 self._meetings.perform(output)
             case Check() if entry.connection is not None:

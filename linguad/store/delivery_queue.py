@@ -53,7 +53,7 @@ class DeliveryQueue:
 
         changed, switched_off = await self._database.write(work)
         if changed:
-            await self._registry.refresh()
+            await self._registry.written()
         return switched_off
 
     async def end(self, webhook_id: str, reason: str, now: float) -> None:

@@ -64,6 +64,16 @@ class Registry:
         self._seen = -1
         self._used: dict[str, float] = {}
         self._changed = trio.Event()
+        self._hint = trio.Event()
+        self._tell: Callable[[], object] = _nothing
+
+    def when_written(self, tell: Callable[[], object]) -> None:
+        """Say what is called when something was changed by us, and is in the store."""
+        self._tell = tell
+
+    def hint(self) -> None:
+        """Another process has changed something: see it now rather than within a second."""
+        self._hint.set()
 
     def lookup(self, credential: str) -> tuple[Key, Tenant] | None:
         """The key with this text and its tenant, None if there is none.
@@ -186,6 +196,7 @@ class Registry:
 
         result, change = await self._database.write(run)
         self._take(change.tenants, change.keys)
+        self._tell()
         return result
 
     async def load(self) -> None:
@@ -235,7 +246,9 @@ class Registry:
         away = False
         flush_at = trio.current_time() + FLUSH_SECONDS
         while True:
-            await trio.sleep(POLL_SECONDS)
+            with trio.move_on_after(POLL_SECONDS):
+                await self._hint.wait()
+            self._hint = trio.Event()
             try:
                 await self.refresh()
                 if trio.current_time() >= flush_at:
@@ -276,3 +289,7 @@ class Registry:
             row = replace(row, key=replace(row.key, last_used_at=noted))
         self._keys[row.id] = row
         return held is None or row.key != held.key
+
+
+def _nothing() -> None:
+    """Nobody asked to be told."""

@@ -45,6 +45,16 @@ class WebhookRegistry:
         self._webhooks: dict[str, Webhook] = {}
         self._by_tenant: dict[str, list[Webhook]] = {}
         self._seen = -1
+        self._hint = trio.Event()
+        self._tell: Callable[[], object] = _nothing
+
+    def when_written(self, tell: Callable[[], object]) -> None:
+        """Say what is called when something was changed by us, and is in the store."""
+        self._tell = tell
+
+    def hint(self) -> None:
+        """Another instance has changed something: see it now rather than within a second."""
+        self._hint.set()
 
     def find(self, webhook_id: str) -> Webhook | None:
         """A webhook, None if there is none."""
@@ -77,7 +87,7 @@ class WebhookRegistry:
             _note(connection, actor, "webhook.create", webhook, webhook.created_at, said)
 
         await self._database.write(work)
-        await self.refresh()
+        await self.written()
 
     async def change(
         self, webhook_id: str, actor: Actor, action: str, now: float, change: Callable[[Webhook], Webhook]
@@ -96,7 +106,7 @@ class WebhookRegistry:
             return changed
 
         changed = await self._database.write(work)
-        await self.refresh()
+        await self.written()
         return changed
 
     async def delete(self, webhook_id: str, actor: Actor, now: float) -> None:
@@ -110,7 +120,7 @@ class WebhookRegistry:
             _note(connection, actor, "webhook.delete", webhook, now, {"url": webhook.url})
 
         await self._database.write(work)
-        await self.refresh()
+        await self.written()
 
     async def load(self) -> None:
         """Read everything. Raises StoreError."""
@@ -138,14 +148,25 @@ class WebhookRegistry:
         for webhook in found:
             self._by_tenant.setdefault(webhook.tenant_id, []).append(webhook)
 
+    async def written(self) -> None:
+        """A transaction of ours has changed webhooks: see it, and tell the others. Raises StoreError."""
+        self._tell()
+        await self.refresh()
+
     async def run(self) -> None:
         """See what other instances change, for ever; goes on while the store is away."""
         while True:
-            await trio.sleep(POLL_SECONDS)
+            with trio.move_on_after(POLL_SECONDS):
+                await self._hint.wait()
+            self._hint = trio.Event()
             try:
                 await self.refresh()
             except StoreError as error:
                 logger.debug("webhooks_not_refreshed", reason=str(error))
+
+
+def _nothing() -> None:
+    """Nobody asked to be told."""
 
 
 def count_up(connection: Connection) -> None:

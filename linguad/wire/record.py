@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from linguad.wire.node import HardwareInfo, NodeLanguageCapabilities, ResourceUsage
+from linguad.wire.override import Override
 
 LOAD_STEP = 5
 """Percent to which loads are rounded down, so that a record does not change with every heartbeat."""
@@ -35,6 +36,8 @@ class NodeRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     hardware: HardwareInfo = HardwareInfo()
     languages: NodeLanguageCapabilities = NodeLanguageCapabilities()
     usage: ResourceUsage = ResourceUsage()
+    said: Override = Override()
+    """What an operator said about it, which goes with it to its next owner."""
 
     def others_use(self, instance: str) -> int:
         """Slots that are out, but for those of the jobs of one instance."""

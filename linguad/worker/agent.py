@@ -101,7 +101,15 @@ class AgentSettings:
 class Agent:
     """One node; `run` is its whole life."""
 
-    def __init__(self, runner: Runner, dial: Dial, settings: AgentSettings, hardware: HardwareInfo) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        dial: Dial,
+        settings: AgentSettings,
+        hardware: HardwareInfo,
+        load: machine.Busy | None = None,
+    ) -> None:
+        """`load` is how busy it says it is; without it, as busy as this machine."""
         self.node_id = settings.node_id
         """Id from the last acknowledgement; None until the first."""
         self._runner = runner
@@ -109,7 +117,7 @@ class Agent:
         self._hardware = hardware
         self._settings = settings
         self._log = logger.bind(name=settings.name)
-        self._load = machine.Load()
+        self._load = load or machine.Load()
         self._outbox: Outbox | None = None
         self._slots = trio.CapacityLimiter(settings.max_jobs)
         self._jobs: dict[str, _OpenJob] = {}
@@ -143,7 +151,8 @@ class Agent:
                     await self._talk(ws, stop, jobs)
                 link.cancel_scope.cancel()
         except* (DialError, trio.TooSlowError) as group:
-            self._log.warning("scheduler_unreachable", reason=_reason(group), retry_in_s=self._pause)
+            if not stop.is_set():
+                self._log.warning("scheduler_unreachable", reason=_reason(group), retry_in_s=self._pause)
 
     async def _hold(self, task_status: trio.TaskStatus[WebSocketConnection]) -> None:
         """Dial, and keep the connection until cancelled."""

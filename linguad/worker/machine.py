@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Protocol
 
 from linguad.wire.node import GpuInfo, HardwareInfo
 
@@ -40,6 +41,18 @@ def _gpus() -> list[GpuInfo]:
         for name, _, mib in rows
         if mib.strip().isdecimal()
     ]
+
+
+class Busy(Protocol):
+    """How busy a node is."""
+
+    def cpu_percent(self) -> float:
+        """Busy share of its cores, 0 to 100."""
+        ...
+
+    def memory_percent(self) -> float | None:
+        """Used share of its memory, 0 to 100."""
+        ...
 
 
 class Load:

@@ -456,6 +456,18 @@ class TestWaiting:
         desk.node("there", language_capabilities=languages("en", tts_languages=["es"]))
         assert [action.attempt.node_id for action in only(Assign, desk.lose("both"))] == ["there"]
 
+    def test_nor_when_who_did_both_lacks_a_model(self) -> None:
+        desk = Desk()
+        desk.node("both", "en", "es", cap=1)
+        desk.node("there", cap=1, language_capabilities=languages("en", tts_languages=["es"]))
+        two_way = {"src": "auto", "lang_a": "en", "lang_b": "es"}
+        desk.submit(0, "s-1", **two_way)
+        one_way = desk.submit(0, "s-2")
+        waiting = desk.submit(0, "s-3", **two_way)
+        desk.dispatch.service_missing("both", "nmt-service", "error", desk.now)
+        desk.answer(one_way.attempts[0])
+        assert [attempt.node_id for attempt in waiting.attempts] == ["there"]
+
 
 class TestDeadlines:
     """Node-protocol 6.5."""
@@ -497,6 +509,13 @@ class TestDeadlines:
         desk = Desk(send_cancel=False)
         desk.node("a")
         desk.submit()
+        assert only(Cancel, desk.wait(61.0)) == []
+
+    def test_without_cancel_from_now_on(self) -> None:
+        desk = Desk()
+        desk.node("a")
+        desk.submit()
+        desk.dispatch.placement.change_rules(JobRules(send_cancel=False))
         assert only(Cancel, desk.wait(61.0)) == []
 
     def test_retries_exhausted(self) -> None:

@@ -427,6 +427,7 @@ def test_records_of_lost_nodes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> N
     for number in range(5):
         desk.node(f"n-{number}")
         desk.lose(f"n-{number}")
+    desk.fleet.scan(desk.now)
     assert list(desk.fleet.nodes) == ["n-2", "n-3", "n-4"]
 
 

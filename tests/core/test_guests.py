@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 from core.support import Desk, fault, languages, services
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from linguad.core.actions import Action, Assign, Cancel, Deliver, Freed, Hand, ServiceMissing, Tell
+from linguad.core.actions import Action, Assign, Cancel, Deliver, Forgiven, Freed, Hand, ServiceMissing, Tell
 from linguad.core.afar import Afar
 from linguad.core.guests import Guests
 from linguad.core.health import Status
 from linguad.core.job import AttemptEnd, JobStatus, MissingReason
 from linguad.core.key import Key
-from linguad.core.services import CORE_SERVICES, Services
+from linguad.core.rules import JobRules
+from linguad.core.services import CORE_SERVICES, Mark, Services
 from linguad.core.utterance import CutReason
 from linguad.errors import ErrorCode
 from linguad.wire.letters_jobs import (
@@ -26,7 +28,8 @@ from linguad.wire.letters_jobs import (
     JobsOpen,
     NodeSaid,
 )
-from linguad.wire.node import JobCancel, JobResult
+from linguad.wire.node import JobCancel, JobError, JobResult
+from linguad.wire.override import Override
 from linguad.wire.record import NodeRecord
 
 EN_ES = Key("en", "es", CORE_SERVICES)
@@ -63,7 +66,7 @@ class Owner:
 
     def __init__(self) -> None:
         self.desk = Desk()
-        self.guests = Guests(self.desk.fleet, self.desk.dispatch.rules, self.desk.dispatch.amnesty)
+        self.guests = Guests(self.desk.fleet, self.desk.dispatch.placement.rules, self.desk.dispatch.amnesty)
         self.desk.node("a", cap=2)
 
     def ask(self, name: str = "j-1", asker: str = "x", **members: object) -> list[Action]:
@@ -160,6 +163,13 @@ class TestGuests:
             owner.guests.called_off("x", off, owner.desk.now)
         assert owner.desk.fleet.nodes["a"].status is Status.DEGRADED
 
+    def test_while_we_drain_a_silent_node_is_forgiven(self) -> None:
+        owner = Owner()
+        owner.ask()
+        owner.desk.dispatch.amnesty.draining = True
+        off = JobCalledOff(node="a", job="j-1", reason="job_timeout")
+        assert Forgiven("a", "drain") in owner.guests.called_off("x", off, owner.desk.now)
+
     def test_a_lost_node_is_told_to_every_asker(self) -> None:
         owner = Owner()
         owner.ask("j-1")
@@ -209,12 +219,30 @@ class TestGuests:
         assert ServiceMissing("a", "nmt-service") in owner.answer(success=False, error=error)
         assert not owner.desk.fleet.nodes["a"].services.running & Services.NMT
 
+    def test_a_model_that_the_node_does_not_report_is_no_reason_to_avoid_it(self) -> None:
+        owner = Owner()
+        owner.ask()
+        details = {"service_id": "made-up", "reason": "downloading"}
+        error = JobError(code="MODEL_NOT_AVAILABLE", message="", details=details)
+        said = ServiceMissing("a", "made-up", Mark.UNKNOWN, "downloading")
+        assert said in owner.answer(success=False, error=error)
+
+    def test_rules_that_changed_hold_for_guests_too(self) -> None:
+        owner = Owner()
+        owner.guests.change_rules(JobRules(send_cancel=False, late_result_s=5.0))
+        owner.ask()
+        assert owner.wait(60) == [Freed("a")]
+        owner.wait(4.9)
+        assert "j-1" in owner.guests
+        owner.wait(0.2)
+        assert "j-1" not in owner.guests
+
     def test_everything_is_forgotten(self) -> None:
         owner = Owner()
         owner.ask()
         actions = owner.wait(60)
         assert Hand("a", JobCancel(job_id="j-1", trace_id="t", reason="job_timeout")) in actions
-        owner.wait(owner.desk.dispatch.rules.late_result_s)
+        owner.wait(owner.desk.dispatch.placement.rules.late_result_s)
         assert "j-1" not in owner.guests
         assert owner.guests.due() is None
 
@@ -312,6 +340,27 @@ class TestAfar:
         assert asker.desk.fleet.nodes["far"].status is Status.OFFLINE
         assert asker.afar.owners() == set()
 
+    def test_a_dead_owner_of_more_nodes_than_are_remembered(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("linguad.core.fleet.MAX_OFFLINE_NODES", 1)
+        asker = Asker(slots=1)
+        asker.afar.learned(record("farther", slots=1), 0, asker.desk.now)
+        jobs = [asker.desk.submit(session=f"s-{number}") for number in range(2)]
+        assert {job.attempts[0].node_id for job in jobs} == {"far", "farther"}
+        asker.afar.owner_gone("b", asker.desk.now)
+        assert {job.status for job in jobs} == {JobStatus.PENDING}
+        assert asker.desk.fleet.table.statistics()["used"] == 0
+        asker.desk.fleet.scan(asker.desk.now)
+        assert len(asker.desk.fleet.nodes) == 1
+
+    def test_a_model_that_is_missing_there_is_told_by_the_owner_alone(self) -> None:
+        asker = Asker()
+        job = asker.desk.submit()
+        details = {"service_id": "nmt-service"}
+        error = JobError(code="MODEL_NOT_AVAILABLE", message="", details=details)
+        actions = asker.desk.answer(job.attempts[0], "failed", error=error)
+        assert [one for one in actions if isinstance(one, ServiceMissing)] == []
+        assert job.attempts[0].end is AttemptEnd.FAILED
+
     def test_only_what_its_owner_lost_is_lost(self) -> None:
         asker = Asker()
         one, other = asker.desk.submit(session="s-1"), asker.desk.submit(session="s-2")
@@ -337,6 +386,18 @@ class TestAfar:
         assert node.fits(Key("fr", "en", CORE_SERVICES))
         asker.learn("a", services=0)
         assert not node.fits(EN_ES)
+
+    def test_what_operators_say_goes_with_a_node(self) -> None:
+        here = Desk()
+        here.node("a", cap=3)
+        here.dispatch.override("a", Override(cap=1, note="loud fan"), here.now)
+        told = here.fleet.nodes["a"].record("b", "boot", 7, {})
+        asker = Asker()
+        asker.afar.learned(told, 0, asker.desk.now)
+        node = asker.desk.fleet.nodes["a"]
+        assert (node.cap, node.said.note) == (1, "loud fan")
+        asker.desk.node("a", cap=3)
+        assert (node.owner, node.cap) == ("", 1)
 
     def test_a_node_that_comes_here_is_ours(self) -> None:
         asker = Asker(status="draining")

@@ -183,6 +183,18 @@ def test_a_slice_without_a_word_is_part_of_its_turn() -> None:
     assert shop.outcomes == [("empty", 0, 10_000), ("ok", 12_000, 2000)]
 
 
+def test_a_slice_that_another_node_had_is_not_in_the_answer() -> None:
+    shop = Shop()
+    shop.desk.node("a")
+    shop.answer(shop.submit(0, seconds=10.0, reason=SLICE, turn_id="t"), "empty")
+    closing = shop.submit(1, seconds=2.0, turn_id="t")
+    shop.meter(shop.desk.lose("a"))
+    shop.meter(shop.desk.node("a"))
+    assert len(closing.attempts) == 2
+    shop.answer(closing)
+    assert shop.outcomes[-1] == ("ok", 2000, 2000)
+
+
 def test_slices_of_a_turn_that_fails_are_free() -> None:
     shop = Shop(failover_max_attempts=0)
     shop.desk.node("a", cap=8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from time import perf_counter
 from typing import Any
 
 import pytest
@@ -186,6 +187,17 @@ def test_times_of_decisions_and_of_sending(office: Office) -> None:
     ):
         office.submit(0)
         office.submit(1, tgt="fr")
+
+
+def test_what_no_step_led_to_is_timed_from_its_own_beginning(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    office.submit(0, tgt="fr")
+    actions = office.desk.node("b", "en", "fr")
+    later = perf_counter() + 1_000
+    monkeypatch.setattr("linguad.dispatch.engine.perf_counter", lambda: later)
+    with moved("scheduler_dispatch_latency_seconds_bucket", 1, le="0.0001"):
+        office.engine.perform(actions)
 
 
 def test_slots_taken_and_refused(office: Office) -> None:

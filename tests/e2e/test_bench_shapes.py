@@ -46,6 +46,14 @@ SHAPES: dict[str, dict[str | None, set[str]]] = {
         "admission": {"impl", "step", "tenants", "us"},
         "idle": {"impl", "count", "each_kib", "cpu_percent"},
     },
+    "cluster": {
+        "latency": {"impl", "sessions", "p50_ms", "p99_ms"},
+        "commands": {"impl", "sessions", "jobs", "calls_per_job", "calls"},
+        "rate": {"instances", "sessions", "jobs_per_s", "cpu_us_per_job"},
+        "failover": {"heartbeat_s", "kills", "median_ms", "longest_ms"},
+        "directory": {"nodes", "case", "all_know_s"},
+        "idle": {"nodes", "calls_per_s", "owner_cpu_percent", "other_cpu_percent"},
+    },
     "fairness": {
         kind: {"slots", "work_ms", "modest_per_s", "answered", "failed", "p99_ms", "ratio", "cpu_wait_cores"}
         for kind in ("calm", "flood, default limits", "flood, no limits")

@@ -151,6 +151,27 @@ async def test_the_newest_registration_wins_wherever_it_is(two: Two) -> None:
                 assert new.connected
 
 
+async def test_what_an_operator_says_anywhere_holds_everywhere(two: Two, redis: RedisServer) -> None:
+    a, b = two
+    with trio.fail_after(PATIENCE_S * 3):
+        async with pair(two) as (node, client):
+            page = await b.ask("PATCH", "/api/v1/nodes/node-1", {"drain": True, "note": "loud fan"})
+            assert page["owner"] == "a"
+            for daemon in two:
+                seen = await until(daemon, "node-1", lambda seen: seen["status"] == "draining")
+                assert seen["note"] == "loud fan"
+            await a.ask("PATCH", "/api/v1/nodes/node-1", {"drain": None})
+            await until(b, "node-1", is_ready)
+            await client.utterance(0)
+            await node.answer(await node.job())
+            await client.result(utterance_index=0)
+            redis.stop()
+            await until(b, "node-1", lambda seen: seen["status"] == "offline")
+            async with b.http() as http:
+                status, body = await http.ask("PATCH", "/api/v1/nodes/node-1", {"drain": True})
+            assert (status, "owner_not_reached" in body) == (503, True)
+
+
 async def test_a_killed_owner_loses_nothing(two: Two) -> None:
     a, b = two
     with trio.fail_after(PATIENCE_S * 3):

@@ -138,10 +138,10 @@ class TestWhoGuesses:
 
 
 class TestRate:
-    def test_one_too_many(self) -> None:
+    async def test_one_too_many(self) -> None:
         house = House()
         who = known(house, house.keys.add(max_requests_per_second=100.0))
-        told = [house.admission.admit(who) for _ in range(100)]
+        told = [(await house.admission.admit(who)).headers for _ in range(100)]
         assert told[0] == {
             "RateLimit-Limit": "100",
             "RateLimit-Remaining": "99",
@@ -149,7 +149,7 @@ class TestRate:
         }
         assert told[99]["RateLimit-Remaining"] == "0"
         with pytest.raises(Problem) as caught:
-            house.admission.admit(who)
+            await house.admission.admit(who)
         assert (caught.value.status, caught.value.code) == (429, "rate_limited")
         assert caught.value.headers == {**told[99], "Retry-After": "1"}
 
@@ -161,65 +161,65 @@ class TestRate:
             ({"max_requests_per_second": 0.0, "burst": 0}, 1, "3600"),
         ],
     )
-    def test_of_a_tenant(self, limits: dict[str, Any], most: int, wait: str) -> None:
+    async def test_of_a_tenant(self, limits: dict[str, Any], most: int, wait: str) -> None:
         house = House()
         who = known(house, house.keys.add(**limits))
         for _ in range(most):
-            house.admission.admit(who)
+            await house.admission.admit(who)
         with pytest.raises(Problem) as caught:
-            house.admission.admit(who)
+            await house.admission.admit(who)
         assert caught.value.headers["Retry-After"] == wait
 
-    def test_of_all_together(self) -> None:
+    async def test_of_all_together(self) -> None:
         house = House(global_requests_per_second=2)
         one, other = known(house, house.keys.add("one")), known(house, house.keys.add("other"))
-        house.admission.admit(one)
-        house.admission.admit(one)
+        await house.admission.admit(one)
+        await house.admission.admit(one)
         with pytest.raises(Problem, match="All callers together") as caught:
-            house.admission.admit(other)
+            await house.admission.admit(other)
         assert caught.value.headers["RateLimit-Remaining"] == "100"
         house.now += 0.5
-        house.admission.admit(other)
+        await house.admission.admit(other)
 
 
 class TestSessions:
-    def test_are_limited_and_come_back_once(self) -> None:
+    async def test_are_limited_and_come_back_once(self) -> None:
         house = House()
         who = known(house, house.keys.add(max_concurrent_sessions=2))
         before = sample("linguad_gateway_sessions")
-        first, second = house.admission.session(who), house.admission.session(who)
+        first, second = await house.admission.session(who), await house.admission.session(who)
         assert sample("linguad_gateway_sessions") == before + 2
         with pytest.raises(Problem) as caught:
-            house.admission.session(who, {"free_slots": 7})
+            await house.admission.session(who, {"free_slots": 7})
         assert (caught.value.status, caught.value.code) == (429, "too_many_sessions")
         assert caught.value.details == {"max_concurrent_sessions": 2, "free_slots": 7}
         assert int(caught.value.headers["Retry-After"]) >= 1
         for _ in range(3):
             first.release()
-        with suppress(KeyError), house.admission.session(who):
+        with suppress(KeyError), await house.admission.session(who):
             assert house.admission.sessions_of("acme") == 2
             raise KeyError
         second.release()
         assert house.admission.sessions_of("acme") == 0
         assert sample("linguad_gateway_sessions") == before
 
-    def test_of_now_not_of_when_the_caller_came(self) -> None:
+    async def test_of_now_not_of_when_the_caller_came(self) -> None:
         house = House()
         who = known(house, house.keys.add(max_concurrent_sessions=1))
         house.keys.change_tenant("acme", max_concurrent_sessions=2)
-        with house.admission.session(who), house.admission.session(who):
+        with await house.admission.session(who), await house.admission.session(who):
             pass
 
-    def test_are_refused_to_who_used_up_everything(self) -> None:
+    async def test_are_refused_to_who_used_up_everything(self) -> None:
         class Empty(Unlimited):
             def refusal(self, tenant: Tenant) -> Problem | None:
                 return Problem(402, "insufficient_balance", "Buy more.") if tenant.id == "poor" else None
 
         house = House(budgets=Empty())
         rich, poor = known(house, house.keys.add("rich")), known(house, house.keys.add("poor"))
-        house.admission.session(rich).release()
+        (await house.admission.session(rich)).release()
         with pytest.raises(Problem) as caught:
-            house.admission.session(poor)
+            await house.admission.session(poor)
         assert caught.value.status == 402
         assert house.admission.sessions_of("poor") == 0
 

@@ -34,133 +34,133 @@ def ticket_of(house: House, key: str, origin: str | None = None) -> str:
     return house.tickets.issue(house.admission.identify(key, AWAY), origin, 60.0)
 
 
-def refused(house: House, *headers: tuple[bytes, bytes], query: str = "", peer: Peer = AWAY) -> str:
+async def refused(house: House, *headers: tuple[bytes, bytes], query: str = "", peer: Peer = AWAY) -> str:
     with pytest.raises(Problem) as caught:
-        house.door.upgrade(headers, query, peer)
+        await house.door.upgrade(headers, query, peer)
     return f"{caught.value.status} {caught.value.code}"
 
 
-def let_in(house: House, *headers: tuple[bytes, bytes], query: str = "") -> Caller:
-    caller = house.door.upgrade(headers, query, AWAY).caller
+async def let_in(house: House, *headers: tuple[bytes, bytes], query: str = "") -> Caller:
+    caller = (await house.door.upgrade(headers, query, AWAY)).caller
     assert caller is not None
     return caller
 
 
-def test_a_key_opens_the_door() -> None:
+async def test_a_key_opens_the_door() -> None:
     house = House()
     key = house.keys.add()
-    assert let_in(house, bearer(key)).tenant.id == "acme"
+    assert (await let_in(house, bearer(key))).tenant.id == "acme"
     in_protocol = urlsafe_b64encode(key.encode()).rstrip(b"=")
-    entry = house.door.upgrade([(SPEAKS[0], SPEAKS[1] + b", bearer." + in_protocol)], "", AWAY)
+    entry = await house.door.upgrade([(SPEAKS[0], SPEAKS[1] + b", bearer." + in_protocol)], "", AWAY)
     assert entry.subprotocol == "lingua.v1"
     assert entry.caller is not None
 
 
-def test_each_upgrade_costs_one_request() -> None:
+async def test_each_upgrade_costs_one_request() -> None:
     house = House()
     key = house.keys.add(burst=3, max_requests_per_second=1.0)
     ticket = ticket_of(house, key)
-    let_in(house, bearer(key))
-    let_in(house, query=f"ticket={ticket}")
-    let_in(house, bearer(key))
-    assert refused(house, bearer(key)) == "429 rate_limited"
+    await let_in(house, bearer(key))
+    await let_in(house, query=f"ticket={ticket}")
+    await let_in(house, bearer(key))
+    assert await refused(house, bearer(key)) == "429 rate_limited"
 
 
-def test_who_may_not() -> None:
+async def test_who_may_not() -> None:
     house = House(require_https=True)
     key = house.keys.add("acme", frozenset({Scope.TRANSLATE}))
     off = house.keys.add("off", status=Status.DISABLED)
-    assert refused(house) == "401 unauthorized"
-    assert refused(house, bearer("lk_test_wrong")) == "401 invalid_credentials"
-    assert refused(house, bearer(off)) == "403 tenant_disabled"
-    assert refused(house, bearer(key)) == "403 insufficient_scope"
-    assert refused(house, bearer(key), page(PAGE)) == "403 origin_not_allowed"
-    assert refused(house, bearer(key), query="ticket=tk_x") == "400 multiple_credentials"
-    assert refused(house, bearer(key), peer=Peer("198.51.100.7")) == "403 https_required"
+    assert await refused(house) == "401 unauthorized"
+    assert await refused(house, bearer("lk_test_wrong")) == "401 invalid_credentials"
+    assert await refused(house, bearer(off)) == "403 tenant_disabled"
+    assert await refused(house, bearer(key)) == "403 insufficient_scope"
+    assert await refused(house, bearer(key), page(PAGE)) == "403 origin_not_allowed"
+    assert await refused(house, bearer(key), query="ticket=tk_x") == "400 multiple_credentials"
+    assert await refused(house, bearer(key), peer=Peer("198.51.100.7")) == "403 https_required"
 
 
-def test_a_key_in_the_address_only_if_allowed() -> None:
+async def test_a_key_in_the_address_only_if_allowed() -> None:
     house = House()
     query = f"api_key={house.keys.add()}"
-    assert refused(house, query=query) == "401 unauthorized"
+    assert await refused(house, query=query) == "401 unauthorized"
     house = House(stream_allow_query_api_key=True)
-    assert let_in(house, query=f"api_key={house.keys.add()}").tenant.id == "acme"
+    assert (await let_in(house, query=f"api_key={house.keys.add()}")).tenant.id == "acme"
 
 
 class TestFirstMessage:
-    def entry(self, house: House, *headers: tuple[bytes, bytes]) -> Entry:
-        entry = house.door.upgrade([SPEAKS, *headers], "", AWAY)
+    async def entry(self, house: House, *headers: tuple[bytes, bytes]) -> Entry:
+        entry = await house.door.upgrade([SPEAKS, *headers], "", AWAY)
         assert (entry.caller, entry.subprotocol) == (None, "lingua.v1")
         return entry
 
-    def test_is_a_key_or_a_ticket(self) -> None:
+    async def test_is_a_key_or_a_ticket(self) -> None:
         house = House()
         key = house.keys.add()
         for token in (key, ticket_of(house, key)):
-            assert house.door.first_message(token, self.entry(house), AWAY).tenant.id == "acme"
+            assert (await house.door.first_message(token, await self.entry(house), AWAY)).tenant.id == "acme"
 
     @pytest.mark.parametrize("token", ["", "lk_test_x", "tk_x", "ключ", "\ud800"])
-    def test_may_be_wrong(self, token: str) -> None:
+    async def test_may_be_wrong(self, token: str) -> None:
         house = House()
         with pytest.raises(Problem) as caught:
-            house.door.first_message(token, self.entry(house), AWAY)
+            await house.door.first_message(token, await self.entry(house), AWAY)
         assert caught.value.status == 401
 
-    def test_of_a_page_that_may_not(self) -> None:
+    async def test_of_a_page_that_may_not(self) -> None:
         house = House()
         key = house.keys.add()
         with pytest.raises(Problem) as caught:
-            house.door.first_message(key, self.entry(house, page(PAGE)), AWAY)
+            await house.door.first_message(key, await self.entry(house, page(PAGE)), AWAY)
         assert caught.value.code == "origin_not_allowed"
 
-    def test_of_a_page_of_this_server(self) -> None:
+    async def test_of_a_page_of_this_server(self) -> None:
         house = House()
         own = f"{AWAY.scheme}://api.example.com"
-        entry = self.entry(house, page(own), (b"host", b"api.example.com"))
-        assert house.door.first_message(house.keys.add(), entry, AWAY).tenant.id == "acme"
+        entry = await self.entry(house, page(own), (b"host", b"api.example.com"))
+        assert (await house.door.first_message(house.keys.add(), entry, AWAY)).tenant.id == "acme"
 
 
 class TestTickets:
-    def test_work_once(self) -> None:
+    async def test_work_once(self) -> None:
         house = House()
         ticket = ticket_of(house, house.keys.add("acme", DEFAULT_SCOPES | ADMIN_SCOPES))
-        who = let_in(house, query=f"ticket={ticket}")
+        who = await let_in(house, query=f"ticket={ticket}")
         assert who.scopes == DEFAULT_SCOPES - {Scope.TICKETS}
         assert house.admission.holds(who)
-        assert refused(house, query=f"ticket={ticket}") == "401 invalid_credentials"
+        assert await refused(house, query=f"ticket={ticket}") == "401 invalid_credentials"
         assert len(house.tickets) == 0
 
     @pytest.mark.parametrize("origin", [OTHER_PAGE, None])
-    def test_work_from_their_page_only(self, origin: str | None) -> None:
+    async def test_work_from_their_page_only(self, origin: str | None) -> None:
         house = House(cors_allowed_origins=(PAGE, OTHER_PAGE))
         key = house.keys.add()
-        assert let_in(house, page(PAGE), query=f"ticket={ticket_of(house, key, PAGE)}")
+        assert await let_in(house, page(PAGE), query=f"ticket={ticket_of(house, key, PAGE)}")
         ticket = ticket_of(house, key, PAGE + "/")
         headers = [page(origin)] if origin else []
-        assert refused(house, *headers, query=f"ticket={ticket}") == "403 origin_not_allowed"
-        assert refused(house, page(PAGE), query=f"ticket={ticket}") == "401 invalid_credentials"
+        assert await refused(house, *headers, query=f"ticket={ticket}") == "403 origin_not_allowed"
+        assert await refused(house, page(PAGE), query=f"ticket={ticket}") == "401 invalid_credentials"
 
-    def test_end(self) -> None:
+    async def test_end(self) -> None:
         house = House()
         ticket = ticket_of(house, house.keys.add())
         house.now += 60.0
-        assert refused(house, query=f"ticket={ticket}") == "401 invalid_credentials"
+        assert await refused(house, query=f"ticket={ticket}") == "401 invalid_credentials"
 
-    def test_end_with_their_key_and_tenant(self) -> None:
+    async def test_end_with_their_key_and_tenant(self) -> None:
         house = House()
         key, other = house.keys.add("acme"), house.keys.add("other")
         first, second = ticket_of(house, key), ticket_of(house, other)
         house.keys.change_key(key, revoked_at=EPOCH)
         house.keys.change_tenant("other", status=Status.DISABLED)
-        assert refused(house, query=f"ticket={first}") == "401 invalid_credentials"
-        assert refused(house, query=f"ticket={second}") == "403 tenant_disabled"
+        assert await refused(house, query=f"ticket={first}") == "401 invalid_credentials"
+        assert await refused(house, query=f"ticket={second}") == "403 tenant_disabled"
 
-    def test_who_guesses_is_stopped(self) -> None:
+    async def test_who_guesses_is_stopped(self) -> None:
         house = House()
         ticket = ticket_of(house, house.keys.add())
         for _ in range(20):
-            assert refused(house, query="ticket=tk_wrong") == "401 invalid_credentials"
-        assert refused(house, query=f"ticket={ticket}") == "429 rate_limited"
+            assert await refused(house, query="ticket=tk_wrong") == "401 invalid_credentials"
+        assert await refused(house, query=f"ticket={ticket}") == "429 rate_limited"
 
     def test_are_not_too_many(self) -> None:
         house = House(max_tickets=5)

@@ -222,7 +222,7 @@ async def test_answers_can_be_read_by_people() -> None:
 async def test_me() -> None:
     house = House()
     key = house.keys.add(max_audio_seconds_per_day=60)
-    with house.admission.session(house.admission.identify(key, AWAY)):
+    with await house.admission.session(house.admission.identify(key, AWAY)):
         status, body, _ = await house.ask("/v1/me", key)
     assert status == 200
     assert body == {
@@ -280,7 +280,7 @@ class TestCapacity:
     async def test_the_tenants_own_limit_counts(self) -> None:
         house, key = self.house()
         house.keys.change_tenant("acme", max_concurrent_sessions=2)
-        with house.admission.session(house.admission.identify(key, AWAY)):
+        with await house.admission.session(house.admission.identify(key, AWAY)):
             _, body, _ = await house.ask("/v1/capacity?sessions=2", key)
         assert (body["free_sessions"], body["enough"]) == (1, False)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from functools import partial, wraps
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -99,6 +99,10 @@ class Api:
         self.now = 1000.0
         self.slots = 100
         self.slots_taken = 0
+        self.asking = 0
+        self.others = trio.Event()
+        """Set when other instances have said whether there is a session."""
+        self.others.set()
         self.refusal: Problem | None = None
         self.tenants = dict(TENANTS)
         self.tell, self.told = trio.open_memory_channel[Told](100)
@@ -126,12 +130,17 @@ class Api:
         tenant = self.tenants.get(tenant_id)
         return None if tenant is None else Caller(tenant=tenant, key_id=key_id, scopes=DEFAULT_SCOPES)
 
-    @contextmanager
-    def _session(self, caller: Caller) -> Iterator[None]:
+    async def _session(self, caller: Caller) -> AbstractContextManager[None]:
+        self.asking += 1
+        await self.others.wait()
         if self.refusal is not None:
             raise self.refusal
         if self.slots_taken >= self.slots:
             raise Problem(429, "too_many_sessions", "Too many.")
+        return self._slot()
+
+    @contextmanager
+    def _slot(self) -> Iterator[None]:
         self.slots_taken += 1
         try:
             yield
@@ -284,6 +293,22 @@ async def test_giving_up_while_it_waits_and_while_it_runs(make: Make) -> None:
             await api.call("DELETE", f"/{job_id}", status=204)
             assert (await api.call("GET", f"/{job_id}", status=404))["error"]["code"] == "job_not_found"
             await api.call("DELETE", f"/{job_id}", status=404)
+    assert api.recordings() == []
+    assert api.slots_taken == 0
+
+
+async def test_giving_up_while_the_other_instances_are_asked(make: Make) -> None:
+    api = make(at_once=1)
+    api.others = trio.Event()
+    async with api.working():
+        job_id = await api.submit(b"first")
+        while not api.asking:  # noqa: ASYNC110
+            await trio.sleep(0.01)
+        assert (await api.call("DELETE", f"/{job_id}", status=202))["status"] == "cancelled"
+        last = await api.submit(b"second")
+        api.others.set()
+        assert (await api.told.receive()).data["job_id"] == last
+        assert api.script.begun == ["second"]
     assert api.recordings() == []
     assert api.slots_taken == 0
 

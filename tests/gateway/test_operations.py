@@ -23,5 +23,5 @@ async def test_every_route_is_documented(tmp_path: Path) -> None:
     engine: Any = SimpleNamespace(keep_books=lambda *_: None)
     nobody: Any = None
     async with opened(config, {}) as kept:
-        api = PublicApi(config, kept, TrustedProxies(()), nobody, engine, Clock(0.0), Budget(0))
+        api = PublicApi(config, kept, TrustedProxies(()), nobody, engine, Clock(0.0), Budget(0), None)
     assert mismatches(api.routes, OPERATIONS, [PAGE_PATH, "/sdk/{name}"]) == []

@@ -23,7 +23,7 @@ from trio_websocket import wrap_client_stream
 from linguad.net.links import Links
 from linguad.net.listen import listen, port_of
 from linguad.net.peer import Peer
-from linguad.net.upgrade import Doorman, Refusal, UpgradeRequest, Welcome
+from linguad.net.upgrade import Refusal, UpgradeRequest, Welcome
 from linguad.net.websocket import Link, LinkSettings
 
 BODY = json.dumps({"error": {"code": "unauthorized"}}).encode()
@@ -48,11 +48,13 @@ class House:
 
 @asynccontextmanager
 async def house(
-    doorman: Doorman | None, handler: Callable[[Link], object], settings: LinkSettings | None = None
+    doorman: Callable[[UpgradeRequest], Welcome | Refusal] | None,
+    handler: Callable[[Link], object],
+    settings: LinkSettings | None = None,
 ) -> AsyncIterator[House]:
     made = House()
 
-    def look(request: UpgradeRequest) -> Welcome | Refusal:
+    async def look(request: UpgradeRequest) -> Welcome | Refusal:
         made.seen.append(request)
         assert doorman is not None
         return doorman(request)

@@ -46,8 +46,11 @@ class Instance:
     def nodes(self) -> list[tuple[Node, int]]:
         return [(node, self.desk.used(node.id)) for node in self.desk.fleet.nodes.values()]
 
-    def override(self, node_id: str, said: Override) -> None:
+    def override(self, node_id: str, said: Override) -> bool:
+        if self.desk.fleet.nodes[node_id].owner:
+            return False
         self.desk.dispatch.override(node_id, said, self.desk.now)
+        return True
 
     def pairing_code(self, node_id: str) -> LiveCode:
         return self.desk.fleet.pairing.create(node_id, self.desk.now)

@@ -6,4 +6,4 @@ from pathlib import Path
 import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "e2e"))
-pytest.register_assert_rewrite("processes", "accessibility")
+pytest.register_assert_rewrite("processes", "accessibility", "fleet", "looking_on")

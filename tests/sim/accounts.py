@@ -9,7 +9,8 @@ from typing import Any
 from linguad.core.dispatch import Dispatch
 from linguad.core.job import Job, JobRequest, JobStatus, Outcome
 from linguad.core.utterance import Audio
-from linguad.dispatch.engine import Engine, SessionPort
+from linguad.dispatch.engine import Engine
+from linguad.dispatch.ports import SessionPort
 
 from . import speech
 from .roombook import Company

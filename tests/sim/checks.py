@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from linguad.core.amnesty import GRACE_S
-from linguad.core.job import Chosen, JobStatus
+from linguad.core.job import Chosen, Job, JobStatus
 from linguad.core.placement import TURN_OVERFLOW_SLOTS
 
 from .accounts import Account
@@ -100,8 +100,17 @@ class Inspector:
                 lowest = first_waiting.get(job.request.lane, account.index)
                 first_waiting[job.request.lane] = min(lowest, account.index)
             self._in_time(account, now)
+            if job.status is JobStatus.PENDING:
+                self._in_vain(job)
         for lane, index in sent:
             assert index <= first_waiting.get(lane, index), f"{index} of {lane} is sent before lower ones"
+
+    def _in_vain(self, job: Job) -> None:
+        """A job waits only while nobody who may do it is free, or for others of its lane."""
+        dispatch = self._server.dispatch
+        first = dispatch.waiting.head(job.request.lane) is job
+        if first and not job.excluded_rows and not dispatch.placement._waits_for_its_turn(job):
+            assert not self._server.fleet.has_room(job.key), f"{job.id} waits, though a node is free"
 
     def _in_time(self, account: Account, now: float) -> None:
         """Its deadlines are not over, but for those that passed while the process stood still."""

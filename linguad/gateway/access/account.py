@@ -87,7 +87,7 @@ def add_ticket_routes(
             # Its socket would be refused; better told here, where a developer sees it.
             admission.check_origin(who, asked.origin)
         ttl_s = asked.ttl_seconds or settings.ticket_ttl_seconds
-        text = tickets.issue(who, asked.origin, ttl_s)
+        text = await tickets.give(who, asked.origin, ttl_s)
         answer = jsonify({"ticket": text, "expires_at": told(wall() + ttl_s)})
         answer.status_code = 201
         answer.headers["Cache-Control"] = "no-store"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from functools import wraps
 from typing import ParamSpec
 
@@ -13,7 +14,7 @@ from quart.typing import ResponseTypes
 from linguad.config.gateway import Gateway
 from linguad.core.accounts import Actor
 from linguad.core.tenant import Caller, Scope
-from linguad.gateway.access.admission import Admission
+from linguad.gateway.access.admission import Admission, Slot
 from linguad.gateway.access.credentials import Credential, Headers, Kind, of_request, of_upgrade
 from linguad.gateway.access.tickets import Tickets
 from linguad.net.peer import Peer
@@ -25,11 +26,14 @@ P = ParamSpec("P")
 View = Callable[P, Awaitable[Response]]
 
 
-def protected(admission: Admission, scope: Scope | None = None) -> Callable[[View[P]], View[P]]:
+def protected(
+    admission: Admission, scope: Scope | None = None, *, opens: bool = False
+) -> Callable[[View[P]], View[P]]:
     """Decorator of a view: only for those with a valid key, and if given one with this scope.
 
     The view finds them in `caller()`. Every answer carries the rate headers, errors as well; only where
-    nobody is known (401) there are none. The body is not read before.
+    nobody is known (401) there are none. The body is not read before. A view that `opens` a session finds
+    the slot for it in `slot()`; it is given back at the end.
     """
 
     def decorate(view: View[P]) -> View[P]:
@@ -39,18 +43,19 @@ def protected(admission: Admission, scope: Scope | None = None) -> Callable[[Vie
             admission.check_transport(peer)
             who = admission.identify(of_request(request.scope["headers"]).value, peer)
             g.caller = who
-            rate = admission.admit(who)
+            rate, g.slot = await admission.admit(who, opens=opens)
 
             @after_this_request
             async def tell_rate(answer: ResponseTypes) -> ResponseTypes:
                 answer.headers.update(rate)
                 return answer
 
-            host = f"{peer.scheme}://{request.headers.get('Host', '')}"
-            admission.check_origin(who, request.headers.get("Origin"), host)
-            if scope is not None:
-                admission.require(who, scope)
-            return await view(*args, **kwargs)
+            with g.slot or nullcontext():
+                host = f"{peer.scheme}://{request.headers.get('Host', '')}"
+                admission.check_origin(who, request.headers.get("Origin"), host)
+                if scope is not None:
+                    admission.require(who, scope)
+                return await view(*args, **kwargs)
 
         return guarded
 
@@ -61,6 +66,12 @@ def caller() -> Caller:
     """Who sent the request that a protected view answers."""
     who: Caller = g.caller
     return who
+
+
+def slot() -> Slot | None:
+    """The slot for the session that it opens; None if the tenant has none left."""
+    taken: Slot | None = g.slot
+    return taken
 
 
 def actor() -> Actor:
@@ -89,7 +100,7 @@ class Doorkeeper:
         self._tickets = tickets
         self._allow_query_key = settings.stream_allow_query_api_key
 
-    def upgrade(self, headers: Headers, query: str, peer: Peer) -> Entry:
+    async def upgrade(self, headers: Headers, query: str, peer: Peer) -> Entry:
         """Who asks for a socket with these headers (names in lower case) and this query of its target.
 
         Raises Problem 400, 401, 403 or 429, to be answered instead of 101. Costs one request.
@@ -99,26 +110,26 @@ class Doorkeeper:
         shown = of_upgrade(headers, query, allow_query_key=self._allow_query_key)
         origin = _one(headers, b"origin")
         host = f"{peer.scheme}://{_one(headers, b'host') or ''}"
-        who = None if shown.credential is None else self._let_in(shown.credential, origin, host, peer)
+        who = None if shown.credential is None else await self._let_in(shown.credential, origin, host, peer)
         return Entry(who, shown.subprotocol, origin, host)
 
-    def first_message(self, token: str, entry: Entry, peer: Peer) -> Caller:
+    async def first_message(self, token: str, entry: Entry, peer: Peer) -> Caller:
         """Who sent this key or ticket as first message; raises Problem as `upgrade` does."""
         kind = Kind.TICKET if self._tickets.is_ticket(token) else Kind.KEY
-        return self._let_in(Credential(kind, token), entry.origin, entry.host, peer)
+        return await self._let_in(Credential(kind, token), entry.origin, entry.host, peer)
 
-    def _let_in(self, shown: Credential, origin: str | None, host: str, peer: Peer) -> Caller:
-        who = self._redeem(shown.value, origin, peer) if shown.kind is Kind.TICKET else None
+    async def _let_in(self, shown: Credential, origin: str | None, host: str, peer: Peer) -> Caller:
+        who = await self._redeem(shown.value, origin, peer) if shown.kind is Kind.TICKET else None
         who = who or self._admission.identify(shown.value, peer)
-        self._admission.admit(who)
+        await self._admission.admit(who)
         self._admission.check_origin(who, origin, host)
         self._admission.require(who, Scope.STREAM)
         return who
 
-    def _redeem(self, ticket: str, origin: str | None, peer: Peer) -> Caller:
+    async def _redeem(self, ticket: str, origin: str | None, peer: Peer) -> Caller:
         self._admission.check_address(peer)
         try:
-            return self._admission.take_up(self._tickets.redeem(ticket, origin))
+            return self._admission.take_up(await self._tickets.take(ticket, origin))
         except Problem as problem:
             if problem.status == 401:
                 self._admission.failed(peer)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from typing import Any
@@ -47,6 +47,9 @@ SWEEP_SECONDS = 600.0
 CLEAN_SECONDS = 5.0
 """How long a recording may take to be removed."""
 
+NOT_YET = ("too_many_sessions", "limits_unavailable")
+"""Refusals that pass: the job waits on."""
+
 SPEECH = "audio_tts"
 """Member of a result that webhooks are not sent: it may have megabytes, and GET has it."""
 
@@ -74,7 +77,7 @@ class JobRunner:
         files: Files,
         work: Work,
         who: Callable[[str, str], Caller | None],
-        session: Callable[[Caller], AbstractContextManager[object]],
+        session: Callable[[Caller], Awaitable[AbstractContextManager[object]]],
         emit: Callable[[str, str, Mapping[str, Any], str | None], None],
         rules: JobRules,
         clock: Callable[[], float] = time.time,
@@ -148,7 +151,7 @@ class JobRunner:
         async with trio.open_nursery() as nursery:
             while True:
                 self._news = trio.Event()
-                pause = self._start_jobs(nursery)
+                pause = await self._start_jobs(nursery)
                 with trio.move_on_after(min(pause, SWEEP_SECONDS)):
                     await self._news.wait()
                 if trio.current_time() >= swept_at + SWEEP_SECONDS:
@@ -193,7 +196,7 @@ class JobRunner:
         if not self._waiting[job.tenant_id]:
             del self._waiting[job.tenant_id]
 
-    def _start_jobs(self, nursery: trio.Nursery) -> float:
+    async def _start_jobs(self, nursery: trio.Nursery) -> float:
         """Start what there is room for, one of each tenant in turn; returns when to look again, s."""
         again = SWEEP_SECONDS
         for tenant_id in tuple(self._waiting):
@@ -202,13 +205,14 @@ class JobRunner:
             if (left := self._not_before.get(tenant_id, 0.0) - trio.current_time()) > 0:
                 again = min(again, left)
             elif self._running_of[tenant_id] < self._rules.at_once_per_tenant:
-                again = min(again, self._start_next(tenant_id, nursery))
+                again = min(again, await self._start_next(tenant_id, nursery))
         return again
 
-    def _start_next(self, tenant_id: str, nursery: trio.Nursery) -> float:
+    async def _start_next(self, tenant_id: str, nursery: trio.Nursery) -> float:
         """Start the next job of a tenant, which then is the last in turn; returns when to look again, s."""
-        line = self._waiting.pop(tenant_id)
-        job = line[0]
+        if tenant_id not in self._waiting:
+            return SWEEP_SECONDS
+        job = self._waiting[tenant_id][0]
         caller = self._who(job.tenant_id, job.key_id)
         with ExitStack() as held:
             problem = None
@@ -216,14 +220,18 @@ class JobRunner:
                 if caller is None:
                     problem = Problem(403, "invalid_credentials", NO_LONGER_VALID)
                 else:
-                    held.enter_context(self._session(caller))
+                    held.enter_context(await self._session(caller))
             except Problem as refused:
-                if refused.code == "too_many_sessions":
-                    self._waiting[tenant_id] = line
+                if refused.code in NOT_YET:
                     self._not_before[tenant_id] = trio.current_time() + SLOT_PAUSE_SECONDS
                     return SLOT_PAUSE_SECONDS
                 problem = refused
+            line = self._waiting.get(tenant_id)
+            if self._stopping or line is None or line[0] is not job:
+                # given up while the other instances were asked
+                return 0.0
             self._not_before.pop(tenant_id, None)
+            del self._waiting[tenant_id]
             line.popleft()
             if line:
                 self._waiting[tenant_id] = line

@@ -78,6 +78,7 @@ CREDENTIAL: tuple[tuple[int, str], ...] = (
     (403, "origin_not_allowed"),
     (403, "https_required"),
     (429, "rate_limited"),
+    (503, "limits_unavailable"),
 )
 """Errors of every operation with a credential (gateway 3.2)."""
 

@@ -20,7 +20,7 @@ from linguad.core.room_jobs import language_heard
 from linguad.core.tenant import Caller, Scope, Tenant
 from linguad.errors import AudioError
 from linguad.gateway.access.admission import Admission, retry_after
-from linguad.gateway.access.protect import caller, protected
+from linguad.gateway.access.protect import caller, protected, slot
 from linguad.gateway.capacity import Capacity
 from linguad.gateway.idempotency import HEADER, Idempotency
 from linguad.gateway.speech.form import Form, UploadLimits, read_form, upload_limits
@@ -157,12 +157,12 @@ def add_translate_route(
     """Serve the translation of recordings; `web.bodies.LargeBodies` has to stand before the app for PATH."""
 
     @app.post(PATH)
-    @protected(admission, Scope.TRANSLATE)
+    @protected(admission, Scope.TRANSLATE, opens=True)
     async def translate_recording() -> Response:
         who = caller()
         tenant = who.tenant
         hint = capacity.hint(tenant.default_src_lang, tenant.default_tgt_lang)
-        with admission.session(who, hint):
+        with admission.begin(who, slot(), hint):
             form, limits = await read_upload(settings, tenant)
             asked = parse_request(form.fields, tenant)
             clip = await translator.clip(form.audio, asked, limits)

@@ -69,7 +69,7 @@ class Listen:
         self._streams = streams
         self._wall = wall
 
-    def doorman(self, request: UpgradeRequest) -> Welcome | Refusal:
+    async def doorman(self, request: UpgradeRequest) -> Welcome | Refusal:
         """Answer an upgrade request to `/v1/listen`."""
         request_id = request_id_of(request)
         try:
@@ -79,7 +79,7 @@ class Listen:
         created = rfc3339(int(self._wall() * 1000))
         dialect = ListenDialect(start, request_id, created, endpointing_ms)
         headers, offered = _with_bearer(request)
-        answer = self._streams.let_in(
+        answer = await self._streams.let_in(
             request, request_id, dialect, headers, lambda tenant: opening_of(start, tenant)
         )
         if isinstance(answer, Welcome):

@@ -1,13 +1,15 @@
 """One socket of `/v1/stream`: carries out what its conversation decides (gateway 6, 8).
 
 Tasks: the reader, which stops while the conversation has enough; the timer; and one that listens to the core
-while there is a session. None of them awaits between a decision and its effects.
+while there is a session. None of them awaits between a decision and its effects, with one exception: who it
+is and whether it may have a session is asked outside, before the next message is read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from typing import Protocol
 
 import trio
@@ -172,6 +174,8 @@ class StreamSocket:
         self._nursery: trio.Nursery | None = None
         self._session = ExitStack()
         """Ends the session, and gives its slot back."""
+        self._outside: Callable[[], Awaitable[None]] | None = None
+        """What others have to be asked before the next message is read."""
         self._mouth: Mouth | None = None
         """There is one while there is a session."""
 
@@ -188,8 +192,10 @@ class StreamSocket:
             self._nursery.start_soon(self._alarm.run)
             if self._dialect.start is not None:
                 self._perform(self._conversation.hear(self._dialect.start, trio.current_time()))
+                await self._wait_outside()
             async for frame in self._link:
                 self._perform(self._conversation.take(frame, trio.current_time()))
+                await self._wait_outside()
                 if not self._reads and not await self._has_room():
                     break
             self._nursery.cancel_scope.cancel()
@@ -296,14 +302,20 @@ class StreamSocket:
         self._alarm.moved()
         self._changed.ring()
 
+    async def _wait_outside(self) -> None:
+        """Ask others what has to be asked before the next message is read."""
+        while (ask := self._outside) is not None:
+            self._outside = None
+            await ask()
+
     def _do(self, action: Action) -> None:
         match action:
             case Say():
                 self._say(action)
             case Authenticate():
-                self._authenticate(action.token)
+                self._outside = partial(self._authenticate, action.token)
             case Open():
-                self._open(action.opening)
+                self._outside = partial(self._open, action.opening)
             case Utter() if self._mouth is not None:
                 self._mouth.utter(action.audio)
             case Stream() if self._mouth is not None:
@@ -347,31 +359,43 @@ class StreamSocket:
             }
             self._desk.emit(self.caller.tenant.id, kind, known | data)
 
-    def _authenticate(self, token: str) -> None:
+    async def _authenticate(self, token: str) -> None:
         try:
-            self.caller = self._desk.doorkeeper.first_message(token, self._visitor.entry, self._link.peer)
+            entry = self._visitor.entry
+            caller = await self._desk.doorkeeper.first_message(token, entry, self._link.peer)
         except Problem as problem:
-            self._perform(self._conversation.rejected(problem))
+            if self.phase is Phase.STRANGER:
+                self._perform(self._conversation.rejected(problem))
             return
+        if self.phase is not Phase.STRANGER:
+            # over meanwhile
+            return
+        self.caller = caller
         self._link.limit_messages(self._desk.rules.max_message_bytes)
         self._perform(self._conversation.authenticated(self.caller.tenant, trio.current_time()))
 
-    def _open(self, opening: Opening) -> None:
+    async def _open(self, opening: Opening) -> None:
         assert self.caller is not None, "strangers open nothing"
         assert self._nursery is not None, "the socket runs"
-        now = trio.current_time()
+        problem: Problem | None = None
         with ExitStack() as session:
             try:
                 hint = self._desk.hint(opening.spec.src_lang, opening.spec.tgt_lang)
-                session.enter_context(self._desk.admission.session(self.caller, hint))
-                talk = session.enter_context(
-                    self._desk.talks.open(self.caller, opening.spec, self._link.peer.address)
-                )
-            except Problem as problem:
-                self._perform(self._conversation.not_opened(problem, now))
-                return
+                session.enter_context(await self._desk.admission.session(self.caller, hint))
+                if self.phase is Phase.READY:
+                    talk = session.enter_context(
+                        self._desk.talks.open(self.caller, opening.spec, self._link.peer.address)
+                    )
+            except Problem as refused:
+                problem = refused
             except TalkEnded:
-                self._perform(self._conversation.not_opened(_not_created(), now))
+                problem = _not_created()
+            now = trio.current_time()
+            if self.phase is not Phase.READY:
+                # over meanwhile
+                return
+            if problem is not None:
+                self._perform(self._conversation.not_opened(problem, now))
                 return
             scope = trio.CancelScope()
             session.callback(scope.cancel)

@@ -71,11 +71,11 @@ class Streams:
     def __len__(self) -> int:
         return len(self._sockets)
 
-    def doorman(self, request: UpgradeRequest) -> Welcome | Refusal:
+    async def doorman(self, request: UpgradeRequest) -> Welcome | Refusal:
         """Answer an upgrade request to `/v1/stream`."""
-        return self.let_in(request, request_id_of(request), JsonDialect())
+        return await self.let_in(request, request_id_of(request), JsonDialect())
 
-    def let_in(
+    async def let_in(
         self,
         request: UpgradeRequest,
         request_id: str,
@@ -88,7 +88,7 @@ class Streams:
         `check` may raise Problem for what a tenant may not ask for.
         """
         try:
-            entry = self._doorkeeper.upgrade(headers or request.headers, request.query, request.peer)
+            entry = await self._doorkeeper.upgrade(headers or request.headers, request.query, request.peer)
             if entry.caller is not None:
                 check(entry.caller.tenant)
             else:

@@ -182,7 +182,7 @@ class Budgets:
             yield _Quota("month", tenant.max_audio_seconds_per_month, self._accounts.month_ms(tenant.id))
 
     def _exceeded(self, quota: _Quota) -> Problem:
-        anew = _next(quota.period, self._clock())
+        anew = next_period(quota.period, self._clock())
         return Problem(
             429,
             "quota_exceeded",
@@ -202,8 +202,8 @@ class Budgets:
         return now.toordinal() if period == "day" else now.year * 12 + now.month
 
 
-def _next(period: Period, now: float) -> datetime:
-    """When a quota begins anew."""
+def next_period(period: Period, now: float) -> datetime:
+    """When a quota of this period begins anew, for a moment in Unix s."""
     today = datetime.fromtimestamp(now, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     if period == "day":
         return today + timedelta(days=1)

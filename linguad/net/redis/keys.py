@@ -8,8 +8,8 @@ from typing import Literal
 
 from linguad.net.redis.errors import RedisError
 
-Kind = Literal["i", "n", "b", "s", "room", "pair", "t"]
-"""Instance, node, bucket, session, room, pairing code, tenant."""
+Kind = Literal["i", "n", "b", "s", "room", "pair", "t", "ticket"]
+"""Instance, node, bucket, session, room, pairing code, tenant, ticket of a web page."""
 
 VERSION = "v2"
 """Of the scheme; another one would not see the keys of this."""
@@ -31,6 +31,8 @@ class Keys:
         self._base = f"{prefix}:{VERSION}:"
         self.instances = f"{self._base}reg:inst"
         """The sorted set of all instances."""
+        self.accounts = f"{self._base}accounts"
+        """The channel on which changes of tenants, keys and webhooks are told."""
 
     def of(self, kind: Kind, name: str, what: str = "") -> str:
         """The key for `what` of a thing, such as `lingua:v2:{n:node-1}:rec`.

@@ -1,0 +1,82 @@
+/** The first sentence: is it healthy, and if not, why. */
+
+import { t } from "/pages/static/i18n.js";
+import { el, say } from "./dom.js";
+import { duration, number, pair, percent, word } from "./format.js";
+
+/** Parts of all sentences of the last minute that failed. */
+export const FAILING_SHARE = { warn: 0.05, bad: 0.25 };
+/** From this share of used slots on little is left. */
+const NEARLY_FULL = 0.9;
+/** Jobs that wait longer are worth a word, s. */
+const LONG_WAIT_S = 2;
+/** An event loop that was late by more makes everything late, ms. */
+const LATE_MS = 250;
+const NAMED_PAIRS = 3;
+const LEVELS = ["bad", "warn", "good"];
+
+/** The part of the sentences of the last minute that failed. */
+export function failingShare({ results_per_minute: good, failures_per_minute: bad }) { return good + bad ? bad / (good + bad) : 0; }
+
+/** What is wrong, the worst first: `{ level, text }`. */
+export function issues({ state, gauges, waiting, failing_count: failing }) {
+  const found = [];
+  const add = (level, text) => found.push({ level, text });
+  if (!state.ready) add("bad", t("notReady", { why: state.reasons.map((one) => word("state", one)).join(", ") }));
+  const vain = waiting.filter((queue) => !queue.ready_nodes);
+  if (vain.length) add("bad", t("waitInVain", { jobs: sum(vain), pairs: pairs(vain) }));
+  if (!gauges.nodes_ready) add(gauges.sessions ? "bad" : "warn", t(gauges.nodes_online ? "noneReady" : "noNodes"));
+  const share = failingShare(gauges);
+  if (share >= FAILING_SHARE.warn) {
+    add(share >= FAILING_SHARE.bad ? "bad" : "warn", t("manyFail", { share: percent(share), count: gauges.failures_per_minute }));
+  }
+  const long = waiting.filter((queue) => queue.ready_nodes && queue.oldest_s > LONG_WAIT_S);
+  if (long.length) {
+    const oldest = Math.max(...long.map((queue) => queue.oldest_s));
+    add("warn", t("nodesBusy", { jobs: sum(long), pairs: pairs(long), oldest: duration(oldest * 1000) }));
+  } else if (gauges.slots && gauges.slots_used / gauges.slots >= NEARLY_FULL) {
+    add("warn", t("nearlyFull", { used: gauges.slots_used, slots: gauges.slots }));
+  }
+  for (const name of state.degraded) add("warn", t("degraded", { name: word("state", name) }));
+  if (failing) add("warn", t(failing === 1 ? "nodeFails" : "nodesFail", { count: number(failing) }));
+  if (gauges.loop_lag_ms > LATE_MS) add("warn", t("loopLate", { lag: duration(gauges.loop_lag_ms) }));
+  return found.sort((a, b) => LEVELS.indexOf(a.level) - LEVELS.indexOf(b.level));
+}
+
+function sum(queues) { return queues.reduce((jobs, queue) => jobs + queue.jobs, 0); }
+
+function pairs(queues) {
+  const named = [...new Set(queues.map((queue) => pair(queue.src, queue.tgt)))];
+  return named.slice(0, NAMED_PAIRS).join(", ") + (named.length > NAMED_PAIRS ? " …" : "");
+}
+
+/** The part of the page that says so. */
+export function health() {
+  const headline = el("h1", { "data-t": "connecting" });
+  const rest = el("ul", { class: "issues" });
+  const facts = el("p", { class: "facts small numbers" });
+  const element = el("section", { id: "health", class: "card", "data-level": "unknown", "aria-labelledby": "health-title" },
+    el("div", {}, el("div", { role: "status" }, headline), rest), facts);
+  headline.id = "health-title";
+
+  function set(overview) {
+    const found = issues(overview);
+    const { facts: told, gauges } = overview;
+    headline.removeAttribute("data-t");
+    element.dataset.level = found[0]?.level ?? "good";
+    say(headline, found[0]?.text ?? t("allWell"));
+    const others = found.slice(1);
+    while (rest.children.length > others.length) rest.lastElementChild.remove();
+    for (const [index, one] of others.entries()) {
+      const line = rest.children[index] ?? rest.appendChild(el("li"));
+      line.className = one.level;
+      say(line, one.text);
+    }
+    say(facts, t("facts", {
+      version: told.version, uptime: duration(told.uptime_seconds * 1000), nodes: number(gauges.nodes_online),
+      sessions: number(gauges.sessions),
+    }));
+  }
+
+  return { element, set };
+}
