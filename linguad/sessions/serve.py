@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
 import trio
 
@@ -11,25 +10,26 @@ from linguad import log, metrics
 from linguad.core.clock import Clock
 from linguad.core.deadlines import Deadlines, earliest
 from linguad.core.ids import Ids
-from linguad.core.job import Job, JobRequest, MissingReason, Outcome
+from linguad.core.job import Job, MissingReason, Outcome
 from linguad.core.outputs import Check, Delivered, Ended, LetGo, Output, Send, Submit
 from linguad.core.requests import Standing
 from linguad.core.room import Claim, Post, Release, Renumber, RoomOutput, Seek, TakeOver, Tell
 from linguad.core.rooms import Rooms
 from linguad.core.rules import SessionRules
 from linguad.core.session import Session
-from linguad.core.utterance import Audio, CutReason
+from linguad.core.utterance import CutReason
 from linguad.errors import CloseReason, ErrorCode, WireError
 from linguad.net.outbox import Budget
 from linguad.net.peer import TrustedProxies, origin_of
 from linguad.net.supervise import Alarm
 from linguad.net.websocket import Link
-from linguad.sessions.availability import Availability, FleetPort
+from linguad.sessions.availability import Availability
 from linguad.sessions.connection import Connection, SocketConnection
+from linguad.sessions.jobs import JobPort
 from linguad.sessions.last import LastSessions
 from linguad.sessions.limit import SessionLimit
 from linguad.sessions.meetings import Mail, Meetings
-from linguad.sessions.reception import NodeDesk, Reception, Redeem, paired_by
+from linguad.sessions.reception import Reception, Redeem, paired_by
 from linguad.sessions.registry import Entry, Registry
 from linguad.sessions.speech import Speech, plays_only_pcm16
 from linguad.sessions.takeover import Elsewhere, Takeover
@@ -65,18 +65,6 @@ ENDED_BY = {reason: reason.value for reason in CutReason} | {CutReason.MANUAL: "
 """What ended an utterance, as the metrics call it."""
 
 logger = log.get(__name__)
-
-
-class JobPort(FleetPort, NodeDesk, Protocol):
-    """Where utterances go."""
-
-    def submit(self, request: JobRequest, audio: Audio) -> None:
-        """Have an utterance translated."""
-        ...
-
-    def session_ended(self, session_id: str) -> None:
-        """Cancel what a session still has running."""
-        ...
 
 
 class Sessions:
