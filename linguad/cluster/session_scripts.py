@@ -1,4 +1,4 @@
-"""The scripts of sessions. All keys of one are of one session; the clock is Redis's."""
+"""The scripts of sessions, rooms and pairing codes. Keys of one are of one thing; the clock is Redis's."""
 
 from __future__ import annotations
 
@@ -94,6 +94,15 @@ RELEASE_ROOM = Script(
     """
 local held = redis.call('HMGET', KEYS[1], 'owner', 'id')
 if held[1] ~= ARGV[2] or held[2] ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])
+""",
+)
+
+DROP_CODE = Script(
+    "drop_code",
+    # Key: a pairing code. Argument: whose it is. Removes it, unless it is another's.
+    """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call('DEL', KEYS[1])
 """,
 )

@@ -271,7 +271,7 @@ class Daemon:
 
         cluster = Cluster(settings, lambda: (len(self._node_sockets), len(self.sessions)))
         self._shared = SharedNodes(cluster, self.engine, self._node_sockets)
-        self._shared_sessions = SharedSessions(cluster, self.sessions, self.config)
+        self._shared_sessions = SharedSessions(cluster, self.sessions, self.fleet.pairing, self.config)
         return cluster
 
     def _traced(self) -> Tracing | None:

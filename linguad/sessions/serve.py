@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
 import trio
 
@@ -11,25 +10,26 @@ from linguad import log, metrics
 from linguad.core.clock import Clock
 from linguad.core.deadlines import Deadlines, earliest
 from linguad.core.ids import Ids
-from linguad.core.job import Job, JobRequest, MissingReason, Outcome
+from linguad.core.job import Job, MissingReason, Outcome
 from linguad.core.outputs import Check, Delivered, Ended, LetGo, Output, Send, Submit
 from linguad.core.requests import Standing
 from linguad.core.room import Claim, Post, Release, Renumber, RoomOutput, Seek, TakeOver, Tell
 from linguad.core.rooms import Rooms
 from linguad.core.rules import SessionRules
 from linguad.core.session import Session
-from linguad.core.utterance import Audio, CutReason
+from linguad.core.utterance import CutReason
 from linguad.errors import CloseReason, ErrorCode, WireError
 from linguad.net.outbox import Budget
-from linguad.net.peer import TrustedProxies
+from linguad.net.peer import TrustedProxies, origin_of
 from linguad.net.supervise import Alarm
 from linguad.net.websocket import Link
-from linguad.sessions.availability import Availability, FleetPort
+from linguad.sessions.availability import Availability
 from linguad.sessions.connection import Connection, SocketConnection
+from linguad.sessions.jobs import JobPort
 from linguad.sessions.last import LastSessions
 from linguad.sessions.limit import SessionLimit
 from linguad.sessions.meetings import Mail, Meetings
-from linguad.sessions.reception import NodeDesk, Reception
+from linguad.sessions.reception import Reception, Redeem, paired_by
 from linguad.sessions.registry import Entry, Registry
 from linguad.sessions.speech import Speech, plays_only_pcm16
 from linguad.sessions.takeover import Elsewhere, Takeover
@@ -67,18 +67,6 @@ ENDED_BY = {reason: reason.value for reason in CutReason} | {CutReason.MANUAL: "
 logger = log.get(__name__)
 
 
-class JobPort(FleetPort, NodeDesk, Protocol):
-    """Where utterances go."""
-
-    def submit(self, request: JobRequest, audio: Audio) -> None:
-        """Have an utterance translated."""
-        ...
-
-    def session_ended(self, session_id: str) -> None:
-        """Cancel what a session still has running."""
-        ...
-
-
 class Sessions:
     """All sessions of this instance, with the connection of each; detached ones have none."""
 
@@ -110,6 +98,8 @@ class Sessions:
         def made(session_id: str, init: SessionInit, standing: Standing) -> Session:
             return Session(session_id, init, self._rules, ids, clock, standing, rooms=self.rooms)
 
+        self.redeem: Redeem | None = None
+        """Asks the other instances for a pairing code, if there are any."""
         self._takeover = Takeover(self._sessions, made, self._forget, self._perform, limit, now)
         self._reception = Reception(
             self._sessions,
@@ -177,8 +167,9 @@ class Sessions:
                     self.take_binary(connection, frame)
                 elif (message := self._read(connection, frame)) is not None:
                     if isinstance(message, SessionInit):
-                        await self._takeover.look_for(connection, message)
-                    self.hear(connection, message)
+                        await self._introduced(connection, message)
+                    else:
+                        self.hear(connection, message)
         finally:
             self.lost(connection)
 
@@ -256,6 +247,15 @@ class Sessions:
         if entry is not None:
             self._perform(entry, news(entry.session))
 
+    async def _introduced(self, connection: Connection, init: SessionInit) -> None:
+        """A client says hello; other instances may have its session, or know its pairing code."""
+        await self._takeover.look_for(connection, init)
+        code, node_id = paired_by(init), None
+        named = (init.resume.session_id if init.resume is not None else None) or ""
+        if code and named not in self._sessions and self.redeem is not None:
+            node_id = await self.redeem(code, origin_of(connection.address))
+        self._open(connection, init, node_id)
+
     def take(self, connection: Connection, frame: str) -> None:
         """One frame of a client; no await, so its effects are complete before the next is read."""
         if (message := self._read(connection, frame)) is not None:
@@ -285,7 +285,7 @@ class Sessions:
             return
         session = connection.session or self._reception.adopted(connection, message)
         if session is None:
-            self._without_session(connection, message)
+            self._reception.turn_away(connection, message)
             return
         now = self._now()
         # a gateway would take it for the answer to its call
@@ -331,12 +331,12 @@ class Sessions:
         if session is not None:
             self._perform(self._sessions[session.id], session.finish(self._now()))
 
-    def _open(self, connection: Connection, message: SessionInit) -> None:
+    def _open(self, connection: Connection, message: SessionInit, node_id: str | None = None) -> None:
         """A client says hello; a second time on the same socket it ends its first session (1.4)."""
         before = connection.session
         if before is not None and not (message.resume and before.opens(message.resume)):
             self._perform(self._sessions[before.id], before.end(self._now()))
-        self._reception.welcome(connection, message)
+        self._reception.welcome(connection, message, node_id)
 
     def _is_gateways(self, connection: Connection, frame: str) -> bool:
         """Whether a frame that cannot be read is of a gateway."""
@@ -344,19 +344,6 @@ class Sessions:
             return connection.session.is_gateway
         entry = self._sessions.get(codec.session_named(frame))
         return entry is not None and entry.session.is_gateway
-
-    def _without_session(self, connection: Connection, message: ClientMessage) -> None:
-        """A message before `session_init`; naming an unknown session ends the socket (resolution 18)."""
-        named = getattr(message, "session_id", None)
-        if named is None:
-            connection.refuse(ErrorCode.INVALID_SESSION, "send session_init first")
-        elif named and named == connection.former:
-            # it was on its way when the session ended; the socket may go on with another one (2.2.5)
-            connection.refuse(ErrorCode.SESSION_CLOSED, "the session is over; send session_init first")
-        else:
-            problem = "no such session here; send session_init first"
-            connection.refuse(ErrorCode.INVALID_SESSION, problem)
-            connection.close(CloseReason.INVALID_SESSION)
 
     def _perform(self, entry: Entry, outputs: list[Output]) -> None:
         """Do everything in order; what a submission brings at once comes after what was decided before."""

@@ -208,3 +208,23 @@ async def drained(daemon: DaemonProcess) -> dict[str, Any]:
     assert done.returncode == 0, done
     said: dict[str, Any] = json.loads(done.stdout)
     return said
+
+
+async def test_a_pairing_code_is_good_at_another_instance(instances: Instances, redis: RedisServer) -> None:
+    a, b = instances("a", "b")
+    await joined(a, b)
+    with trio.fail_after(2 * PATIENCE_S):
+        async with a.node(node_id="mine", accept_public_jobs=False) as node, b.stranger() as client:
+            while "mine" not in (await b.get("/api/v1/nodes"))[1]:  # noqa: ASYNC110
+                await trio.sleep(0.05)
+            await node.say({"type": "request_pairing_code"})
+            code = (await node.until("pairing_code"))["code"]
+            while not redis.do("EXISTS", f"lingua:v2:{{pair:{code}}}"):  # noqa: ASYNC110
+                await trio.sleep(0.02)
+            ack = await client.open(pairing_code=code)
+            assert ack["assigned_node_id"] == "mine"
+            await client.utterance(0)
+            await node.answer(await node.job())
+            assert (await client.result())["text_asr"] == "heard 0"
+            async with a.client(pairing_code=code) as second:
+                assert (await second.until("error"))["code"] == "INVALID_PAIRING_CODE"
