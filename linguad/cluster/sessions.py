@@ -13,8 +13,8 @@ import msgspec
 import trio
 
 from linguad import log
-from linguad.cluster.scripts import END_SESSION, TAKE_SESSION, WRITE_SESSION
 from linguad.cluster.service import Cluster
+from linguad.cluster.session_scripts import END_SESSION, TAKE_SESSION, WRITE_SESSION
 from linguad.core.deadlines import Deadlines
 from linguad.core.resume import hash_of
 from linguad.metrics import SESSION_WRITES
