@@ -106,7 +106,9 @@ def test_every_page_is_reached_from_the_centre() -> None:
 
 def test_the_centre_links_every_page() -> None:
     docs = ROOT / "docs"
-    linked = {(docs / target.partition("#")[0]).resolve() for target in LINK.findall(prose(docs / "README.md"))}
+    linked = {
+        (docs / target.partition("#")[0]).resolve() for target in LINK.findall(prose(docs / "README.md"))
+    }
     assert [named(path) for path in PAGES if docs in path.parents and path not in linked] == [
         "docs/README.md"
     ]
