@@ -104,6 +104,52 @@ def test_every_page_is_reached_from_the_centre() -> None:
     assert [named(path) for path in PAGES if path not in reached] == []
 
 
+def test_the_centre_links_every_page() -> None:
+    docs = ROOT / "docs"
+    linked = {
+        (docs / target.partition("#")[0]).resolve() for target in LINK.findall(prose(docs / "README.md"))
+    }
+    assert [named(path) for path in PAGES if docs in path.parents and path not in linked] == [
+        "docs/README.md"
+    ]
+
+
+TWINS = [
+    ("README.md", "README.zh.md"),
+    ("docs/write-a-node.md", "docs/zh/node-protocol.md"),
+]
+"""Pages and their Chinese translations, whose examples are the same but for comments."""
+
+
+def examples(path: Path) -> list[str]:
+    """The blocks of code of a page that are run or typed, without comments."""
+    blocks = [block for language, block in FENCE.findall(text_of(path)) if language in ("sh", "python")]
+    return [re.sub(r" *# .*$", "", block, flags=re.MULTILINE) for block in blocks]
+
+
+@pytest.mark.parametrize(("english", "chinese"), TWINS)
+def test_translations_have_the_same_examples(english: str, chinese: str) -> None:
+    found = examples(ROOT / english)
+    assert found, "no example is recognised any more"
+    assert examples(ROOT / chinese) == found
+
+
+def test_the_table_of_the_architecture_has_every_folder() -> None:
+    rows = re.findall(r"^\| (`linguad/[^|]+) \|", text_of(ROOT / "docs/architecture.md"), re.MULTILINE)
+    told = [name.removeprefix("linguad/") for row in rows for name in INLINE.findall(row)]
+    folders = [path.parent.name for path in (ROOT / "linguad").glob("*/__init__.py")]
+    assert sorted(told) == sorted(folders)
+
+
+def test_files_that_the_architecture_names_exist() -> None:
+    found = re.findall(r"(?<![\w/.])([a-z]+/[a-z_]+\.pyx?)\b", text_of(ROOT / "docs/architecture.md"))
+    assert found, "no file is recognised any more"
+    missing = {
+        name for name in found if not (ROOT / "linguad" / name).is_file() and not (ROOT / name).is_file()
+    }
+    assert missing == set()
+
+
 @pytest.mark.parametrize("path", PAGES, ids=named)
 def test_settings_that_are_named_exist(path: Path) -> None:
     wrong = []

@@ -147,7 +147,7 @@ async def test_who_is_cut_off_is_given_up_and_comes_back(
     start: Start, redis: RedisServer, tmp_path: Path
 ) -> None:
     """A partition: the job of the one side goes elsewhere, and the other side tells its node to stop."""
-    with trio.fail_after(6 * PATIENCE_S), watched(redis, tmp_path):
+    with trio.fail_after(6 * PATIENCE_S), watched(redis):
         async with pair(start, redis, tmp_path) as two:
             near, far = two.near, two.far
             async with far.node(node_id="far-node", max_concurrent_jobs=1) as node, near.client() as client:

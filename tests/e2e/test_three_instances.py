@@ -48,13 +48,13 @@ class Redis:
 
 
 @pytest.fixture
-def redis(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Redis]:
+def redis(request: pytest.FixtureRequest) -> Iterator[Redis]:
     """A Redis of the test's own; nobody may look for keys in it."""
     one = Redis(request.param)
     try:
         with ExitStack() as stack:
             for server in one.servers:
-                stack.enter_context(watched(server, tmp_path))
+                stack.enter_context(watched(server))
             yield one
     finally:
         one.clear_away()
