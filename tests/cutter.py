@@ -1,4 +1,4 @@
-"""A proxy that tears the connection after so many bytes in one direction, or holds them back."""
+"""A proxy that tears the connection after so many bytes in one direction, or holds them back, or is slow."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ class Cutter:
         """Bytes to the server that are still let through."""
         self.down = FOREVER
         """Bytes from the server that are still let through."""
+        self.lag_s = 0.0
+        """How much later everything arrives."""
         self.cuts = 0
         self.hold: trio.Event | None = None
         """If there is one, nothing passes before it is set."""
@@ -33,7 +35,11 @@ class Cutter:
         await trio.serve_listeners(self._serve, [trio.SocketListener(sock)], task_status=task_status)
 
     async def _serve(self, client: trio.SocketStream) -> None:
-        server = await trio.open_unix_socket(str(self._server))
+        try:
+            server = await trio.open_unix_socket(str(self._server))
+        except OSError:
+            await client.aclose()
+            return
         async with client, server, trio.open_nursery() as nursery:
             nursery.start_soon(self._pass, client, server, "up", nursery.cancel_scope)
             nursery.start_soon(self._pass, server, client, "down", nursery.cancel_scope)
@@ -45,6 +51,7 @@ class Cutter:
             while data := await source.receive_some(64 * 1024):
                 if self.hold is not None:
                     await self.hold.wait()
+                await trio.sleep(self.lag_s)
                 left = getattr(self, way)
                 setattr(self, way, left - len(data))
                 await target.send_all(data[:left])

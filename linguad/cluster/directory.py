@@ -7,7 +7,7 @@ a look whether a hint was lost. What Redis refuses or cannot take now is written
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import msgspec
 import trio
@@ -34,13 +34,28 @@ RETRY_S = 0.5
 BATCH = 200
 """Records written or read before others get their turn."""
 
-HOLDS = 1.5
+HOLDS = 3.0
 """A record outlives the silence for which its node is closed by so much: its owner speaks first."""
+
+RENEW = 1.0
+"""A record that says nothing new is written again after so much of that silence."""
 
 FORGET_MS = 600_000
 """How long the register names a node that is gone, ms: an instance that missed the hint looks sooner."""
 
 logger = log.get(__name__)
+
+
+class Written(NamedTuple):
+    """What Redis was told of a node, and when."""
+
+    epoch: int
+    body: bytes
+    at: float
+
+    def says(self, epoch: int, body: bytes) -> bool:
+        """Whether it is this."""
+        return (self.epoch, self.body) == (epoch, body)
 
 
 class Directory:
@@ -50,7 +65,7 @@ class Directory:
         self._cluster = cluster
         self._place = cluster.place
         self._roster = roster
-        self._written: dict[str, tuple[int, bytes]] = {}
+        self._written: dict[str, Written] = {}
         self._seen = [0.0] * BUCKETS
         self._hinted: set[int] = set()
         self._dead: dict[str, str] = {}
@@ -137,35 +152,43 @@ class Directory:
     async def _tell_one(self, node_id: str) -> bool | None:
         """Write a record, or remove it; None if the others need not know, else whether the node is gone."""
         caller, boot, key = self._place.redis.caller, self._place.me.boot, self._key(node_id)
-        DIRECTORY_WRITES.inc()
         offered = self._roster.offer(node_id)
         if offered is None:
+            DIRECTORY_WRITES.inc()
             removed = await REMOVE_NODE(caller, [key], [boot])
             self._roster.withdrawn(node_id)
             self._written.pop(node_id, None)
             return True if removed else None
         record, connection, holds_s = offered
         body = self._encode(with_epoch(record, 0))
+        before, now = self._written.get(node_id), trio.current_time()
+        if before and before.says(record.epoch, body) and now - before.at < holds_s * RENEW:
+            return None
+        DIRECTORY_WRITES.inc()
         words = (boot, record.epoch, int(holds_s * HOLDS * 1000), body)
         held, epoch = cast("tuple[bytes, int]", await WRITE_NODE(caller, [key], words))
         if held.decode() != boot:
             await self._fetch([node_id])
             return None
         self._roster.leased(node_id, connection, epoch)
-        before = self._written.get(node_id)
-        self._written[node_id] = epoch, body
-        return None if before == (epoch, body) else False
+        self._written[node_id] = Written(epoch, body, now)
+        return None if before and before.says(epoch, body) else False
 
     async def _bury(self, dead: dict[str, str]) -> None:
         caller = self._place.redis.caller
         removed: dict[str, bool] = {}
-        try:
-            for node_id, boot in dead.items():
+
+        async def remove(node_id: str, boot: str) -> None:
+            try:
                 if await REMOVE_NODE(caller, [self._key(node_id)], [boot]):
                     removed[node_id] = True
-        except (RedisAway, RedisRefusal) as error:
-            # records end by themselves, too
-            logger.debug("node_records_left", nodes=len(dead), reason=str(error))
+            except (RedisAway, RedisRefusal) as error:
+                # records end by themselves, too
+                logger.debug("node_record_left", node=node_id, reason=str(error))
+
+        async with trio.open_nursery() as nursery:
+            for node_id, boot in dead.items():
+                nursery.start_soon(remove, node_id, boot)
         for node_id in dead:
             self._dead.pop(node_id, None)
         await self._note(removed)

@@ -17,7 +17,6 @@ from linguad.core.afar import Afar
 from linguad.core.dispatch import Dispatch
 from linguad.core.guests import Guests
 from linguad.core.health import Status
-from linguad.core.node import Node
 from linguad.wire.record import NodeRecord
 
 logger = log.get(__name__)
@@ -86,7 +85,7 @@ class Roster:
 
     def everything(self) -> None:
         """Redis may have forgotten all of it, or all of it changes."""
-        here = [node.id for node in self._fleet.nodes.values() if _is_here(node)]
+        here = [node.id for node in self._fleet.nodes.values() if node.is_here]
         for node_id in (*here, *self._leases):
             self._changed(node_id)
 
@@ -107,7 +106,7 @@ class Roster:
         None if the node is not here.
         """
         node = self._fleet.nodes.get(node_id)
-        if node is None or not _is_here(node):
+        if node is None or not node.is_here:
             return None
         guests = self._guests.slots(node_id)
         own = self._fleet.slots_used(node_id) - guests.total()
@@ -128,7 +127,7 @@ class Roster:
     def withdrawn(self, node_id: str) -> None:
         """Redis holds no record of ours any more of a node that is not here."""
         node = self._fleet.nodes.get(node_id)
-        if node is None or not _is_here(node):
+        if node is None or not node.is_here:
             self._leases.pop(node_id, None)
 
     def heard(self, node_id: str, record: NodeRecord | None) -> None:
@@ -138,7 +137,7 @@ class Roster:
             if node is not None and node.afar is not None:
                 self._desk.connection_lost(node_id, node.connection)
             return
-        if node is not None and _is_here(node):
+        if node is not None and node.is_here:
             lease = self._leases.get(node_id)
             if lease is None or lease.connection != node.connection or not 0 < lease.epoch < record.epoch:
                 return  # our registration is the newer one, or about to be
@@ -156,7 +155,7 @@ class Roster:
 
     def _changed(self, node_id: str) -> None:
         node = self._fleet.nodes.get(node_id)
-        if node_id in self._leases or (node is not None and _is_here(node)):
+        if node_id in self._leases or (node is not None and node.is_here):
             self._dirty[node_id] = None
             self.when_dirty()
 
@@ -164,10 +163,6 @@ class Roster:
 def with_epoch(record: NodeRecord, epoch: int) -> NodeRecord:
     """A record with the epoch that Redis gave it."""
     return replace(record, epoch=epoch)
-
-
-def _is_here(node: Node) -> bool:
-    return node.online and node.afar is None
 
 
 def _nothing() -> None:

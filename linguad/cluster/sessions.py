@@ -13,8 +13,8 @@ import msgspec
 import trio
 
 from linguad import log
-from linguad.cluster.scripts import END_SESSION, TAKE_SESSION, WRITE_SESSION
 from linguad.cluster.service import Cluster
+from linguad.cluster.session_scripts import END_SESSION, TAKE_SESSION, WRITE_SESSION
 from linguad.core.deadlines import Deadlines
 from linguad.core.resume import hash_of
 from linguad.metrics import SESSION_WRITES
@@ -107,7 +107,7 @@ class SessionRecords:
 
     def ended(self, session_id: str) -> None:
         """A session is over: nobody can go on with it."""
-        if self._epochs.get(session_id):
+        if session_id in self._epochs or session_id in self._written_at:
             self._over.add(session_id)
         else:
             self._forget(session_id)

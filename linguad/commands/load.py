@@ -19,12 +19,15 @@ from rich.table import Table
 
 from linguad import audio, client
 from linguad.commands.amounts import amount, count
-from linguad.commands.speakers import NO_LOSS, STEPS, Plan, Record, talk
+from linguad.commands.speakers import NO_LOSS, STEPS, Plan, Record, crowd, schedule
 from linguad.commands.translate import DEFAULT_SERVER, language, server
 from linguad.errors import AudioError
 
 LONGEST_S = 8.0
 """Longest utterance, s: the server cuts longer ones in pieces of 10 s, which would be answered one by one."""
+
+USUAL_S = 6.0
+"""From one utterance of a person to the next, unless a rate is given."""
 
 HERTZ, PEAK = 220.0, 8000
 PERCENTS = (50, 90, 99)
@@ -40,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rate",
         metavar="R",
         type=amount,
-        help="utterances per second, of all together, at random times (default: one per person in 6 s)",
+        help=f"utterances per second, of all people (default: one of each in {USUAL_S:g} s)",
     )
     add("--from", dest="src", metavar="LANG", type=language, default="en", help="spoken (default: en)")
     add("--to", dest="tgt", metavar="LANG", type=language, default="es", help="wanted (default: es)")
@@ -68,26 +71,15 @@ def run(args: argparse.Namespace) -> int:
 
 async def _run(args: argparse.Namespace) -> tuple[Record, float]:
     payloads, seconds = await trio.to_thread.run_sync(_speech, args.file, args.seconds)
-    plan = Plan(
-        server=args.server,
-        src=args.src,
-        tgt=args.tgt,
-        payloads=payloads,
-        seconds=seconds,
-        utterances=args.utterances,
-        pause_s=6.0 if args.rate is None else args.sessions / args.rate,
-        realtime=args.realtime,
-        timeout_s=args.timeout,
-    )
+    plan = Plan(args.server, args.src, args.tgt, payloads, seconds, args.realtime, args.timeout)
     record = Record(planned=args.sessions * args.utterances)
-    began = trio.current_time()
+    rate = args.rate or args.sessions / USUAL_S
+    times = schedule(args.sessions, args.utterances, rate, Random(args.seed))
     with _progress() as progress:
         task = progress.add_task("talking", total=record.planned)
-        record.changed = lambda: progress.update(task, completed=sum(record.outcomes.values()))
-        async with trio.open_nursery() as nursery:
-            for number in range(args.sessions):
-                nursery.start_soon(talk, plan, record, Random(f"{args.seed} {number}"))
-    return record, trio.current_time() - began
+        record.changed = lambda: progress.update(task, completed=record.outcomes.total())
+        took_s = await crowd(plan, record, times)
+    return record, took_s
 
 
 def _speech(file: Path | None, seconds: float) -> tuple[list[bytes], float]:
@@ -115,6 +107,7 @@ def report(record: Record, sessions: int, took_s: float) -> dict[str, Any]:
         "seconds": round(took_s, 3),
         "utterances_per_s": round(record.said / took_s, 2) if took_s else 0.0,
         "outcomes": dict(record.outcomes.most_common()),
+        "late": _percentiles(record.late_ms),
         "latency": _percentiles(record.latencies_ms),
         "stages": {step: found for step in STEPS if (found := _percentiles(record.stages_ms[step]))},
         "problems": dict(record.problems.most_common()),
@@ -139,13 +132,17 @@ def _show(told: dict[str, Any]) -> None:
         f"{told['utterances_per_s']:g} a second",
         soft_wrap=True,
     )
-    table = Table(box=box.SIMPLE_HEAD, title="ms, of what got its text", title_justify="left")
+    table = Table(box=box.SIMPLE_HEAD, title="ms", title_justify="left")
     for name in ("", *(f"p{percent}" for percent in PERCENTS), "longest"):
         table.add_column(name, justify="right" if name else "left")
-    for name, found in (("final to result, here", told["latency"]), *told["stages"].items()):
+    for name, found in (
+        ("begun later than due", told["late"]),
+        ("final to result, here", told["latency"]),
+        *told["stages"].items(),
+    ):
         if found:
             table.add_row(name, *(f"{value:,.1f}" for value in found.values()))
-    if told["latency"]:
+    if told["late"]:
         console.print(table)
     outcomes = Table(box=box.SIMPLE_HEAD)
     for name in ("outcome", "utterances", "%"):

@@ -128,7 +128,7 @@ class Answers:
             outputs.append(Send(event, optional=self._order(tgt_lang).is_open(index)))
         place = None
         if result is not None:
-            self._seat.heard(result.extra, request, now)
+            outputs += self._seat.heard(result.extra, request, now)
             spoken = request.last_audio_at - job.seconds, request.last_audio_at
             place = self.groups.heard(
                 index, tgt_lang, result.text_asr or "", result.text_translated or "", now, spoken

@@ -78,7 +78,7 @@ class Guests:
     def is_here(self, node_id: str) -> bool:
         """Whether we have the socket of a node."""
         node = self._fleet.nodes.get(node_id)
-        return node is not None and node.online and node.afar is None
+        return node is not None and node.is_here
 
     def slots(self, node_id: str) -> Counter[str]:
         """Slots of a node that guests hold, by asker."""

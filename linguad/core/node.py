@@ -163,6 +163,11 @@ class Node:
         """Whether a connection owns the record."""
         return self.connection != 0
 
+    @property
+    def is_here(self) -> bool:
+        """Whether that connection is one of this instance."""
+        return self.online and self.afar is None
+
     def speak_of(self, said: Override) -> None:
         """Take an operator's word, in place of an earlier one."""
         self.said = said
@@ -277,12 +282,11 @@ class Node:
 
     def overdue(self, now: float) -> bool:
         """Whether heartbeats stopped."""
-        here = self.online and self.afar is None
-        return here and now - self.last_heartbeat_at > self.heartbeat_timeout_s
+        return self.is_here and now - self.last_heartbeat_at > self.heartbeat_timeout_s
 
     def warmed_up_too_long(self, now: float) -> bool:
         """Whether a registering node took longer than it may to become healthy."""
-        warming_up = self.online and self.afar is None and self.health.state is Status.REGISTERING
+        warming_up = self.is_here and self.health.state is Status.REGISTERING
         return warming_up and now - self.registered_at > self.rules.warmup_timeout_s
 
     def fits(self, key: Key) -> bool:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from linguad.core.job import Job, JobRequest
-from linguad.core.room import Tell
-from linguad.core.rooms import Renumber
+from linguad.core.room import RoomOutput
 from linguad.core.utterance import Audio
 from linguad.wire.common import ServiceTimings
 from linguad.wire.session import ServerMessage, TimeBreakdown
@@ -47,4 +46,4 @@ class Check(Struct, frozen=True):
     """The languages that are to be served have changed: see whether nodes are there."""
 
 
-Output = Send | Submit | Delivered | Tell | Renumber | Check | LetGo | Ended
+Output = Send | Submit | Delivered | RoomOutput | Check | LetGo | Ended

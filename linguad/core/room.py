@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from msgspec import Struct, field
 
 from linguad.core.bucket import Bucket
+from linguad.errors import ErrorCode
 from linguad.wire.language import AUTO, normalize
-from linguad.wire.room import RoomMember, RoomMembers
+from linguad.wire.letters import Letter
+from linguad.wire.room import RoomCreateAck, RoomError, RoomMember, RoomMembers
+from linguad.wire.room_record import MemberRecord, RoomRecord
 from linguad.wire.session import ServerMessage
 
 
@@ -18,6 +21,57 @@ class Tell(Struct, frozen=True):
     session_id: str
     message: ServerMessage
     optional: bool = False
+
+
+class Renumber(Struct, frozen=True):
+    """The session left a room; it numbers its next utterance this or higher, for lower ones were seen."""
+
+    session_id: str
+    next_index: int
+
+
+class Post(Struct, frozen=True):
+    """Send a letter to another instance."""
+
+    instance: str
+    letter: Letter
+    lane: str
+
+
+class Claim(Struct, frozen=True):
+    """Ask Redis for a code; `Sharing.claimed` gets the answer."""
+
+    session_id: str
+    code: str
+    room_id: str
+
+
+class Seek(Struct, frozen=True):
+    """Ask Redis who owns the room of a code; `Sharing.found` gets the answer."""
+
+    session_id: str
+    code: str
+
+
+class TakeOver(Struct, frozen=True):
+    """Ask Redis for a room whose owner is gone; `Sharing.taken` gets the answer."""
+
+    code: str
+    room_id: str
+    former: str
+
+
+class Release(Struct, frozen=True):
+    """Tell Redis that a room is gone."""
+
+    code: str
+    room_id: str
+
+
+RoomOutput = Tell | Renumber | Post | Claim | Seek | TakeOver | Release
+
+HERE, AWAY = "", "?"
+"""Homes of members and owners of rooms: this instance; none, for a while. All others are names."""
 
 
 class Guest(Struct, frozen=True, kw_only=True):
@@ -33,6 +87,8 @@ class Guest(Struct, frozen=True, kw_only=True):
     next_index: int
     """Lowest utterance index that its client has not seen."""
     is_gateway: bool = False
+    keeps: bool = False
+    """Whether its client can come back to another instance, so that its seat is kept meanwhile."""
 
 
 class Member(Struct, kw_only=True, eq=False):
@@ -42,6 +98,12 @@ class Member(Struct, kw_only=True, eq=False):
     joined_at: str
     speaks: str
     hears: str
+    home: str = HERE
+    """The instance that has its session; only there the rest is the truth."""
+    away_since: float = 0.0
+    """When its home was lost, if it is away; monotonic s."""
+    keeps: bool = False
+    """Whether its seat is kept when its home is lost."""
     starts: Bucket
     """How often it may say that it began to speak."""
     display_name: str | None = None
@@ -65,6 +127,21 @@ class Member(Struct, kw_only=True, eq=False):
                 return code
         return ""
 
+    def record(self, me: str) -> MemberRecord:
+        """For other instances; `me` is the name of this one."""
+        home = {HERE: me, AWAY: ""}.get(self.home, self.home)
+        return MemberRecord(
+            session_id=self.session_id,
+            home=home,
+            joined_at=self.joined_at,
+            speaks=self.speaks,
+            hears=self.hears,
+            display_name=self.display_name,
+            preferred_lang=self.preferred_lang,
+            raw_voice=dict(self.raw_voice),
+            keeps=self.keeps,
+        )
+
     def listens_in(self, language: str) -> bool:
         """Whether speech in this language is for this member."""
         return bool(language) and normalize(self.language) == normalize(language)
@@ -78,6 +155,36 @@ class Room(Struct, kw_only=True, eq=False):
     active_at: float
     """When somebody joined, spoke or got a result last, monotonic s."""
     members: dict[str, Member] = field(default_factory=dict)
+    owner: str = HERE
+    """The instance that says who is in; other ones have a copy."""
+    epoch: int = 0
+    version: int = 0
+    heard: dict[str, int] = field(default_factory=dict)
+    """The number of the last letter of each home, if this is the owner."""
+
+    told: RoomMembers | None = None
+    """What its members were told last of who is in."""
+
+    @property
+    def homes(self) -> set[str]:
+        """Other instances with members."""
+        return {member.home for member in self.members.values()} - {HERE, AWAY}
+
+    @property
+    def here(self) -> list[Member]:
+        """The members of this instance."""
+        return [member for member in self.members.values() if member.home == HERE]
+
+    def record(self, me: str) -> RoomRecord:
+        """For other instances; `me` is the name of this one."""
+        return RoomRecord(
+            id=self.id,
+            code=self.code,
+            owner={HERE: me, AWAY: ""}.get(self.owner, self.owner),
+            epoch=self.epoch,
+            version=self.version,
+            members=[member.record(me) for member in self.members.values()],
+        )
 
     def others(self, session_id: str) -> Iterator[Member]:
         """All members but one."""
@@ -115,3 +222,28 @@ class Room(Struct, kw_only=True, eq=False):
     def tell_all(self, message: ServerMessage, but: str = "") -> list[Tell]:
         """The same message for all members, or all but one."""
         return [Tell(member.session_id, message) for member in self.others(but)]
+
+    def news(self) -> RoomMembers | None:
+        """All members as clients see them, if they were told something else before."""
+        listing = self.listing()
+        if listing == self.told:
+            return None
+        self.told = listing
+        return listing
+
+    def tell_here(self, message: ServerMessage, but: str = "") -> list[RoomOutput]:
+        """The same message for the members of this instance, or all but one."""
+        return [Tell(member.session_id, message) for member in self.here if member.session_id != but]
+
+
+def welcome(room: Room, session_id: str) -> list[Tell]:
+    """You are in this room, with these: the acknowledgement is what opens the room in web clients (6.3)."""
+    return [
+        Tell(session_id, RoomCreateAck(room_code=room.code, room_id=room.id)),
+        Tell(session_id, room.listing()),
+    ]
+
+
+def error(session_id: str, code: ErrorCode, sentence: str = "") -> Tell:
+    """Why a request about rooms had no effect."""
+    return Tell(session_id, RoomError(code=code, message=sentence or code.hint[0]))

@@ -11,9 +11,9 @@ from msgspec.structs import replace
 
 from linguad.core.bucket import Bucket
 from linguad.core.clock import Clock
-from linguad.core.deadlines import Deadlines
+from linguad.core.deadlines import earliest
 from linguad.core.ids import Ids
-from linguad.core.room import Guest, Member, Room, Tell
+from linguad.core.room import HERE, Guest, Member, Renumber, Room, RoomOutput, Tell, error, welcome
 from linguad.core.room_relay import (
     SPEAKING_BURST,
     SPEAKING_PER_S,
@@ -22,16 +22,17 @@ from linguad.core.room_relay import (
     relay_signal,
     relay_start,
 )
+from linguad.core.room_sharing import Sharing
+from linguad.core.room_table import RoomTable
 from linguad.core.tries import WrongTries
 from linguad.errors import ErrorCode
 from linguad.wire.language import AUTO, normalize
 from linguad.wire.moment import rfc3339
+from linguad.wire.resume import SeatRecord
 from linguad.wire.room import (
     RemoteSpeakingEnd,
     RemoteSpeakingStart,
     RoomCreate,
-    RoomCreateAck,
-    RoomError,
     RoomExpired,
     RoomJoin,
     RoomLeave,
@@ -69,16 +70,6 @@ class RoomRules(Struct, frozen=True, kw_only=True):
     idle_s: float = 1800.0
 
 
-class Renumber(Struct, frozen=True):
-    """The session left a room; it numbers its next utterance this or higher, for lower ones were seen."""
-
-    session_id: str
-    next_index: int
-
-
-RoomOutput = Tell | Renumber
-
-
 class Plan(Struct, frozen=True):
     """What an utterance of a member is to be translated to."""
 
@@ -100,29 +91,27 @@ class Rooms:
         """May be changed; rooms that are open keep the end they have until somebody speaks."""
         self._ids = ids
         self._clock = clock
-        self._by_code: dict[str, Room] = {}
-        self._by_id: dict[str, Room] = {}
-        self._of: dict[str, Room] = {}
-        self._next_number: dict[str, int] = {}
+        self._table = RoomTable()
         self._wrong = WrongTries()
         self._changes: dict[str, Bucket] = {}
-        self._deadlines: Deadlines[str] = Deadlines()
+        self._sharing: Sharing | None = None
+
+    def share(self, me: str, grace_s: float) -> Sharing:
+        """Other instances have members, too; to be called before there are rooms. See `Sharing`."""
+        self._sharing = Sharing(self, self._table, self._clock, self._ids, me, grace_s)
+        return self._sharing
 
     def __len__(self) -> int:
-        return len(self._by_code)
+        return len(self._table.by_id)
 
     @property
     def members(self) -> int:
         """Sessions that are in a room."""
-        return len(self._of)
+        return len(self._table.of)
 
     def of(self, session_id: str) -> Room | None:
         """The room a session is in."""
-        return self._of.get(session_id)
-
-    def next_number(self, session_id: str) -> int:
-        """Lowest utterance index that the client of a session has not seen; of one that was in a room."""
-        return self._next_number[session_id]
+        return self._table.of.get(session_id)
 
     def handle(self, guest: Guest, message: RoomRequest, now: float) -> list[RoomOutput]:
         """A request of a client, to the end of its effects (6.2)."""
@@ -133,7 +122,7 @@ class Rooms:
                 return self._join(guest, message, now)
             case RoomLeave():
                 if self._room_of(guest.session_id, message.room_code) is None:
-                    return [_error(guest.session_id, ErrorCode.ROOM_NOT_FOUND)]
+                    return [error(guest.session_id, ErrorCode.ROOM_NOT_FOUND)]
                 return self.leave(guest.session_id)
             case RoomRawVoicePreference():
                 return self._prefer(guest.session_id, message, now)
@@ -150,76 +139,109 @@ class Rooms:
         match message:
             case RemoteSpeakingStart():
                 self._active(room, now)
-                return [*relay_start(room, sender, message, now)]
+                return self._route(room, relay_start(room, sender, message, now))
             case RemoteSpeakingEnd():
                 self._active(room, now)
-                return [*relay_end(room, sender, message)]
+                return self._route(room, relay_end(room, sender, message))
             case _:
-                return [*relay_signal(room, sender, message)]
+                return self._route(room, relay_signal(room, sender, message))
+
+    def _route(self, room: Room, tells: list[Tell]) -> list[RoomOutput]:
+        """What members are told, wherever they are."""
+        return [*tells] if self._sharing is None else self._sharing.route(room, tells)
 
     def leave(self, session_id: str) -> list[RoomOutput]:
         """A session is in no room from now on; an empty room is gone."""
-        room = self._of.pop(session_id, None)
+        if self._sharing is not None:
+            self._sharing.entrance.give_up(session_id)
+        room = self._table.of.pop(session_id, None)
         if room is None:
             return []
         del room.members[session_id]
         for member in room.members.values():
             member.raw_voice.pop(session_id, None)
-        if not room.members:
-            self._close(room)
-        number = Renumber(session_id, self._next_number[session_id])
-        return [number, *(room.tell_all(room.listing()) if room.members else [])]
+        return [Renumber(session_id, self._table.next_number[session_id]), *self.changed(room)]
+
+    def changed(self, room: Room) -> list[RoomOutput]:
+        """Others are in a room than before, or what all may know of them is different."""
+        news = room.news()
+        told = ([] if news is None else room.tell_here(news)) + self._shared(room)
+        if not room.members or (room.owner != HERE and not room.here):
+            self._table.close(room)
+        return told
+
+    def _shared(self, room: Room) -> list[RoomOutput]:
+        return [] if self._sharing is None else self._sharing.changed(room)
 
     def ended(self, session_id: str) -> list[RoomOutput]:
         """A session is over: it leaves, and nothing is for it any more."""
-        outputs = [output for output in self.leave(session_id) if isinstance(output, Tell)]
-        self._next_number.pop(session_id, None)
+        outputs = [output for output in self.leave(session_id) if not isinstance(output, Renumber)]
+        self._table.next_number.pop(session_id, None)
         self._changes.pop(session_id, None)
         return [*outputs]
 
+    def moved(self, session_id: str, now: float) -> list[RoomOutput]:
+        """A session goes on at another instance, in the room where it is."""
+        outputs = [] if self._sharing is None else self._sharing.moved(session_id, now)
+        self._table.next_number.pop(session_id, None)
+        self._changes.pop(session_id, None)
+        return outputs
+
+    def seat_record(self, session_id: str) -> SeatRecord | None:
+        """What another instance has to know of its seat; None outside rooms."""
+        room = self._table.of.get(session_id)
+        if room is None:
+            return None
+        me = "" if self._sharing is None else self._sharing.me
+        return SeatRecord(room.record(me), self._table.next_number[session_id])
+
+    def restore(self, guest: Guest, seat: SeatRecord, now: float) -> list[RoomOutput]:
+        """A session comes from another instance, where it had this seat."""
+        return [] if self._sharing is None else self._sharing.restore(guest, seat, now)
+
     def back(self, session_id: str) -> list[Tell]:
         """A member that kept its place has a connection again; it learns how the room is now."""
-        room = self._of.get(session_id)
-        return [] if room is None else _welcome(room, session_id)
+        room = self._table.of.get(session_id)
+        return [] if room is None else welcome(room, session_id)
 
-    def away(self, session_id: str, now: float) -> list[Tell]:
+    def away(self, session_id: str, now: float) -> list[RoomOutput]:
         """A member lost its connection but keeps its place for a while; it does not speak now."""
-        room = self._of.get(session_id)
+        room = self._table.of.get(session_id)
         if room is None:
             return []
         end = RemoteSpeakingEnd(room_code=room.code, ts_ms=self._clock.epoch_ms(now))
-        return relay_end(room, room.members[session_id], end)
+        return self._route(room, relay_end(room, room.members[session_id], end))
 
     def change_languages(
         self, session_id: str, now: float, *, speaks: str, hears: str, preferred_lang: str | None = None
-    ) -> list[Tell]:
+    ) -> list[RoomOutput]:
         """A session has other languages now; a preference that it does not name stays as it was."""
-        room = self._of.get(session_id)
+        room = self._table.of.get(session_id)
         if room is None:
             return []
         member = room.members[session_id]
-        member.speaks, member.hears = speaks, hears
+        before, (member.speaks, member.hears) = (member.speaks, member.hears), (speaks, hears)
         if preferred_lang is None or preferred_lang == member.preferred_lang:
-            return []
+            return self._shared(room) if before != (speaks, hears) else []
         if not self._bucket(session_id).take(now):
-            return [_error(session_id, ErrorCode.NODE_OVERLOADED, TOO_FAST)]
+            return [error(session_id, ErrorCode.NODE_OVERLOADED, TOO_FAST)]
         member.preferred_lang = preferred_lang
-        return room.tell_all(room.listing())
+        return self.changed(room)
 
     def has_others(self, room_id: str, session_id: str) -> bool:
         """Whether somebody else than this session is in a room."""
-        room = self._by_id.get(room_id)
+        room = self._table.by_id.get(room_id)
         return room is not None and any(room.others(session_id))
 
     def spoke(self, session_id: str, now: float) -> None:
         """A session sent sound; its room lives on."""
-        room = self._of.get(session_id)
+        room = self._table.of.get(session_id)
         if room is not None:
             self._active(room, now)
 
     def pairs(self, session_id: str) -> list[tuple[str, str]]:
         """Language pairs that a room needs because this session is in it, (source, target), each once."""
-        room = self._of.get(session_id)
+        room = self._table.of.get(session_id)
         if room is None:
             return []
         me = room.members[session_id]
@@ -238,7 +260,7 @@ class Rooms:
         `src_lang` is the concrete language of the speech where it is known. A turn keeps the languages it
         began with, for nodes keep slices back until it ends; the first one stays the first.
         """
-        room = self._of.get(session_id)
+        room = self._table.of.get(session_id)
         if room is None:
             return None
         speaker, source = room.members[session_id], normalize(src_lang)
@@ -276,111 +298,147 @@ class Rooms:
         that of its session, which goes on with its own numbers.
         """
         speaker_id = result.session_id
-        room = self._by_id.get(room_id)
+        room = self._table.by_id.get(room_id)
         outputs: list[RoomOutput] = []
         if room is not None:
             self._active(room, now)
-            outputs += [
-                self._numbered(member.session_id, result)
-                for member in room.others(speaker_id)
-                if member.listens_in(language)
-            ]
-        if for_speaker and speaker_id in self._next_number:
+            outputs += self.hear(room, language, result)
+            if self._sharing is not None:
+                outputs += self._sharing.heard(room, language, result)
+        if for_speaker and speaker_id in self._table.next_number:
             if room is None or list(room.members) != [speaker_id]:
                 result = replace(result, tts_audio="")
-            if speaker_id in self._of:
+            if speaker_id in self._table.of:
                 return [*outputs, self._numbered(speaker_id, result)]
-            self._next_number[speaker_id] = max(self._next_number[speaker_id], next_index)
+            self._table.next_number[speaker_id] = max(self._table.next_number[speaker_id], next_index)
             outputs.append(self._numbered(speaker_id, result))
-            outputs.append(Renumber(speaker_id, self._next_number[speaker_id]))
+            outputs.append(Renumber(speaker_id, self._table.next_number[speaker_id]))
         return outputs
+
+    def hear(self, room: Room, language: str, result: TranslationResult) -> list[RoomOutput]:
+        """A result for the members of this instance that listen in its language, but for the speaker."""
+        return [
+            self._numbered(member.session_id, result)
+            for member in room.here
+            if member.session_id != result.session_id and member.listens_in(language)
+        ]
 
     def due(self) -> float | None:
         """When `tick` has something to do, monotonic s."""
-        return self._deadlines.due()
+        due = self._table.deadlines.due()
+        return due if self._sharing is None else earliest(due, self._sharing.due())
 
     def tick(self, now: float) -> list[RoomOutput]:
         """Rooms in which nobody spoke for too long are gone."""
-        outputs: list[RoomOutput] = []
-        while (code := self._deadlines.pop(now)) is not None:
-            room = self._by_code[code]
-            minutes = round(self.rules.idle_s / 60)
-            outputs += room.tell_all(
-                RoomExpired(room_code=code, message=f"Nobody spoke for {minutes} minutes")
-            )
-            for session_id in room.members:
-                del self._of[session_id]
-                outputs.append(Renumber(session_id, self._next_number[session_id]))
-            self._close(room)
+        outputs: list[RoomOutput] = [] if self._sharing is None else self._sharing.tick(now)
+        while (room_id := self._table.deadlines.pop(now)) is not None:
+            room = self._table.by_id[room_id]
+            if self._sharing is not None:
+                outputs += self._sharing.expired(room)
+            outputs += self.expire(room)
+        return outputs
+
+    def expire(self, room: Room) -> list[RoomOutput]:
+        """Nobody spoke in a room for too long; it is gone."""
+        minutes = round(self.rules.idle_s / 60)
+        outputs = room.tell_here(
+            RoomExpired(room_code=room.code, message=f"Nobody spoke for {minutes} minutes")
+        )
+        for member in room.here:
+            del self._table.of[member.session_id]
+            outputs.append(Renumber(member.session_id, self._table.next_number[member.session_id]))
+        self._table.close(room)
         return outputs
 
     def _create(self, guest: Guest, message: RoomCreate, now: float) -> list[RoomOutput]:
         if guest.is_gateway:
-            return [_error(guest.session_id, ErrorCode.UNSUPPORTED_FEATURE, "gateways have no rooms")]
+            return [error(guest.session_id, ErrorCode.UNSUPPORTED_FEATURE, "gateways have no rooms")]
         if not self._bucket(guest.session_id).take(now):
-            return [_error(guest.session_id, ErrorCode.NODE_OVERLOADED, TOO_FAST)]
-        if len(self._by_code) >= self.rules.max_rooms:
-            return [_error(guest.session_id, ErrorCode.NODE_OVERLOADED, "there are too many rooms")]
-        outputs = self.leave(guest.session_id)
-        while (code := self._ids.room_code()) in self._by_code:
+            return [error(guest.session_id, ErrorCode.NODE_OVERLOADED, TOO_FAST)]
+        if len(self) >= self.rules.max_rooms:
+            return [error(guest.session_id, ErrorCode.NODE_OVERLOADED, "there are too many rooms")]
+        while (code := self._ids.room_code()) in self._table.by_code:
             pass
-        room = Room(id=self._ids.uuid(), code=code, active_at=now)
-        self._by_code[code] = self._by_id[room.id] = room
+        if self._sharing is not None and self._sharing.up:
+            return self._sharing.entrance.claim(guest, message, code, now)
+        return self.open(self._ids.uuid(), code, guest, message, now)
+
+    def open(
+        self, room_id: str, code: str, guest: Guest, message: RoomCreate | RoomJoin, now: float
+    ) -> list[RoomOutput]:
+        """A new room with its first member."""
+        outputs = self.leave(guest.session_id)
+        room = Room(id=room_id, code=code, active_at=now)
+        self._table.add(room)
         return outputs + self._enter(room, guest, message, now)
 
     def _join(self, guest: Guest, message: RoomJoin, now: float) -> list[RoomOutput]:
         code = message.room_code.strip()
-        room = self._by_code.get(code)
-        error, sentence = None, ""
+        room = self._table.by_code.get(code)
+        problem, sentence = None, ""
         if guest.is_gateway:
-            error, sentence = ErrorCode.UNSUPPORTED_FEATURE, "gateways have no rooms"
+            problem, sentence = ErrorCode.UNSUPPORTED_FEATURE, "gateways have no rooms"
         elif len(code) != CODE_DIGITS or not (code.isascii() and code.isdecimal()):
-            error = ErrorCode.INVALID_ROOM_CODE
+            problem = ErrorCode.INVALID_ROOM_CODE
         elif room is not None and guest.session_id in room.members:
-            error = ErrorCode.ALREADY_IN_ROOM
+            problem = ErrorCode.ALREADY_IN_ROOM
         elif not self._wrong.allows(guest.origin, now):
-            error, sentence = ErrorCode.ROOM_NOT_FOUND, "too many wrong codes; wait a minute"
+            problem, sentence = ErrorCode.ROOM_NOT_FOUND, "too many wrong codes; wait a minute"
+        elif self._sharing is not None and (room is None or room.owner != HERE):
+            if not self._bucket(guest.session_id).take(now):
+                return [error(guest.session_id, ErrorCode.NODE_OVERLOADED, TOO_FAST)]
+            return self._sharing.entrance.seek(guest, message, code, now)
         elif room is None:
             self._wrong.add(guest.origin, now)
-            error = ErrorCode.ROOM_NOT_FOUND
+            problem = ErrorCode.ROOM_NOT_FOUND
         elif len(room.members) >= self.rules.max_members:
-            error = ErrorCode.ROOM_FULL
+            problem = ErrorCode.ROOM_FULL
         elif not self._bucket(guest.session_id).take(now):
-            error, sentence = ErrorCode.NODE_OVERLOADED, TOO_FAST
-        if error is not None or room is None:
-            return [_error(guest.session_id, error or ErrorCode.ROOM_NOT_FOUND, sentence)]
+            problem, sentence = ErrorCode.NODE_OVERLOADED, TOO_FAST
+        if problem is not None or room is None:
+            return [error(guest.session_id, problem or ErrorCode.ROOM_NOT_FOUND, sentence)]
         return self.leave(guest.session_id) + self._enter(room, guest, message, now)
+
+    def wrong_code(self, guest: Guest, now: float) -> list[RoomOutput]:
+        """Nobody has a room of the code that was given."""
+        self._wrong.add(guest.origin, now)
+        return [error(guest.session_id, ErrorCode.ROOM_NOT_FOUND)]
 
     def _enter(
         self, room: Room, guest: Guest, message: RoomCreate | RoomJoin, now: float
     ) -> list[RoomOutput]:
-        session_id = guest.session_id
-        room.members[session_id] = Member(
-            session_id=session_id,
-            joined_at=rfc3339(self._clock.epoch_ms(now)),
+        member = self.member(guest, message, rfc3339(self._clock.epoch_ms(now)))
+        self._table.seat(room, member, guest.next_index)
+        self._active(room, now)
+        news = room.news()
+        others = [] if news is None else room.tell_here(news, but=guest.session_id)
+        return [*welcome(room, guest.session_id), *others, *self._shared(room)]
+
+    def member(self, guest: Guest, message: RoomCreate | RoomJoin, joined_at: str) -> Member:
+        """A session as a member."""
+        return Member(
+            session_id=guest.session_id,
+            joined_at=joined_at,
             speaks=guest.speaks,
             hears=guest.hears,
             display_name=message.display_name,
             preferred_lang=message.preferred_lang,
             starts=Bucket(SPEAKING_BURST, SPEAKING_PER_S),
+            keeps=guest.keeps,
         )
-        self._of[session_id] = room
-        self._next_number[session_id] = max(self._next_number.get(session_id, 0), guest.next_index)
-        self._active(room, now)
-        return [*_welcome(room, session_id), *room.tell_all(room.listing(), but=session_id)]
 
     def _prefer(self, session_id: str, message: RoomRawVoicePreference, now: float) -> list[RoomOutput]:
         room = self._room_of(session_id, message.room_code)
         if room is None:
-            return [_error(session_id, ErrorCode.ROOM_NOT_FOUND)]
+            return [error(session_id, ErrorCode.ROOM_NOT_FOUND)]
         target, wanted = message.target_session_id, message.receive_raw_voice
         raw_voice = room.members[session_id].raw_voice
         if target not in room.members or raw_voice.get(target) is wanted:
             return []
         if not self._bucket(session_id).take(now):
-            return [_error(session_id, ErrorCode.NODE_OVERLOADED, TOO_FAST)]
+            return [error(session_id, ErrorCode.NODE_OVERLOADED, TOO_FAST)]
         raw_voice[target] = wanted
-        return [*room.tell_all(room.listing())]
+        return self.changed(room)
 
     def _bucket(self, session_id: str) -> Bucket:
         """How often a session may do what all members are told of."""
@@ -388,31 +446,14 @@ class Rooms:
 
     def _room_of(self, session_id: str, code: str) -> Room | None:
         """The room of this code, if the session is in it."""
-        room = self._of.get(session_id)
+        room = self._table.of.get(session_id)
         return room if room is not None and room.code == code else None
 
     def _active(self, room: Room, now: float) -> None:
-        room.active_at = now
-        self._deadlines.set(room.code, now + self.rules.idle_s)
-
-    def _close(self, room: Room) -> None:
-        del self._by_code[room.code], self._by_id[room.id]
-        self._deadlines.set(room.code, None)
+        self._table.active(room, now, self.rules.idle_s)
 
     def _numbered(self, session_id: str, result: TranslationResult) -> Tell:
         """Two speakers may have the same index, and clients show the text of each index only once (6.4)."""
-        number = self._next_number[session_id]
-        self._next_number[session_id] = number + 1
+        number = self._table.next_number[session_id]
+        self._table.next_number[session_id] = number + 1
         return Tell(session_id, replace(result, utterance_index=number))
-
-
-def _welcome(room: Room, session_id: str) -> list[Tell]:
-    """You are in this room, with these: the acknowledgement is what opens the room in web clients (6.3)."""
-    return [
-        Tell(session_id, RoomCreateAck(room_code=room.code, room_id=room.id)),
-        Tell(session_id, room.listing()),
-    ]
-
-
-def _error(session_id: str, code: ErrorCode, sentence: str = "") -> Tell:
-    return Tell(session_id, RoomError(code=code, message=sentence or code.hint[0]))

@@ -6,7 +6,7 @@ from math import inf
 
 from linguad.core.job import JobRequest
 from linguad.core.requests import Requests
-from linguad.core.room import Guest, Tell
+from linguad.core.room import Guest, RoomOutput
 from linguad.core.room_jobs import (
     language_heard,
     language_of_result,
@@ -14,7 +14,7 @@ from linguad.core.room_jobs import (
     room_requests,
     source_in_room,
 )
-from linguad.core.rooms import RoomOutput, RoomRequest, Rooms
+from linguad.core.rooms import RoomRequest, Rooms
 from linguad.wire.common import ExtraResult
 from linguad.wire.language import AUTO, normalize
 from linguad.wire.resume import SeatRecord
@@ -27,8 +27,14 @@ class Seat:
     Also when its client chose other languages, and which turn kept the ones before.
     """
 
-    def __init__(self, rooms: Rooms, requests: Requests, origin: str, is_gateway: bool) -> None:
-        """`requests` knows what those of the session share; for `origin` its wrong codes are counted."""
+    def __init__(
+        self, rooms: Rooms, requests: Requests, origin: str, is_gateway: bool, keeps: bool = False
+    ) -> None:
+        """`requests` knows what those of the session share; for `origin` its wrong codes are counted.
+
+        With `keeps` its client can come back at another instance.
+        """
+        self._keeps = keeps
         self._rooms = rooms
         self._requests = requests
         self._origin = origin
@@ -62,33 +68,37 @@ class Seat:
 
     def handle(self, message: RoomRequest, next_index: int, now: float) -> list[RoomOutput]:
         """A request of the client; `next_index` is the lowest utterance index that it has not seen."""
-        guest = Guest(
+        return self._rooms.handle(self._guest(next_index), message, now)
+
+    def _guest(self, next_index: int) -> Guest:
+        return Guest(
             session_id=self._id,
             origin=self._origin,
             speaks=self._speaks,
             hears=self._hears,
             next_index=next_index,
             is_gateway=self._is_gateway,
+            keeps=self._keeps,
         )
-        return self._rooms.handle(guest, message, now)
 
     def spoke(self, now: float) -> None:
         """The client sent sound."""
         self._rooms.spoke(self._id, now)
 
-    def heard(self, extra: ExtraResult | None, request: JobRequest, now: float) -> None:
+    def heard(self, extra: ExtraResult | None, request: JobRequest, now: float) -> list[RoomOutput]:
         """A node told what it recognised; speech from before a change of languages tells nothing.
 
         What was held is cut by the change itself, at the same time.
         """
         if request.cut_at <= self._changed_at or request.turn_id == self._turn_before:
-            return
+            return []
         language = language_heard(extra)
-        if language and language != self._heard:
-            self._heard = language
-            self._rooms.change_languages(self._id, now, speaks=self._speaks, hears=self._hears)
+        if not language or language == self._heard:
+            return []
+        self._heard = language
+        return self._rooms.change_languages(self._id, now, speaks=self._speaks, hears=self._hears)
 
-    def changed(self, preferred_lang: str | None, running_turn: str | None, now: float) -> list[Tell]:
+    def changed(self, preferred_lang: str | None, running_turn: str | None, now: float) -> list[RoomOutput]:
         """The client speaks or hears another language from now on, or after the turn that is being spoken."""
         self._heard, self._changed_at, self._turn_before = "", now, running_turn
         return self._rooms.change_languages(
@@ -135,15 +145,18 @@ class Seat:
         return self._rooms.has_others(request.room_id, self._id)
 
     @property
-    def room_id(self) -> str:
-        """The room it is in, "" outside."""
+    def stamp(self) -> tuple[object, ...]:
+        """Changes when the record does."""
         room = self._rooms.of(self._id)
-        return "" if room is None else room.id
+        return () if room is None else (room.id, room.owner, room.epoch, room.version)
 
     def record(self) -> SeatRecord | None:
         """What another instance has to know of it; None outside rooms."""
-        room = self._rooms.of(self._id)
-        return None if room is None else SeatRecord(room.id, room.code, self._rooms.next_number(self._id))
+        return self._rooms.seat_record(self._id)
+
+    def restore(self, seat: SeatRecord, now: float) -> list[RoomOutput]:
+        """The session comes from another instance, where it had this seat."""
+        return self._rooms.restore(self._guest(seat.next_number), seat, now)
 
     @property
     def has_company(self) -> bool:
@@ -151,13 +164,13 @@ class Seat:
         room = self._rooms.of(self._id)
         return room is not None and len(room.members) > 1
 
-    def away(self, now: float) -> list[Tell]:
+    def away(self, now: float) -> list[RoomOutput]:
         """The connection is lost, and the seat kept."""
         return self._rooms.away(self._id, now)
 
-    def back(self) -> list[Tell]:
+    def back(self) -> list[RoomOutput]:
         """There is a connection again."""
-        return self._rooms.back(self._id)
+        return [*self._rooms.back(self._id)]
 
     def leave(self) -> list[RoomOutput]:
         """The session is in no room from now on."""

@@ -11,6 +11,7 @@ from linguad.core.again import replay
 from linguad.core.answers import Answers
 from linguad.core.clock import Clock
 from linguad.core.deadlines import earliest
+from linguad.core.greeting import greeting
 from linguad.core.ids import Ids
 from linguad.core.intake import Begun, Input, Intake, Rejected, Spoken, Unusable
 from linguad.core.job import Job, JobRequest, Outcome
@@ -21,7 +22,7 @@ from linguad.core.resume import Recovery
 from linguad.core.rooms import Rooms
 from linguad.core.rules import SessionRules
 from linguad.core.seat import Seat
-from linguad.core.sound import OPUS, PCM16, SAMPLE_RATE
+from linguad.core.sound import OPUS, PCM16
 from linguad.core.written import written
 from linguad.errors import ErrorCode, WireError
 from linguad.octets import from_base64
@@ -88,7 +89,8 @@ class Session:
         if init.audio_format in (OPUS, PCM16):
             self._intake.cutter.takes(init.audio_format)
         rooms = Rooms(rules.rooms, ids, clock) if rooms is None else rooms
-        self._seat = Seat(rooms, self._requests, standing.origin, self.is_gateway)
+        can_resume = init.resume is not None and not self.is_gateway
+        self._seat = Seat(rooms, self._requests, standing.origin, self.is_gateway, can_resume)
         self._hint_language = init.locale if init.locale in ("en", "zh") else rules.hint_language
         self._answers = Answers(
             session_id,
@@ -107,7 +109,7 @@ class Session:
         self._token: str | None = None
         self.recovery: Recovery | None = None
         """What is kept for a client that can resume; None for all others."""
-        if init.resume is not None and not self.is_gateway:
+        if can_resume:
             self._token = ids.resume_token()
             self.recovery = Recovery(self._token, rules.kept_results, rules.kept_bytes)
         self.closed = False
@@ -181,19 +183,12 @@ class Session:
 
     def hello(self) -> SessionInitAck:
         """The acknowledgement that opens the session, first frame of its connection (1.4)."""
-        return SessionInitAck(
-            session_id=self.id,
-            message="session created",
-            trace_id=self.trace_id,
-            protocol_version="2.0" if self.binary else "1.0",
-            use_binary_frame=self.binary,
-            negotiated_codec=self._intake.cutter.format,
-            negotiated_audio_format=self._intake.cutter.format,
-            negotiated_sample_rate=SAMPLE_RATE,
-            negotiated_channel_count=1,
-            assigned_node_id=self.node_id or None,
-            resume_token=self._token,
-            resume_within_ms=round(self._grace_s * 1000) if self.recovery else None,
+        return greeting(
+            self.request,
+            audio_format=self._intake.cutter.format,
+            binary=self.binary,
+            token=self._token,
+            within_s=self._grace_s if self.recovery else None,
         )
 
     def opens(self, resume: Resume) -> bool:
@@ -221,15 +216,16 @@ class Session:
         """Changes when the record does, and costs less."""
         assert self.recovery is not None, "only these are resumed"
         audio, shared = self.recovery.audio, self.request
-        return self.recovery.delivery, self.next_index, audio.settled.seq, id(shared), self._seat.room_id
+        return self.recovery.delivery, self.next_index, audio.settled.seq, id(shared), self._seat.stamp
 
-    def go_on(self, record: SessionRecord, resume: Resume) -> None:
+    def go_on(self, record: SessionRecord, resume: Resume, now: float) -> list[Output]:
         """It comes from another instance, with what that has written down; nothing was done with it here."""
         assert self.recovery is not None, "only these are resumed"
         self._token = resume.resume_token
         self.recovery = Recovery(self._token or "", self._rules.kept_results, self._rules.kept_bytes)
         self.recovery.go_on(resume.delivery, record.seq, record.size)
         self._intake.go_on(replay(record, resume.delivery), record.size)
+        return [] if record.seat is None else [*self._seat.restore(record.seat, now)]
 
     def outgoing(self, message: ServerMessage) -> ServerMessage:
         """A message as this session's client gets it; results are numbered and kept, if it can resume."""

@@ -78,8 +78,8 @@ from linguad.wire.override import Override
 if TYPE_CHECKING:
     from linguad.cluster.desk import Desk
     from linguad.cluster.service import Cluster
-    from linguad.cluster.sessions import SessionRecords
-    from linguad.daemon.together import SharedNodes
+    from linguad.daemon.shared_nodes import SharedNodes
+    from linguad.daemon.shared_sessions import SharedSessions
     from linguad.tracing.export import Tracing
 
 Part = Literal["scheduler", "gateway", "hub"]
@@ -160,7 +160,7 @@ class Daemon:
         self.session_links = Links("session", session_settings, self.sessions.talk, self._budget)
         self.node_links = Links("node", node_settings, self._node_sockets.talk, self._budget)
         self._shared: SharedNodes
-        self._records: SessionRecords
+        self._shared_sessions: SharedSessions
         self.cluster = self._cluster()
         self._tracing = self._traced()
         self.watch = Watch(self)
@@ -220,7 +220,7 @@ class Daemon:
             if self.cluster is not None:
                 await services.start(self.cluster.run)
                 services.start_soon(self._shared.run)
-                services.start_soon(self._records.run)
+                services.start_soon(self._shared_sessions.run)
             if not self._has_hub and (url := self.config.hub_url()):
                 self.services = remote = RemoteServices(url, self.config.models_dir() / SERVICES_INDEX)
                 services.start_soon(remote.run)
@@ -250,7 +250,7 @@ class Daemon:
                 connections.cancel_scope.deadline = trio.current_time() + GOODBYE_SECONDS
             await self.node_memory.save()
             if self.cluster is not None:
-                await self._records.flush()
+                await self._shared_sessions.flush()
                 await self.cluster.leave()
             if self._tracing is not None:
                 await self._tracing.close()
@@ -266,13 +266,12 @@ class Daemon:
         if self._only == "hub" or not several:
             return None
         from linguad.cluster.service import Cluster
-        from linguad.cluster.sessions import SessionRecords
-        from linguad.daemon.together import SharedNodes
+        from linguad.daemon.shared_nodes import SharedNodes
+        from linguad.daemon.shared_sessions import SharedSessions
 
         cluster = Cluster(settings, lambda: (len(self._node_sockets), len(self.sessions)))
         self._shared = SharedNodes(cluster, self.engine, self._node_sockets)
-        self._records = SessionRecords(cluster, self.config.sessions.detach_grace_seconds)
-        self._records.connect(self.sessions.join(self._records))
+        self._shared_sessions = SharedSessions(cluster, self.sessions, self.fleet.pairing, self.config)
         return cluster
 
     def _traced(self) -> Tracing | None:
@@ -469,7 +468,7 @@ class Daemon:
             await self.engine_tasks.wait_idle()
         self.sessions.abandon()
         if self.cluster is not None:
-            await self._records.flush()
+            await self._shared_sessions.flush()
         await self.sessions.remember()
         if self._api is not None:
             self._api.abandon()

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import trio
 from trio_websocket import ConnectionRejected, WebSocketConnection, wrap_client_stream
+from wsproto.utilities import LocalProtocolError
 
 from linguad.errors import LinguadError
 from linguad.net.stream import TimedStream
@@ -58,6 +59,7 @@ async def websocket(
     target = parse(url)
     attempt = partial(_attempt, url, connect_seconds, trio.current_time() + connect_seconds)
     ws: WebSocketConnection | None = None
+    leaving = False
     try:
         with ungrouped():
             with attempt():
@@ -76,6 +78,7 @@ async def websocket(
                         receive_buffer_size=RECEIVE_BUFFER_BYTES,
                     )
                 yield ws
+                leaving = True
                 with trio.move_on_after(CLOSE_SECONDS):
                     await ws.aclose()
                 nursery.cancel_scope.cancel()
@@ -85,6 +88,10 @@ async def websocket(
         raise DialError(
             f"{url} answered with HTTP status {error.status_code}, not with a WebSocket"
         ) from error
+    except LocalProtocolError as error:
+        # trio-websocket answers a ping although our close frame is already out.
+        if not leaving:
+            raise DialError(f"the connection to {url} is closed") from error
 
 
 def parse(url: str) -> Target:

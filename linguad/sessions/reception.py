@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -27,6 +27,15 @@ WRONG_PAIRING_CODE = (
 )
 
 logger = log.get(__name__)
+
+
+Redeem = Callable[[str, str], Awaitable[str | None]]
+"""Gives the node of a pairing code to a client from some origin; "" if it is wrong, None if nobody knows."""
+
+
+def paired_by(init: SessionInit) -> str:
+    """The pairing code that a client gives, "" if none."""
+    return (init.pairing_code or "").strip()
 
 
 class NodeDesk(Protocol):
@@ -65,8 +74,11 @@ class Reception:
         self._last = last
         self._now = now
 
-    def welcome(self, connection: Connection, init: SessionInit) -> None:
-        """A client says hello: it goes on with the session that it names and can open, else begins one."""
+    def welcome(self, connection: Connection, init: SessionInit, node_id: str | None = None) -> None:
+        """A client says hello: it goes on with the session that it names and can open, else begins one.
+
+        `node_id` is the node of its pairing code, "" if that is wrong; None if only this instance can tell.
+        """
         resume = init.resume or Resume()
         if (entry := self._resumable(connection, resume)) is not None:
             self._resume(connection, entry, resume.delivery)
@@ -74,7 +86,7 @@ class Reception:
             connection.refuse(ErrorCode.NODE_OVERLOADED, refusal)
             connection.close(CloseReason.TOO_MANY_SESSIONS)
         else:
-            self._begin(connection, init, resume)
+            self._begin(connection, init, resume, node_id)
 
     def adopted(self, connection: Connection, message: ClientMessage) -> Session | None:
         """The session that a connection without one speaks for by naming it (1.11).
@@ -93,12 +105,26 @@ class Reception:
         logger.info("session_adopted", session=entry.session.id, link=connection.id)
         return entry.session
 
-    def _begin(self, connection: Connection, init: SessionInit, resume: Resume) -> None:
+    def turn_away(self, connection: Connection, message: ClientMessage) -> None:
+        """A message before `session_init`; naming an unknown session ends the socket (resolution 18)."""
+        named = getattr(message, "session_id", None)
+        if named is None:
+            connection.refuse(ErrorCode.INVALID_SESSION, "send session_init first")
+        elif named and named == connection.former:
+            # it was on its way when the session ended; the socket may go on with another one (2.2.5)
+            connection.refuse(ErrorCode.SESSION_CLOSED, "the session is over; send session_init first")
+        else:
+            problem = "no such session here; send session_init first"
+            connection.refuse(ErrorCode.INVALID_SESSION, problem)
+            connection.close(CloseReason.INVALID_SESSION)
+
+    def _begin(self, connection: Connection, init: SessionInit, resume: Resume, node_id: str | None) -> None:
         address = connection.address
         origin = origin_of(address)
         tenant = connection.tenant or (init.tenant_id if address in self._trusted else None) or DIRECT
-        code = (init.pairing_code or "").strip()
-        node_id = self._nodes.redeem(code, origin) if code else ""
+        code = paired_by(init)
+        if node_id is None:
+            node_id = self._nodes.redeem(code, origin) if code else ""
         standing = Standing(
             tenant=tenant,
             node_id=node_id,

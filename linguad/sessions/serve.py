@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
 import trio
 
@@ -11,30 +10,31 @@ from linguad import log, metrics
 from linguad.core.clock import Clock
 from linguad.core.deadlines import Deadlines, earliest
 from linguad.core.ids import Ids
-from linguad.core.job import Job, JobRequest, MissingReason, Outcome
+from linguad.core.job import Job, MissingReason, Outcome
 from linguad.core.outputs import Check, Delivered, Ended, LetGo, Output, Send, Submit
 from linguad.core.requests import Standing
-from linguad.core.room import Tell
-from linguad.core.rooms import Renumber, RoomOutput, Rooms
+from linguad.core.room import Claim, Post, Release, Renumber, RoomOutput, Seek, TakeOver, Tell
+from linguad.core.rooms import Rooms
 from linguad.core.rules import SessionRules
 from linguad.core.session import Session
-from linguad.core.utterance import Audio, CutReason
+from linguad.core.utterance import CutReason
 from linguad.errors import CloseReason, ErrorCode, WireError
 from linguad.net.outbox import Budget
-from linguad.net.peer import TrustedProxies
+from linguad.net.peer import TrustedProxies, origin_of
 from linguad.net.supervise import Alarm
 from linguad.net.websocket import Link
-from linguad.sessions.availability import Availability, FleetPort
+from linguad.sessions.availability import Availability
 from linguad.sessions.connection import Connection, SocketConnection
+from linguad.sessions.jobs import JobPort
 from linguad.sessions.last import LastSessions
 from linguad.sessions.limit import SessionLimit
-from linguad.sessions.reception import NodeDesk, Reception
+from linguad.sessions.meetings import Mail, Meetings
+from linguad.sessions.reception import Reception, Redeem, paired_by
 from linguad.sessions.registry import Entry, Registry
 from linguad.sessions.speech import Speech, plays_only_pcm16
 from linguad.sessions.takeover import Elsewhere, Takeover
 from linguad.wire import binary, codec
 from linguad.wire.common import ServiceTimings
-from linguad.wire.room import RoomCreateAck, RoomMembers
 from linguad.wire.session import (
     AudioAck,
     AudioChunk,
@@ -67,18 +67,6 @@ ENDED_BY = {reason: reason.value for reason in CutReason} | {CutReason.MANUAL: "
 logger = log.get(__name__)
 
 
-class JobPort(FleetPort, NodeDesk, Protocol):
-    """Where utterances go."""
-
-    def submit(self, request: JobRequest, audio: Audio) -> None:
-        """Have an utterance translated."""
-        ...
-
-    def session_ended(self, session_id: str) -> None:
-        """Cancel what a session still has running."""
-        ...
-
-
 class Sessions:
     """All sessions of this instance, with the connection of each; detached ones have none."""
 
@@ -105,12 +93,14 @@ class Sessions:
         self._now = now
         self._sessions = Registry(budget, limit)
         self.rooms = Rooms(rules.rooms, ids, clock)
+        self._meetings = Meetings(self._sessions, self._tell_client, self._perform)
 
         def made(session_id: str, init: SessionInit, standing: Standing) -> Session:
             return Session(session_id, init, self._rules, ids, clock, standing, rooms=self.rooms)
 
-        self._made = made
-        self._limit = limit
+        self.redeem: Redeem | None = None
+        """Asks the other instances for a pairing code, if there are any."""
+        self._takeover = Takeover(self._sessions, made, self._forget, self._perform, limit, now)
         self._reception = Reception(
             self._sessions,
             jobs,
@@ -121,7 +111,6 @@ class Sessions:
             last,
             now,
         )
-        self._takeover: Takeover | None = None
         self._availability = Availability(jobs)
         self._to_check: dict[str, None] = {}
         self._deadlines: Deadlines[str] = Deadlines()
@@ -137,10 +126,13 @@ class Sessions:
 
     def join(self, elsewhere: Elsewhere) -> Takeover:
         """Sessions may go on at other instances; to be called before any begins."""
-        self._takeover = Takeover(
-            elsewhere, self._sessions, self._made, self._forget, self._perform, self._limit, self._now
-        )
+        self._takeover.elsewhere = elsewhere
         return self._takeover
+
+    def meet(self, mail: Mail) -> Callable[[list[RoomOutput]], None]:
+        """Rooms have members at other instances; gives what carries out what they bring about."""
+        self._meetings.mail = mail
+        return self._meetings.perform_all
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -174,9 +166,10 @@ class Sessions:
                 if not isinstance(frame, str):
                     self.take_binary(connection, frame)
                 elif (message := self._read(connection, frame)) is not None:
-                    if self._takeover is not None and isinstance(message, SessionInit):
-                        await self._takeover.look_for(connection, message)
-                    self.hear(connection, message)
+                    if isinstance(message, SessionInit):
+                        await self._introduced(connection, message)
+                    else:
+                        self.hear(connection, message)
         finally:
             self.lost(connection)
 
@@ -202,7 +195,7 @@ class Sessions:
         now = self._now()
         for entry in self._sessions:
             session = entry.session
-            outputs = [] if self._goes_on(session) else session.finish(now)
+            outputs = [] if self._takeover.keeps(session) else session.finish(now)
             if session.recovery is not None:
                 left_ms = round(left_s * 1000)
                 outputs.append(Send(GoAway(session_id=session.id, time_left_ms=left_ms, message=STOPPING)))
@@ -212,16 +205,12 @@ class Sessions:
         """The server stops now: say which utterances have no result."""
         now = self._now()
         for entry in self._sessions:
-            if not self._goes_on(entry.session):
+            if not self._takeover.keeps(entry.session):
                 self._perform(entry, entry.session.abandon(now))
-
-    def _goes_on(self, session: Session) -> bool:
-        return self._takeover is not None and self._takeover.keeps(session)
 
     async def wait_gone(self) -> None:
         """Return when all have gone who can go on at another instance."""
-        if self._takeover is not None:
-            await self._takeover.wait_gone()
+        await self._takeover.wait_gone()
 
     async def remember(self) -> None:
         """Keep how far the sessions came, for those who ask after a restart."""
@@ -258,6 +247,15 @@ class Sessions:
         if entry is not None:
             self._perform(entry, news(entry.session))
 
+    async def _introduced(self, connection: Connection, init: SessionInit) -> None:
+        """A client says hello; other instances may have its session, or know its pairing code."""
+        await self._takeover.look_for(connection, init)
+        code, node_id = paired_by(init), None
+        named = (init.resume.session_id if init.resume is not None else None) or ""
+        if code and named not in self._sessions and self.redeem is not None:
+            node_id = await self.redeem(code, origin_of(connection.address))
+        self._open(connection, init, node_id)
+
     def take(self, connection: Connection, frame: str) -> None:
         """One frame of a client; no await, so its effects are complete before the next is read."""
         if (message := self._read(connection, frame)) is not None:
@@ -287,7 +285,7 @@ class Sessions:
             return
         session = connection.session or self._reception.adopted(connection, message)
         if session is None:
-            self._without_session(connection, message)
+            self._reception.turn_away(connection, message)
             return
         now = self._now()
         # a gateway would take it for the answer to its call
@@ -333,12 +331,12 @@ class Sessions:
         if session is not None:
             self._perform(self._sessions[session.id], session.finish(self._now()))
 
-    def _open(self, connection: Connection, message: SessionInit) -> None:
+    def _open(self, connection: Connection, message: SessionInit, node_id: str | None = None) -> None:
         """A client says hello; a second time on the same socket it ends its first session (1.4)."""
         before = connection.session
         if before is not None and not (message.resume and before.opens(message.resume)):
             self._perform(self._sessions[before.id], before.end(self._now()))
-        self._reception.welcome(connection, message)
+        self._reception.welcome(connection, message, node_id)
 
     def _is_gateways(self, connection: Connection, frame: str) -> bool:
         """Whether a frame that cannot be read is of a gateway."""
@@ -346,19 +344,6 @@ class Sessions:
             return connection.session.is_gateway
         entry = self._sessions.get(codec.session_named(frame))
         return entry is not None and entry.session.is_gateway
-
-    def _without_session(self, connection: Connection, message: ClientMessage) -> None:
-        """A message before `session_init`; naming an unknown session ends the socket (resolution 18)."""
-        named = getattr(message, "session_id", None)
-        if named is None:
-            connection.refuse(ErrorCode.INVALID_SESSION, "send session_init first")
-        elif named and named == connection.former:
-            # it was on its way when the session ended; the socket may go on with another one (2.2.5)
-            connection.refuse(ErrorCode.SESSION_CLOSED, "the session is over; send session_init first")
-        else:
-            problem = "no such session here; send session_init first"
-            connection.refuse(ErrorCode.INVALID_SESSION, problem)
-            connection.close(CloseReason.INVALID_SESSION)
 
     def _perform(self, entry: Entry, outputs: list[Output]) -> None:
         """Do everything in order; what a submission brings at once comes after what was decided before."""
@@ -380,8 +365,7 @@ class Sessions:
             self._sessions.count(entry, session.buffered_bytes)
             self._deadlines.set(session.id, session.due())
             self._alarm.moved()
-            if self._takeover is not None:
-                self._takeover.note(entry)
+            self._takeover.note(entry)
 
     def _do(self, entry: Entry, output: Output) -> None:
         match output:
@@ -403,8 +387,8 @@ class Sessions:
                 _TOTAL.observe(times.total_ms / 1000)
                 if self._over is not None:
                     self._over(output.job, output.timings)
-            case Tell() | Renumber():
-                self._perform_room(output)
+            case Tell() | Renumber() | Post() | Claim() | Seek() | TakeOver() | Release():
+                self._meetings.perform(output)
             case Check() if entry.connection is not None:
                 for event in self._availability.check(entry.session, self._now()):
                     self._tell_client(entry, event.message, event.optional)
@@ -413,21 +397,6 @@ class Sessions:
             case Ended():
                 self._end(entry)
 
-    def _perform_room(self, output: RoomOutput) -> None:
-        """What concerns another session; there may be none any more."""
-        entry = self._sessions.get(output.session_id)
-        if entry is None:
-            return
-        if isinstance(output, Renumber):
-            entry.session.number_from(output.next_index)
-            self._perform(entry, [Check()])
-            return
-        if isinstance(output.message, RoomCreateAck):
-            logger.info("room_entered", session=output.session_id, room=output.message.room_id)
-        self._tell_client(entry, output.message, output.optional)
-        if isinstance(output.message, RoomMembers):
-            self._perform(entry, [Check()])
-
     def _tell_client(self, entry: Entry, message: ServerMessage, optional: bool) -> None:
         """Send it, if there is a connection; a client that can resume gets results later."""
         message, connection = entry.session.outgoing(message), entry.connection
@@ -435,8 +404,7 @@ class Sessions:
             self._sessions.count(entry, entry.session.buffered_bytes)
         if connection is None:
             return
-        takeover = self._takeover
-        if isinstance(message, AudioAck) and takeover is not None and takeover.holds(entry, message):
+        if isinstance(message, AudioAck) and self._takeover.holds(entry, message):
             return
         if isinstance(message, ErrorMessage):
             connection.complain(message)
@@ -467,7 +435,7 @@ class Sessions:
                 logger.error("session_crashed", session=session_id, exc_info=error)
                 self._crashed(session_id)
         for output in self.rooms.tick(now):
-            self._perform_room(output)
+            self._meetings.perform(output)
         # not all at once: thousands may speak the language of the node that came
         for _ in range(min(CHECKED_AT_ONCE, len(self._to_check))):
             session_id = next(iter(self._to_check))
@@ -492,25 +460,23 @@ class Sessions:
         self._sessions.detach(entry)
         logger.info("session_detached", session=session.id, link=connection.id)
         self._perform(entry, session.detach(self._now()))
-        if self._takeover is not None:
-            self._takeover.left()
+        self._takeover.left()
 
     def _end(self, entry: Entry) -> None:
         """A session is over."""
-        if self._takeover is not None:
-            self._takeover.ended(entry.session)
+        self._takeover.ended(entry.session)
         self._forget(entry)
 
-    def _forget(self, entry: Entry) -> None:
-        """Forget a session and cancel its jobs."""
+    def _forget(self, entry: Entry, moved: bool = False) -> None:
+        """Forget a session and cancel its jobs; one that `moved` goes on at another instance."""
         session = entry.session
         self._sessions.remove(entry)
-        if self._takeover is not None:
-            self._takeover.left()
+        self._takeover.left()
         self._deadlines.set(session.id, None)
         self._availability.forget(session.id)
-        for output in self.rooms.ended(session.id):
-            self._perform_room(output)
+        left = self.rooms.moved(session.id, self._now()) if moved else self.rooms.ended(session.id)
+        for output in left:
+            self._meetings.perform(output)
         self._jobs.session_ended(session.id)
         metrics.EMPTY_FINALS.inc(session.empty_finals)
         metrics.REPEATED_UTTERANCES.inc(session.repeated_utterances)

@@ -51,16 +51,16 @@ class Takeover:
 
     def __init__(
         self,
-        elsewhere: Elsewhere,
         sessions: Registry,
         restored: Callable[[str, SessionInit, Standing], Session],
-        forget: Callable[[Entry], None],
+        forget: Callable[[Entry, bool], None],
         perform: Callable[[Entry, list[Output]], None],
         limit: SessionLimit,
         now: Callable[[], float],
     ) -> None:
         """`now` is the clock, monotonic s."""
-        self._elsewhere = elsewhere
+        self.elsewhere: Elsewhere | None = None
+        """Other instances; None if this one is alone."""
         self._sessions = sessions
         self._restored = restored
         self._forget = forget
@@ -73,11 +73,11 @@ class Takeover:
         """A client that names a session which is not here; if another instance had it, it is here then."""
         resume = init.resume or Resume()
         session_id, token = resume.session_id or "", resume.resume_token or ""
-        if not session_id or not token or session_id in self._sessions:
+        if self.elsewhere is None or not session_id or not token or session_id in self._sessions:
             return
         if self._limit.refusal(connection.address):
             return
-        record = await self._elsewhere.take(session_id, token)
+        record = await self.elsewhere.take(session_id, token)
         # another connection of the same client may have asked as well
         if record is None or session_id in self._sessions:
             return
@@ -89,28 +89,33 @@ class Takeover:
         )
         session = self._restored(session_id, record.init, standing)
         entry = self._sessions.add_detached(session, connection.address)
-        session.go_on(record, resume)
+        outputs = session.go_on(record, resume, self._now())
         metrics.SESSIONS_TAKEN.labels("taken").inc()
         logger.info("session_taken", session=session_id, link=connection.id)
-        self._perform(entry, session.detach(self._now()))
+        self._perform(entry, [*outputs, *session.detach(self._now())])
 
     def note(self, entry: Entry) -> None:
         """Something was done for a session; others are told if it matters to them."""
-        if entry.session.recovery is None:
+        if self.elsewhere is None or entry.session.recovery is None:
             return
         stamp = entry.session.stamp
         if stamp != entry.stamp:
             entry.stamp = stamp
-            self._elsewhere.changed(entry.session.id)
+            self.elsewhere.changed(entry.session.id)
 
     def ended(self, session: Session) -> None:
         """A session is over."""
-        if session.recovery is not None:
-            self._elsewhere.ended(session.id)
+        if self.elsewhere is not None and session.recovery is not None:
+            self.elsewhere.ended(session.id)
 
     def keeps(self, session: Session) -> bool:
         """Whether its client can go on elsewhere, so that nothing has to end here."""
-        return session.recovery is not None and self._elsewhere.up
+        return self.is_up and session.recovery is not None
+
+    @property
+    def is_up(self) -> bool:
+        """Whether other instances can be reached, if there are any."""
+        return self.elsewhere is not None and self.elsewhere.up
 
     async def wait_gone(self) -> None:
         """Return when no client is left that can go on elsewhere."""
@@ -125,9 +130,9 @@ class Takeover:
 
     def holds(self, entry: Entry, ack: AudioAck) -> bool:
         """Whether its client is to be told later: what it forgets, the others must not ask for."""
-        if self._elsewhere.up:
+        if self.is_up:
             entry.untold = ack
-        return self._elsewhere.up
+        return self.is_up
 
     # What the keeper of the records asks
 
@@ -167,4 +172,4 @@ class Takeover:
             entry.connection.close(CloseReason.SUPERSEDED)
         metrics.SESSIONS_TAKEN.labels("lost").inc()
         logger.info("session_lost", session=session_id)
-        self._forget(entry)
+        self._forget(entry, True)

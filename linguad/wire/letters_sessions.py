@@ -1,4 +1,4 @@
-"""Letters about sessions that go on at another instance (resolution 49)."""
+"""Letters about sessions: that go on at another instance, that use a code of one (resolutions 49, 50)."""
 
 from __future__ import annotations
 
@@ -10,3 +10,9 @@ class SessionTaken(Letter, frozen=True, tag="session_taken"):
 
     session: str
     epoch: int
+
+
+class PairingUsed(Letter, frozen=True, tag="pairing_used"):
+    """To the instance of a node: a session elsewhere has used its pairing code."""
+
+    code: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from linguad.wire.room_record import RoomRecord
 from linguad.wire.session import SessionInit
 
 
@@ -22,8 +23,7 @@ class Stretch(Struct, frozen=True, array_like=True):
 class SeatRecord(Struct, frozen=True, omit_defaults=True):
     """The seat of a session in a room."""
 
-    room_id: str
-    code: str
+    room: RoomRecord
     next_number: int = 0
     """The lowest utterance index that its client has not seen."""
 

@@ -151,7 +151,8 @@ class Agent:
                     await self._talk(ws, stop, jobs)
                 link.cancel_scope.cancel()
         except* (DialError, trio.TooSlowError) as group:
-            self._log.warning("scheduler_unreachable", reason=_reason(group), retry_in_s=self._pause)
+            if not stop.is_set():
+                self._log.warning("scheduler_unreachable", reason=_reason(group), retry_in_s=self._pause)
 
     async def _hold(self, task_status: trio.TaskStatus[WebSocketConnection]) -> None:
         """Dial, and keep the connection until cancelled."""

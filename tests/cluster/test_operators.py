@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,7 +9,8 @@ import trio
 from instances import Instance, Legacy, members
 from links import until
 from redis_cluster import RedisCluster
-from redis_server import PATIENCE_S, RedisServer
+from redis_server import RedisServer
+from watching import watched
 
 from linguad.cluster.families import sizes
 from linguad.cluster.wiping import wiped
@@ -74,26 +71,8 @@ async def test_dead_letters_are_bounded(server: RedisServer) -> None:
         assert 10 <= length < 250, "about so many: Redis drops whole nodes of a hundred"
 
 
-@contextmanager
-def monitored(server: RedisServer) -> Iterator[list[str]]:
-    """The first words of all commands that the server takes meanwhile; a script's own are among them."""
-    names: list[str] = []
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(PATIENCE_S)
-        connection.connect(str(server.socket))
-        connection.sendall(b"MONITOR\r\n")
-        said = b""
-        while b"+OK\r\n" not in said:
-            said += connection.recv(4096)
-        yield names
-        server.do("ECHO", "the end")
-        while b"the end" not in said:
-            said += connection.recv(2**20)
-    names += re.findall(r'^\+\S+ \[[^\]]*\] "(\w+)"', said.decode(errors="replace"), re.MULTILINE)
-
-
 async def test_nothing_looks_for_keys(server: RedisServer) -> None:
-    with monitored(server) as names:
+    with watched(server) as seen:
         a, b, c = (Instance(name, server.url) for name in "abc")
         async with members(a, b, c):
             a.send(b, "hello")
@@ -105,9 +84,7 @@ async def test_nothing_looks_for_keys(server: RedisServer) -> None:
             await a.knows(b)
             await until(lambda: not server.do("ZSCORE", a.cluster.keys.instances, "c"), "adoption")
             await wiped(ClusterSettings(redis_url=server.url), force=True)
-    used = {name.upper() for name in names}
-    assert not used & {"KEYS", "SCAN", "HSCAN", "ZSCAN", "SSCAN"}
-    assert {"EVALSHA", "XREAD", "XADD", "XDEL"} <= used, "it did watch"
+    assert {"EVALSHA", "XREAD", "XADD", "XDEL"} <= set(seen.names), "it did watch"
 
 
 async def test_letters_cost_few_commands(server: RedisServer) -> None:
@@ -115,11 +92,11 @@ async def test_letters_cost_few_commands(server: RedisServer) -> None:
     async with members(a, b):
         a.send(b, "first")  # makes the scripts known
         await until(lambda: not server.do("XLEN", a.cluster.place.key("inbox", "b")) and b.got)
-        with monitored(server) as names:
+        with watched(server) as seen:
             a.send(b, "second")
             await until(lambda: len(b.got) == 2)
             await trio.sleep(0.1)
-        sent = [name for name in names if name.upper() in ("EVALSHA", "EVAL")]
+        sent = [name for name in seen.names if name in ("EVALSHA", "EVAL")]
         assert len(sent) <= 2, "one to send, one to acknowledge"
 
 

@@ -14,9 +14,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from msgspec import Raw
 
 from linguad.core.clock import Clock
-from linguad.core.room import Guest, Tell
+from linguad.core.room import Guest, Renumber, RoomOutput, Tell
 from linguad.core.room_relay import MAX_SIGNAL_BYTES, SPEAKING_BURST
-from linguad.core.rooms import Renumber, RoomOutput, RoomRequest, RoomRules, Rooms
+from linguad.core.rooms import RoomRequest, RoomRules, Rooms
 from linguad.core.tries import MAX_FAILED_TRIES, TRIES_S
 from linguad.errors import ErrorCode
 from linguad.ids import RandomIds

@@ -487,7 +487,7 @@ class TestWords:
         assert parts == pytest.approx([80, 10, 309.6, 700.4, 100])
         assert breakdown.total_ms == pytest.approx(sum(parts))
         assert breakdown.attempts == 1
-        assert left == Delivered(job, breakdown)
+        assert left == Delivered(job, breakdown, message.service_timings)
         assert (job.delivered_at, job.late, job.node_s) == (1.2, False, pytest.approx(0.7004))
 
     @pytest.mark.parametrize(("locale", "language"), [(None, "en"), ("en", "en"), ("zh", "zh"), ("fr", "en")])

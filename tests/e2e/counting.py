@@ -21,10 +21,12 @@ PACKETS = 13
 class Echo:
     """A node that says which packets it heard, and connects again and again; what it heard is kept."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, work_s: float = 0.0) -> None:
+        """`work_s` is how long it takes for a job."""
         self.heard: dict[tuple[str, int], list[int]] = {}
         """Numbers of the packets by session and utterance."""
         self._port = port
+        self._work_s = work_s
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled; starts when it is registered for the first time."""
@@ -47,6 +49,7 @@ class Echo:
         utterance = (job["session_id"], job["utterance_index"])
         assert utterance not in self.heard, "nothing fails here, so nothing is tried again"
         self.heard[utterance] = numbers
+        await trio.sleep(self._work_s)
         await node.answer(job, text_asr=json.dumps(numbers))
 
 

@@ -11,13 +11,11 @@ import pytest
 import trio
 from balancer import Balancer
 from conftest import Start
-from counting import PACKETS, Echo, chunks
+from counting import Echo
 from harness import plan_a
 from processes import PATIENCE_S, DaemonProcess, linguad
 from redis_server import RedisServer
-
-from linguad.client import Reconnected, open_session
-from linguad.wire.session import MissingResult, TranslationResult
+from talkers import joined, talk
 
 APART: dict[str, Any] = {"gateway": {"enabled": False}, "hub": {"enabled": False}}
 
@@ -42,17 +40,6 @@ def instances(start: Start, redis: RedisServer) -> Instances:
         return [start(cluster=cluster | {"instance_id": name}, **APART, **tables) for name in names]
 
     return begin
-
-
-async def joined(*daemons: DaemonProcess) -> None:
-    """Wait until all know each other."""
-    with trio.fail_after(PATIENCE_S):
-        for daemon in daemons:
-            while True:
-                page = json.loads((await daemon.get("/api/v1/cluster"))[1])
-                if page.get("online_instances") == len(daemons):
-                    break
-                await trio.sleep(0.05)
 
 
 async def test_a_session_goes_on_when_its_instance_is_killed(
@@ -158,57 +145,6 @@ async def test_without_redis_a_session_goes_on_where_it_is(instances: Instances,
             await until_written(redis, ack["session_id"], b"es")
 
 
-async def talk(url: str, pause_s: float, enough: trio.Event) -> int:
-    """Speak sentences until it is enough; all is heard once. How often the connection was lost."""
-    said = 0
-    heard: list[list[int]] = []
-    events: list[Any] = []
-    async with open_session(url, "en", "es") as session, trio.open_nursery() as nursery:
-        over = False
-
-        async def speak() -> None:
-            nonlocal said, over
-            while not over:
-                is_last = enough.is_set()
-                for payload in chunks(4, 4 * said * PACKETS):
-                    await session.send_audio(payload, "opus")
-                    await trio.sleep(pause_s)
-                said += 1
-                over = is_last
-                await session.finish_utterance()
-
-        nursery.start_soon(speak)
-        while not (over and is_done(heard, said)):
-            events.append(await session.receive())
-            if isinstance(events[-1], TranslationResult):
-                heard.append(json.loads(events[-1].text_asr))
-    return check(heard, events, said)
-
-
-def is_done(heard: list[list[int]], said: int) -> bool:
-    """Whether the last word was heard."""
-    return bool(heard) and heard[-1][-1] == 4 * said * PACKETS - 1
-
-
-def all_of(sentences: int) -> list[list[int]]:
-    """What is to be heard: every packet once, in order, the sentences as they were finished."""
-    size = 4 * PACKETS
-    return [list(range(at, at + size)) for at in range(0, sentences * size, size)]
-
-
-def check(heard: list[list[int]], events: list[Any], sentences: int) -> int:
-    """All was heard once, in one session; how often the connection was lost."""
-    assert heard == all_of(sentences)
-    results = [event for event in events if isinstance(event, TranslationResult)]
-    assert [result.utterance_index for result in results] == list(range(sentences))
-    assert [result.delivery for result in results] == list(range(1, sentences + 1))
-    assert len({result.session_id for result in results}) == 1
-    assert [event for event in events if isinstance(event, MissingResult)] == []
-    news = [event for event in events if isinstance(event, Reconnected)]
-    assert all(event.recovered and not event.lost for event in news)
-    return len(news)
-
-
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 async def test_no_word_is_lost_when_an_instance_goes(instances: Instances, number: int) -> None:
     daemons = instances("a", "b", server={"drain_seconds": 10})
@@ -272,3 +208,23 @@ async def drained(daemon: DaemonProcess) -> dict[str, Any]:
     assert done.returncode == 0, done
     said: dict[str, Any] = json.loads(done.stdout)
     return said
+
+
+async def test_a_pairing_code_is_good_at_another_instance(instances: Instances, redis: RedisServer) -> None:
+    a, b = instances("a", "b")
+    await joined(a, b)
+    with trio.fail_after(2 * PATIENCE_S):
+        async with a.node(node_id="mine", accept_public_jobs=False) as node, b.stranger() as client:
+            while "mine" not in (await b.get("/api/v1/nodes"))[1]:  # noqa: ASYNC110
+                await trio.sleep(0.05)
+            await node.say({"type": "request_pairing_code"})
+            code = (await node.until("pairing_code"))["code"]
+            while not redis.do("EXISTS", f"lingua:v2:{{pair:{code}}}"):  # noqa: ASYNC110
+                await trio.sleep(0.02)
+            ack = await client.open(pairing_code=code)
+            assert ack["assigned_node_id"] == "mine"
+            await client.utterance(0)
+            await node.answer(await node.job())
+            assert (await client.result())["text_asr"] == "heard 0"
+            async with a.client(pairing_code=code) as second:
+                assert (await second.until("error"))["code"] == "INVALID_PAIRING_CODE"

@@ -20,6 +20,8 @@ from trio_websocket import (
     serve_websocket,
     wrap_server_stream,
 )
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import AcceptConnection, CloseConnection, Request
 
 from linguad.net.dial import AddressError, DialError, parse, websocket
 
@@ -161,3 +163,40 @@ async def test_what_the_block_raises_comes_out_as_it_is() -> None:
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(AddressError, match=r"address (is )?like ws://host:5010/path"):
         parse(url)
+
+
+@asynccontextmanager
+async def late_pinger() -> AsyncIterator[str]:
+    """The address of a server that pings when it was told that the connection is over."""
+
+    async def serve(stream: trio.SocketStream) -> None:
+        protocol = WSConnection(ConnectionType.SERVER)
+        while True:
+            protocol.receive_data(await stream.receive_some())
+            for event in protocol.events():
+                if isinstance(event, Request):
+                    await stream.send_all(protocol.send(AcceptConnection()))
+                elif isinstance(event, CloseConnection):
+                    await stream.send_all(bytes([0x89, 0]) + protocol.send(event.response()))
+                    return
+
+    with trio.fail_after(PATIENCE_S):
+        async with trio.open_nursery() as nursery:
+            listeners = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
+            yield f"ws://127.0.0.1:{listeners[0].socket.getsockname()[1]}/"
+            nursery.cancel_scope.cancel()
+
+
+async def closed_within(url: str) -> None:
+    """Close a connection within its block."""
+    async with websocket(url) as ws:
+        await ws.aclose()
+        await trio.sleep_forever()
+
+
+async def test_a_ping_that_crosses_our_close_is_no_bug() -> None:
+    async with late_pinger() as url:
+        async with websocket(url):
+            pass
+        with pytest.raises(DialError, match="is closed"):
+            await closed_within(url)

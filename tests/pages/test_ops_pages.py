@@ -328,6 +328,27 @@ async def test_languages(look: Look, daemon: DaemonProcess) -> None:
         seen.quiet()
 
 
+async def test_numbers_that_are_old_say_so(look: Look) -> None:
+    async with look() as seen:
+        await seen.go("languages")
+        age = await seen.page.run(
+            """import("/pages/operate/api.js").then(async ({ get }) => {
+                let age = "fresh";
+                await get("/api/v1/stats", (ms) => { age = ms; });
+                const real = window.fetch;
+                const headers = { "X-Snapshot-Stale": "true", "X-Snapshot-Age-Ms": "12000" };
+                window.fetch = async (...asked) =>
+                    new Response(await (await real(...asked)).text(), { headers });
+                const before = age;
+                await get("/api/v1/stats", (ms) => { age = ms; });
+                return [before, age];
+            })"""
+        )
+        assert age == ["fresh", 12000]
+        await seen.reads("#use .old", "Counted 12 s ago")
+        seen.quiet()
+
+
 async def test_in_chinese(look: Look, daemon: DaemonProcess) -> None:
     async with look("--accept-lang=zh-CN", fleet=True) as seen:
         for name in NAMES:

@@ -14,8 +14,8 @@ export class Refused extends Error {
 /** Only in memory: it is gone with the page. */
 let token = "";
 
-/** The JSON of a path. Throws Refused. */
-export function get(path) { return ask("GET", path); }
+/** The JSON of a path; `stale` hears how old it is if that is too old, ms. Throws Refused. */
+export function get(path, stale) { return ask("GET", path, undefined, "", stale); }
 
 /** Changes something in an operator's name, who is asked for the admin token first. Null if he would not give it. */
 export async function change(method, path, body) {
@@ -52,7 +52,7 @@ export async function unlock() {
   }
 }
 
-async function ask(method, path, body, bearer) {
+async function ask(method, path, body, bearer, stale) {
   const headers = { Accept: "application/json" };
   if (bearer) headers.Authorization = `Bearer ${bearer}`;
   if (body !== undefined) headers["Content-Type"] = "application/json";
@@ -66,6 +66,7 @@ async function ask(method, path, body, bearer) {
   }
   const told = await answer.json().catch(() => ({}));
   if (!answer.ok) throw new Refused(answer.status, told.error?.message ?? answer.statusText, told.error?.code);
+  if (answer.headers.get("X-Snapshot-Stale") === "true") stale?.(Number(answer.headers.get("X-Snapshot-Age-Ms")));
   return told;
 }
 

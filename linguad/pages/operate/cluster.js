@@ -17,7 +17,7 @@ const INSTANCE_DEAD = { warn: 0, bad: 10 };
 
 /** Fills the page. */
 export function open(page) {
-  const cards = new Cards("instances", "online", "nodes", "nodesOnline", "nodesReady", "sessions", "pending", "dead");
+  const cards = new Cards("instances", "instancesOnline", "nodes", "nodesOnline", "nodesReady", "sessions", "pending", "dead");
   const instances = new Table("instances", [
     { name: "instance", value: (row) => row.instance_id },
     { name: "host", value: (row) => row.hostname },
@@ -46,13 +46,13 @@ export function open(page) {
   ], { key: (row) => row.node_id, sort: "node", empty: "noNodes" });
   const redis = el("ul", { class: "lines" });
   const letters = new Table("dead-letters", [
-    { name: "letter", value: (row) => row.id },
+    { name: "letter", kind: "short", value: (row) => row.id },
     { name: "kind", value: (row) => row.kind },
     { name: "from-instance", value: (row) => row.from },
-    { name: "error", value: (row) => row.error },
+    { name: "error", kind: "wide", value: (row) => row.error },
     { name: "deliveries", number: true, value: (row) => row.deliveries },
     { name: "size", number: true, value: (row) => row.bytes, text: (row) => bytes(row.bytes) },
-    { name: "at", value: (row) => row.at_ms, text: (row) => clock(row.at_ms, true) },
+    { name: "at", value: (row) => row.at_ms, text: (row) => (row.at_ms ? clock(row.at_ms, true) : "–") },
     { name: "do", value: () => "", mark: (row) => row.replayable, show: (row) => actions(row) },
   ], { key: (row) => row.id, sort: "at", down: true, empty: "noDead" });
 
@@ -70,7 +70,7 @@ export function open(page) {
     alone.element.hidden = true;
     cards.set({
       instances: number(told.total_instances),
-      online: [number(told.online_instances), told.online_instances < told.total_instances ? "warn" : ""],
+      instancesOnline: [number(told.online_instances), told.online_instances < told.total_instances ? "warn" : ""],
       nodes: number(told.total_nodes), nodesOnline: number(told.online_nodes), nodesReady: number(told.ready_nodes),
       sessions: number(told.total_sessions),
       pending: [number(told.total_pending), level(told.total_pending, PENDING)],

@@ -4,7 +4,7 @@ import { show, t } from "/pages/static/i18n.js";
 import { change, get } from "./api.js";
 import { Bars } from "./charts.js";
 import { el, say } from "./dom.js";
-import { duration, number, percent, tongue, word } from "./format.js";
+import { duration, few, number, percent, tongue, word } from "./format.js";
 import { every } from "./news.js";
 import { toast } from "./part.js";
 
@@ -113,8 +113,12 @@ function about(node) {
     ["cpu", node.cpu_percent === null ? "" : percent(node.cpu_percent / 100)],
     ["gpu", node.gpu_percent === null ? "" : percent(node.gpu_percent / 100)],
     ["services", node.services_running.join(", ")],
-    ["hears", node.asr_languages.map(tongue).join(", ")],
-    ["speaks", node.tts_languages.map(tongue).join(", ")],
+    ["hears", few(node.asr_languages.map(tongue))],
+    ["speaks", few(node.tts_languages.map(tongue))],
+    ["models", few(node.models)],
+    ["pool", node.capability_pool?.name ?? ""],
+    ["owner", node.owner],
+    ["registered", node.owner ? "" : duration(node.registered_s * 1000)],
     ["takesPublic", t(node.accepts_public_jobs ? "yes" : "no")],
   ].filter(([, value]) => value);
   const lines = [];

@@ -3,7 +3,7 @@
 import { show, t } from "/pages/static/i18n.js";
 import { get, unlock } from "./api.js";
 import { el, say } from "./dom.js";
-import { word } from "./format.js";
+import { duration, word } from "./format.js";
 import { every } from "./news.js";
 
 /** So near to what is to be seen a part is asked for; a large fleet costs nothing while nobody looks at it. */
@@ -17,7 +17,8 @@ export function asking(section, path, seconds, draw, always = false, hindered = 
   const text = el("p");
   const button = el("button", { type: "button", "data-t": "giveToken" });
   const hindrance = el("div", { class: "hindrance", hidden: true }, text, button);
-  section.append(hindrance);
+  const old = el("p", { class: "old small", hidden: true });
+  section.append(old, hindrance);
   show(hindrance);
   let seen = always;
   const again = every(seconds, async () => {
@@ -25,7 +26,11 @@ export function asking(section, path, seconds, draw, always = false, hindered = 
     const asked = typeof path === "function" ? path() : path;
     if (!asked) return;
     try {
-      draw(await get(asked));
+      let age = 0;
+      const told = await get(asked, (ms) => { age = ms; });
+      old.hidden = !age;
+      if (age) say(old, t("counted", { time: duration(age) }));
+      draw(told);
       hindrance.hidden = true;
       section.classList.remove("hindered");
     } catch (error) {

@@ -43,6 +43,7 @@ export const WORDS = {
   "end:merged": ["merged", "已合并"],
   "end:failed": ["failed", "失败"],
   "end:timeout": ["took too long", "超时"],
+  "end:refused": ["the node refused", "节点拒绝"],
   "end:silent": ["no sign of life", "无响应"],
   "end:cancelled": ["cancelled", "已取消"],
   "end:node_lost": ["node lost", "节点丢失"],
