@@ -119,8 +119,8 @@ def is_operator_here(peer: Peer, host: str, origin: str | None) -> bool:
     """Whether a program on this machine asks, and no page from elsewhere in a browser here.
 
     `host` and `origin` are the headers. A browser says where such a page is from, or under which name it
-    reached us: a name that somebody else's DNS may have led to this machine. Who calls this machine by another
-    name than localhost needs the token.
+    reached us: a name that somebody else's DNS may have led to this machine. Who calls this machine by
+    another name than localhost needs the token.
     """
     if not peer.local or origin is not None:
         return False
