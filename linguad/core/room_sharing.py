@@ -59,9 +59,9 @@ class Sharing:
     """Mutable state: which sessions want to enter where, and when each room is to be told of again."""
 
     def __init__(
-        self, rooms: Rooms, table: RoomTable, clock: Clock, ids: Ids, me: str, grace_s: float
+        self, rooms: Rooms, table: RoomTable, clock: Clock, ids: Ids, me: str, grace_s: float, now: float
     ) -> None:
-        """`me` is the name of this instance; seats are kept for `grace_s`."""
+        """`me` is the name of this instance; seats are kept for `grace_s`. Letters are counted from `now`."""
         self._rooms = rooms
         self._table = table
         self._clock = clock
@@ -69,7 +69,7 @@ class Sharing:
         self.me = me
         self._grace_s = grace_s
         self.entrance = Entrance(rooms, table, clock, ids, self)
-        self._numbers = count(clock.epoch_ms(0) + 1)
+        self._numbers = count(clock.epoch_ms(now))
         self._again: Deadlines[str] = Deadlines()
         self.is_alive: Callable[[str], bool] = lambda _instance: False
         """Whether another instance lives."""

@@ -96,9 +96,9 @@ class Rooms:
         self._changes: dict[str, Bucket] = {}
         self._sharing: Sharing | None = None
 
-    def share(self, me: str, grace_s: float) -> Sharing:
+    def share(self, me: str, grace_s: float, now: float) -> Sharing:
         """Other instances have members, too; to be called before there are rooms. See `Sharing`."""
-        self._sharing = Sharing(self, self._table, self._clock, self._ids, me, grace_s)
+        self._sharing = Sharing(self, self._table, self._clock, self._ids, me, grace_s, now)
         return self._sharing
 
     def __len__(self) -> int:

@@ -18,9 +18,10 @@ class SharedSessions:
 
     def __init__(self, cluster: Cluster, sessions: Sessions, codes: PairingCodes, config: Config) -> None:
         """`codes` are the pairing codes of the nodes that are here."""
-        self._records = SessionRecords(cluster, config.sessions.detach_grace_seconds)
+        grace_s = config.sessions.detach_grace_seconds
+        self._records = SessionRecords(cluster, grace_s)
         self._records.connect(sessions.join(self._records))
-        sharing = sessions.rooms.share(cluster.place.me.instance, config.sessions.detach_grace_seconds)
+        sharing = sessions.rooms.share(cluster.place.me.instance, grace_s, trio.current_time())
         self._rooms = RoomMail(cluster, sharing, lambda: sessions.rooms.rules.idle_s)
         self._rooms.connect(sessions.meet(self._rooms))
         self._codes = SharedCodes(cluster, codes)

@@ -43,7 +43,7 @@ class Instance:
     def __init__(self, name: str, world: World, **rules: Any) -> None:
         self.name = name
         self.rooms = Rooms(RoomRules(**rules), world.ids, Clock(1_769_932_800.0))
-        self.sharing = self.rooms.share(name, GRACE_S)
+        self.sharing = self.rooms.share(name, GRACE_S, world.now)
         self.sharing.is_alive = lambda other: other in world.instances
         self.sharing.up = True
 

@@ -127,6 +127,24 @@ async def test_the_old_copy_of_a_session_that_moved_ends(instances: Instances, r
                     await trio.sleep(0.02)
 
 
+async def test_two_instances_race_for_a_session(instances: Instances, redis: RedisServer) -> None:
+    a, b, c = instances("a", "b", "c")
+    await joined(a, b, c)
+    with trio.fail_after(2 * PATIENCE_S):
+        async with a.stranger() as client, b.stranger() as one, c.stranger() as other:
+            ack = await client.open(resume={})
+            resume = {"session_id": ack["session_id"], "resume_token": ack["resume_token"], "delivery": 0}
+            await until_written(redis, ack["session_id"], b"es")
+            async with trio.open_nursery() as nursery:
+                for racer in (one, other):
+                    nursery.start_soon(lambda racer=racer: racer.open(resume=resume))
+            owner = redis.do("HGET", f"lingua:v2:{{s:{ack['session_id']}}}:lease", "instance")
+            winner, loser = (one, other) if owner == b"b" else (other, one)
+            assert (await loser.closed())[0] == (await client.closed())[0] == 4001
+            assert winner.session_id == ack["session_id"]
+            await winner.heartbeat()
+
+
 async def test_without_redis_a_session_goes_on_where_it_is(instances: Instances, redis: RedisServer) -> None:
     a, b = instances("a", "b")
     await joined(a, b)
