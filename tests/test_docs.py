@@ -36,7 +36,7 @@ GENERATED = re.compile(r"Printed .*by `python -m|<!-- end: ")
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`([^`\n]+)`")
-LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 NO_SETTINGS = ("md", "json", "toml", "py", "db", "service", "socket", "broken")
 """What follows a dot in names of files."""

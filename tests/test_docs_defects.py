@@ -15,6 +15,7 @@ PAGES = {
     "docs/defects-sessions.md": {"D": range(43)},
     "docs/defects-gateway.md": {"D": range(1, 17), "A": range(1, 18)},
     "docs/defects-hub.md": {"D": range(1, 19), "A": range(1, 21)},
+    "docs/defects-cluster.md": {"C": range(1, 17), "F": range(1, 6)},
     "docs/defects-models.md": {
         "D": range(1, 19),
         "S": range(1, 9),

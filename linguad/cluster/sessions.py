@@ -11,6 +11,7 @@ from typing import Protocol, cast
 
 import msgspec
 import trio
+from msgspec.structs import replace
 
 from linguad import log
 from linguad.cluster.service import Cluster
@@ -131,7 +132,7 @@ class SessionRecords:
                 if before and (name := before.decode()) != me.instance:
                     letter = SessionTaken(session=session_id, epoch=epoch)
                     self._cluster.bus.send(name, letter, lane=session_id, expires_s=LETTER_S)
-                return record
+                return replace(record, epoch=epoch)
         except (RedisAway, RedisRefusal, msgspec.DecodeError) as error:
             logger.warning("session_untaken", session=session_id, reason=str(error))
         return None

@@ -27,6 +27,9 @@ class Standing(Struct, frozen=True, kw_only=True):
     """The API key it was opened with."""
     answer_by: float | None = None
     """When its client stops waiting, monotonic s."""
+    lane: str = ""
+    """What nodes know it by, if not by its id. One that comes from another instance gets a fresh name: nodes
+    refuse an utterance that they had before, and wait for those before it that went elsewhere."""
     told_all: bool = False
     """Whether it is told how each utterance ended, even one that was skipped before."""
 
@@ -40,7 +43,7 @@ class Requests:
         self._ids = ids
         self.shared = JobRequest(
             session_id=session_id,
-            lane=session_id,
+            lane=standing.lane or session_id,
             utterance_index=0,
             reason=CutReason.MANUAL,
             src_lang=init.src_lang,

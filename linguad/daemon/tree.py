@@ -78,8 +78,8 @@ from linguad.wire.override import Override
 if TYPE_CHECKING:
     from linguad.cluster.desk import Desk
     from linguad.cluster.service import Cluster
+    from linguad.daemon.shared_nodes import SharedNodes
     from linguad.daemon.shared_sessions import SharedSessions
-    from linguad.daemon.together import SharedNodes
     from linguad.tracing.export import Tracing
 
 Part = Literal["scheduler", "gateway", "hub"]
@@ -266,8 +266,8 @@ class Daemon:
         if self._only == "hub" or not several:
             return None
         from linguad.cluster.service import Cluster
+        from linguad.daemon.shared_nodes import SharedNodes
         from linguad.daemon.shared_sessions import SharedSessions
-        from linguad.daemon.together import SharedNodes
 
         cluster = Cluster(settings, lambda: (len(self._node_sockets), len(self.sessions)))
         self._shared = SharedNodes(cluster, self.engine, self._node_sockets)

@@ -14,7 +14,7 @@ from linguad.core.bucket import Bucket
 from linguad.core.tenant import Key, Scope, Tenant
 from linguad.hub.answers import HubProblem
 from linguad.metrics import HUB_DOWNLOADS
-from linguad.net.peer import Peer
+from linguad.net.peer import Peer, is_operator_here
 
 NODE_ID = "x-node-id"
 """Header by which a node may say who it is, so that nodes behind one address count apart."""
@@ -74,8 +74,7 @@ class Access:
         scheme, _, credential = headers.get("authorization", "").partition(" ")
         credential = credential.strip()
         if not credential:
-            # a page that an operator's browser shows is not the operator
-            operator = peer.local and "origin" not in headers
+            operator = is_operator_here(peer, headers.get("host", ""), headers.get("origin"))
             if NODE_ID in headers and _SANE_NODE.fullmatch(headers[NODE_ID]):
                 return Who(f"node:{headers[NODE_ID]}", peer.address, operator=operator)
             return Who(peer.address, peer.address, operator=operator)

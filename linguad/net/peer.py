@@ -115,6 +115,25 @@ class TrustedProxies:
         return seen
 
 
+def is_operator_here(peer: Peer, host: str, origin: str | None) -> bool:
+    """Whether a program on this machine asks, and no page from elsewhere in a browser here.
+
+    `host` and `origin` are the headers. A browser says where such a page is from, or under which name it
+    reached us: a name that somebody else's DNS may have led to this machine. Who calls this machine by
+    another name than localhost needs the token.
+    """
+    if not peer.local or origin is not None:
+        return False
+    name = host.partition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
+    if name.lower() in ("", "localhost"):
+        return True
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
 @lru_cache(maxsize=4096)
 def parse_address(text: str) -> IPv4Address | IPv6Address | None:
     """The IP address that `text` is, an IPv4 one inside IPv6 unwrapped, without zone; None if it is none."""

@@ -86,6 +86,7 @@ class Takeover:
             node_id=record.node_id,
             origin=origin_of(connection.address),
             key_id=record.key_id,
+            lane=f"{session_id}~i{record.epoch}",
         )
         session = self._restored(session_id, record.init, standing)
         entry = self._sessions.add_detached(session, connection.address)

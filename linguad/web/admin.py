@@ -14,6 +14,7 @@ from typing import ParamSpec
 from quart import Response, request
 
 from linguad.errors import LinguadError
+from linguad.net.peer import is_operator_here
 from linguad.web.address import client_of
 from linguad.web.app import error_body
 
@@ -58,7 +59,7 @@ def viewer_cookie(token: str) -> str:
 def is_admin(token: str) -> bool:
     """Whether the request at hand has `Authorization: Bearer TOKEN`, is local, or only looks, with a cookie.
 
-    A local browser sends `Origin` for pages from elsewhere, which must not act in its user's name.
+    Pages from elsewhere in a browser on this machine do not act in its user's name.
     """
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), token.encode()):
@@ -69,7 +70,8 @@ def is_admin(token: str) -> bool:
         cookie = request.cookies.get(VIEWER_COOKIE, "")
         if cookie and hmac.compare_digest(cookie.encode(), viewer_cookie(token).encode()):
             return True
-    return client_of(request).local and "Origin" not in request.headers
+    headers = request.headers
+    return is_operator_here(client_of(request), headers.get("Host", ""), headers.get("Origin"))
 
 
 def admin_only(token: str) -> Callable[[View[P]], View[P]]:

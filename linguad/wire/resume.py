@@ -36,6 +36,8 @@ class SessionRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     token_hash: str
     trace_id: str
     tenant: str
+    epoch: int = 0
+    """Of the lease with which it was taken over; 0 as it is written."""
     node_id: str = ""
     """The node it is paired with."""
     key_id: str = ""

@@ -13,7 +13,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from linguad.core.clock import Clock
-from linguad.core.room import HERE, Claim, Guest, Post, Release, Renumber, RoomOutput, Seek, TakeOver, Tell
+from linguad.core.room import (
+    HERE,
+    Claim,
+    Guest,
+    Post,
+    Release,
+    Renumber,
+    Room,
+    RoomOutput,
+    Seek,
+    TakeOver,
+    Tell,
+)
 from linguad.core.room_entrance import ENTER_S
 from linguad.core.room_sharing import REPORT_S
 from linguad.core.rooms import RoomRequest, RoomRules, Rooms
@@ -437,7 +449,7 @@ class AnyHistory(RuleBasedStateMachine):
         super().__init__()
         self.world = World("a", "b", "c", max_members=3, idle_s=100_000.0)
         self.world.homes = {"x": "a", "Y": "a", "z": "b", "W": "b"}
-        self.seen: dict[tuple[str, str, str], tuple[int, int]] = {}
+        self.seen: dict[tuple[Room, str], tuple[int, int]] = {}
 
     @initialize()
     def meet(self) -> None:
@@ -526,11 +538,11 @@ class AnyHistory(RuleBasedStateMachine):
 
     @invariant()
     def nobody_goes_back_to_what_was_before(self) -> None:
-        for name, instance in self.world.instances.items():
+        for instance in self.world.instances.values():
             for room in instance.rooms._table:
                 for what, seen in [
-                    ((name, room.id, ""), (room.epoch, room.version)),
-                    *(((name, room.id, home), (number, 0)) for home, number in room.heard.items()),
+                    ((room, ""), (room.epoch, room.version)),
+                    *(((room, home), (number, 0)) for home, number in room.heard.items()),
                 ]:
                     assert seen >= self.seen.get(what, (0, 0)), what
                     self.seen[what] = seen

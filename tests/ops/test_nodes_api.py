@@ -330,6 +330,27 @@ async def test_a_page_from_elsewhere_does_not_act_in_the_operators_name(app: Qua
 
 
 @pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost:5010", 200),
+        ("127.0.0.1", 200),
+        ("[::1]:5010", 200),
+        ("LOCALHOST", 200),
+        ("evil.example:5010", 401),
+    ],
+)
+async def test_a_name_that_leads_here_is_not_yet_this_machine(
+    app: QuartTrio, desk: Desk, host: str, status: int
+) -> None:
+    """Somebody else's DNS may lead a browser on the server's machine to the server."""
+    desk.node("a")
+    answer = await app.test_client().open(
+        "/api/v1/nodes/a", method="PATCH", scope_base=LOCAL, headers={"Host": host}, data=b'{"drain": true}'
+    )
+    assert answer.status_code == status
+
+
+@pytest.mark.parametrize(
     ("method", "path"), [("GET", ""), ("GET", "/a"), ("PATCH", "/a"), ("POST", "/a/pairing-code")]
 )
 async def test_needs_the_token(app: QuartTrio, desk: Desk, method: str, path: str) -> None:
