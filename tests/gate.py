@@ -1,8 +1,7 @@
 """What a release must pass, as a list of acceptance points: `make gate`, or `python -m tests.gate`.
 
-Every test runs once; a point is kept if all its tests ran and passed. With `--points` only the tests that a
-point names run, which is quicker and no gate: it says nothing about the others. What follows `--` goes to
-pytest. Exit code 0 means that every point is kept.
+Every test runs once; a point is kept if all its tests ran and passed. What follows `--` goes to pytest. Exit
+code 0 means that every point is kept.
 """
 
 from __future__ import annotations
@@ -202,14 +201,10 @@ def show(verdicts: Sequence[Verdict]) -> None:
 def main(words: Sequence[str] | None = None) -> int:
     """Run the gate; 1 if a point is not kept."""
     parser = argparse.ArgumentParser(prog="python -m tests.gate", description=__doc__)
-    parser.add_argument("--points", action="store_true", help="run only the tests that a point names")
     parser.add_argument("pytest", nargs="*", help="more for pytest, after --")
     arguments = parser.parse_args(words)
-    chosen = sorted({test for point in POINTS for test in point.tests}) if arguments.points else []
-    cases, code = run([*PARALLEL, *arguments.pytest, *chosen])
-    verdicts = [verdict(point, cases) for point in POINTS]
-    if not arguments.points:
-        verdicts.insert(0, of_all(cases, code))
+    cases, code = run([*PARALLEL, *arguments.pytest])
+    verdicts = [of_all(cases, code), *(verdict(point, cases) for point in POINTS)]
     show(verdicts)
     return 0 if all(one.kept for one in verdicts) else 1
 

@@ -100,7 +100,6 @@ def test_the_exit_code(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     assert "FAIL" in capsys.readouterr().out
     monkeypatch.setattr(gate, "run", lambda words: (tests, 1))
     assert gate.main([]) == 1
-    assert gate.main(["--points"]) == 0
 
 
 def _test(selection: str) -> tuple[str, str]:
