@@ -98,7 +98,8 @@ async def browser(directory: Path, *words: str) -> AsyncIterator[Page]:
             yield Page(ws)
     finally:
         process.kill()
-        await trio.to_thread.run_sync(process.wait)
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(process.wait)
 
 
 def _start(profile: Path, words: Sequence[str]) -> subprocess.Popen[bytes]:

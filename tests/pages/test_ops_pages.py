@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import trio
-from accessibility import barriers
+from accessibility import barriers, wish
 from fleet import EVIL, busy, crowd
 from line import Line
 from looking_on import NAMES, Looker, admin_token, looker
@@ -373,8 +373,7 @@ async def test_in_chinese(look: Look, daemon: DaemonProcess) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_nobody_is_kept_out(scheme: str, look: Look) -> None:
     async with look(fleet=True) as seen:
-        feature = {"name": "prefers-color-scheme", "value": scheme}
-        await seen.page.command("Emulation.setEmulatedMedia", features=[feature])
+        await wish(seen.page, scheme)
         for name in NAMES:
             await seen.open(name)
             await seen.page.command(

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import soundfile
 import trio
-from accessibility import barriers
+from accessibility import barriers, wish
 from browser import Page, browser
 from harness import Json, Node
 from line import Line
@@ -464,8 +464,7 @@ async def test_no_text_is_missing(daemon: DaemonProcess, someone: Any) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_nobody_is_kept_out(scheme: str, daemon: DaemonProcess, someone: Any) -> None:
     async with daemon.working_node(), someone(await daemon.port()) as talk:
-        feature = {"name": "prefers-color-scheme", "value": scheme}
-        await talk.page.command("Emulation.setEmulatedMedia", features=[feature])
+        await wish(talk.page, scheme)
         await talk.ready()
         assert await barriers(talk.page) == []
         await talk.click("#with-others")
