@@ -186,7 +186,7 @@ class Http:
         """Status and body of any request; `said` is its own body."""
         protocol = self._protocol
         content = b"" if said is None else json.dumps(said).encode()
-        lines = [("Host", "x"), ("Content-Length", str(len(content))), *headers.items()]
+        lines = [("Host", "localhost"), ("Content-Length", str(len(content))), *headers.items()]
         request = h11.Request(method=method, target=path, headers=lines)
         frame = protocol.send(request) + protocol.send(h11.Data(data=content))
         status, body = 0, b""
