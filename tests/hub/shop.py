@@ -125,8 +125,8 @@ class Shop:
     ) -> Answer:
         """One request on its own connection; underscores in names of headers stand for dashes."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        headers = {"X_Forwarded_For": "192.0.2.1"} | headers
-        lines = [f"{method} {path} HTTP/1.1", "Host: hub", "Connection: close"]
+        headers = {"Host": "localhost", "X_Forwarded_For": "192.0.2.1"} | headers
+        lines = [f"{method} {path} HTTP/1.1", "Connection: close"]
         lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items() if value]
         if key:
             lines.append(f"Authorization: Bearer {key}")

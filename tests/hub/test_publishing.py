@@ -244,6 +244,8 @@ async def test_a_program_on_this_machine_is_the_operator_but_a_page_is_not(shop:
     assert (await shop.ask("POST", "/api/admin/rescan", X_Forwarded_For="")).status == 202
     page = await shop.ask("POST", "/api/admin/rescan", X_Forwarded_For="", Origin="https://evil.example")
     assert page.status == 401
+    named = await shop.ask("POST", "/api/admin/rescan", X_Forwarded_For="", Host="evil.example")
+    assert named.status == 401
 
 
 async def test_a_version_of_a_model_in_an_old_directory(shop: Shop) -> None:
