@@ -336,9 +336,10 @@ async def test_tenants_take_turns_and_limits_hold(make: Make) -> None:
             await api.told.receive()
     assert api.script.most["all"] == 3
     assert max(api.script.most[tenant] for tenant in "tuv") <= 2
-    assert [what for what in api.script.begun if what.startswith("wait t")] == [
-        f"wait t{n}" for n in range(6)
-    ]
+    order = [int(what.removeprefix("wait t")) for what in api.script.begun if what.startswith("wait t")]
+    assert sorted(order) == list(range(6))
+    # two at once may overtake each other on their way to a node, and nobody else
+    assert all(abs(number - place) <= 1 for place, number in enumerate(order))
 
 
 async def test_a_tenant_without_a_free_session_waits(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
