@@ -10,7 +10,7 @@ import msgspec
 from quart import Response, request
 from quart_trio import QuartTrio
 
-from linguad.ops.query import Wrong, check
+from linguad.ops.query import check, number
 from linguad.ops.viewers import View, Viewers
 
 MINUTES = 24 * 60
@@ -58,10 +58,8 @@ def add_history_route(app: QuartTrio, history: History, viewers: Viewers) -> Non
     async def last() -> Response:
         asked = request.args.to_dict()
         check(asked, FILTERS)
-        text = asked.get("minutes", str(MINUTES))
-        if not (text.isascii() and text.isdigit() and len(text) < 5 and 1 <= int(text) <= MINUTES):
-            raise Wrong(f"minutes: allowed is {FILTERS['minutes']}.")
-        return Response(msgspec.json.encode(history.last(int(text))), content_type="application/json")
+        minutes = number("minutes", asked, FILTERS, MINUTES, MINUTES)
+        return Response(msgspec.json.encode(history.last(minutes)), content_type="application/json")
 
     view: View = viewers.only(last)
     app.add_url_rule("/api/v1/history", endpoint="history", view_func=view)
