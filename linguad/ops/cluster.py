@@ -5,9 +5,9 @@ All of it needs the admin token. An instance alone answers 503, as does one whos
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import wraps
-from typing import Any, ParamSpec, Protocol
+from typing import Any, Protocol
 
 from quart import Response, jsonify, request
 from quart_trio import QuartTrio
@@ -18,11 +18,8 @@ from linguad.core.node import Node
 from linguad.core.services import CORE_SERVICES, Services
 from linguad.net.redis.errors import RedisError
 from linguad.ops.query import answer_wrong, check, number
-from linguad.web.admin import admin_only
+from linguad.web.admin import P, View, admin_only
 from linguad.web.app import error_body
-
-P = ParamSpec("P")
-View = Callable[P, Awaitable[Response]]
 
 DEFAULT_LETTERS, MAX_LETTERS = 100, 1000
 """Dead letters that are listed."""

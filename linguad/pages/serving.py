@@ -17,6 +17,8 @@ from typing import NamedTuple, Protocol
 from quart import Response, abort, request
 from quart_trio import QuartTrio
 
+from linguad.web.admin import ASK_FOR_TOKEN
+
 PAGES = {"/app": "app.html"}
 """Pages for everybody, and the files they are."""
 
@@ -42,8 +44,6 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
-
-REALM = 'Bearer realm="linguad"'
 
 
 class Asset(NamedTuple):
@@ -84,7 +84,7 @@ def add_pages(app: QuartTrio, viewers: Viewers) -> None:
         if viewers.may_look():
             return await answer(OPERATORS_PAGE)
         response = Response(assets[GATES[viewers.pages]].content, 401, content_type=KINDS[".html"])
-        response.headers.update(HEADERS | {"Cache-Control": "no-store", "WWW-Authenticate": REALM})
+        response.headers.update(HEADERS | ASK_FOR_TOKEN | {"Cache-Control": "no-store"})
         return response
 
     app.add_url_rule("/pages/<path:name>", "pages", answer)
