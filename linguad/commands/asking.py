@@ -119,7 +119,7 @@ def _open(server: str, method: str, path: str, token: str) -> Any:
 
 
 def _no_answer(server: str, error: Exception) -> LinguadError:
-    why = getattr(error, "reason", error)
+    why = str(getattr(error, "reason", error)).strip()
     return LinguadError(f"no answer from {server}: {why}; is linguad running there?")
 
 
