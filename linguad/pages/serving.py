@@ -7,17 +7,17 @@ Pages of operators are one file, which shows what its address says; who may not 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from functools import partial
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-from quart import Response, abort, request
+from quart import Response, abort
 from quart_trio import QuartTrio
 
 from linguad.web.admin import ASK_FOR_TOKEN
+from linguad.web.assets import Asset, asset_answer, asset_of
 
 PAGES = {"/app": "app.html"}
 """Pages for everybody, and the files they are."""
@@ -46,14 +46,6 @@ HEADERS = {
 }
 
 
-class Asset(NamedTuple):
-    """A file in memory."""
-
-    content: bytes
-    kind: str
-    tag: str
-
-
 class Viewers(Protocol):
     """Who may see the pages of operators."""
 
@@ -72,13 +64,7 @@ def add_pages(app: QuartTrio, viewers: Viewers) -> None:
     assets = dict(_assets(files(__package__)))
 
     async def answer(name: str) -> Response:
-        asset = assets.get(name) or abort(404)
-        response = Response(asset.content, content_type=asset.kind)
-        if request.if_none_match.contains_weak(asset.tag):
-            response = Response(b"", 304)
-        response.set_etag(asset.tag)
-        response.headers.update(HEADERS)
-        return response
+        return asset_answer(assets.get(name) or abort(404), HEADERS)
 
     async def operate() -> Response:
         if viewers.may_look():
@@ -100,5 +86,4 @@ def _assets(directory: Traversable, prefix: str = "") -> Iterator[tuple[str, Ass
         if entry.is_dir():
             yield from _assets(entry, f"{name}/")
         elif kind := KINDS.get(entry.name[entry.name.rfind(".") :]):
-            content = entry.read_bytes()
-            yield name, Asset(content, kind, hashlib.sha256(content).hexdigest()[:16])
+            yield name, asset_of(entry.read_bytes(), kind)
