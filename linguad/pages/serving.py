@@ -24,8 +24,12 @@ PAGES = {"/app": "app.html"}
 
 OPERATORS_PAGES = ("/dashboard", "/cluster", "/compute-power", "/models", "/languages")
 OPERATORS_PAGE = "operate.html"
+GATE = "gate.html"
 GATES = {"loopback": "closed.html", "token": "token.html"}
-"""What others get instead, by `server.pages`."""
+"""What others get instead: this page, with one of these pieces in it by `server.pages`."""
+
+GATE_PLACE = b"<!-- closed.html or token.html -->"
+"""Where the piece goes."""
 
 KINDS = {
     ".html": "text/html; charset=utf-8",
@@ -62,6 +66,9 @@ class Viewers(Protocol):
 def add_pages(app: QuartTrio, viewers: Viewers) -> None:
     """Serve all pages and what they load on an app."""
     assets = dict(_assets(files(__package__)))
+    gates = {
+        pages: assets[GATE].content.replace(GATE_PLACE, assets[name].content) for pages, name in GATES.items()
+    }
 
     async def answer(name: str) -> Response:
         return asset_answer(assets.get(name) or abort(404), HEADERS)
@@ -69,7 +76,7 @@ def add_pages(app: QuartTrio, viewers: Viewers) -> None:
     async def operate() -> Response:
         if viewers.may_look():
             return await answer(OPERATORS_PAGE)
-        response = Response(assets[GATES[viewers.pages]].content, 401, content_type=KINDS[".html"])
+        response = Response(gates[viewers.pages], 401, content_type=KINDS[".html"])
         response.headers.update(HEADERS | ASK_FOR_TOKEN | {"Cache-Control": "no-store"})
         return response
 
