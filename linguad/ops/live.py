@@ -83,7 +83,9 @@ def add_live_route(app: QuartTrio, live: Live, viewers: Viewers) -> None:
     @app.get("/api/v1/live")
     @viewers.only
     async def follow() -> Response:
-        if live.closed or live.listeners >= MAX_LISTENERS:
+        if live.closed:
+            return error_body("draining", "This instance is ending; ask another one.", 503)
+        if live.listeners >= MAX_LISTENERS:
             answer = error_body("too_many_listeners", f"Only {MAX_LISTENERS} may listen; close another.", 503)
             answer.headers["Retry-After"] = "10"
             return answer
