@@ -7,6 +7,7 @@ same sound; `Taken` is what came of a round.
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -57,28 +58,28 @@ class Taken:
         }
 
 
-class Asker:
+class Asker(ABC):
     """One client. Mutable: what it notes its answers in, and whether one is open."""
 
     def __init__(self) -> None:
         self.busy = False
         self._taken = Taken(over=True)
 
+    @abstractmethod
     def ask(self) -> None:
         """Send a request."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fileno(self) -> int:
         """Of the socket."""
-        raise NotImplementedError
 
+    @abstractmethod
     def listen(self) -> None:
         """Take what has come."""
-        raise NotImplementedError
 
+    @abstractmethod
     def close(self) -> None:
         """Drop the connection."""
-        raise NotImplementedError
 
     def answered(self, sent_at: int) -> None:
         """The answer to what was sent then (ns) is here."""
@@ -161,13 +162,13 @@ class SocketAsker(Asker):
             elif not text.startswith(NEWS) or b'"error"' in text[:200]:
                 raise SystemExit(f"unexpected answer: {text[:300]!r}")
 
+    @abstractmethod
     def whole(self) -> str:
         """The message of an utterance."""
-        raise NotImplementedError
 
+    @abstractmethod
     def in_pieces(self) -> list[str]:
         """Its messages, if it is said in pieces."""
-        raise NotImplementedError
 
 
 class NativeAsker(SocketAsker):
@@ -235,20 +236,15 @@ class StreamAsker(SocketAsker):
         ]
 
 
-class Silent(Asker):
+class Silent:
     """A session of the public API that says nothing; pings of the server are answered."""
 
     def __init__(self, port: int, key: str) -> None:
-        super().__init__()
         self._socket = open_stream(port, key)
 
     def fileno(self) -> int:
         """Of the socket."""
         return self._socket.fileno()
-
-    def close(self) -> None:
-        """Drop the connection."""
-        self._socket.close()
 
     def listen(self) -> None:
         """Take what has come."""

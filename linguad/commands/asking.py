@@ -9,6 +9,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from http.client import HTTPException
 from typing import Any
 
 from linguad.config import Config
@@ -17,10 +18,12 @@ from linguad.errors import LinguadError
 TIMEOUT_SECONDS = 10.0
 """How long the server may take; it answers from memory."""
 
+NO_ANSWER = (OSError, ValueError, HTTPException)
+"""What reading an answer raises that does not come, is cut off, or is none of HTTP or JSON."""
+
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 TOKEN_VARIABLE = "LINGUAD_SERVER__ADMIN_TOKEN"
-
 
 SERVER = "http://127.0.0.1:5010"
 
@@ -87,7 +90,7 @@ def events(args: argparse.Namespace, path: str) -> Iterator[str]:
                 name, _, value = line.decode().rstrip("\n").partition(": ")
                 if name == "data":
                     yield value
-        except (OSError, ValueError) as error:
+        except NO_ANSWER as error:
             raise _no_answer(args.server, error) from error
 
 
@@ -95,7 +98,7 @@ def _ask(server: str, method: str, path: str, token: str) -> Any:
     with _open(server, method, path, token) as response:
         try:
             return json.load(response)
-        except (OSError, ValueError) as error:
+        except NO_ANSWER as error:
             raise _no_answer(server, error) from error
 
 
@@ -111,12 +114,12 @@ def _open(server: str, method: str, path: str, token: str) -> Any:
             if error.code == 401 and not token and (kept := _kept_token(server)):
                 return _open(server, method, path, kept)
             raise LinguadError(_said(error)) from error
-    except (OSError, ValueError) as error:
+    except NO_ANSWER as error:
         raise _no_answer(server, error) from error
 
 
 def _no_answer(server: str, error: Exception) -> LinguadError:
-    why = getattr(error, "reason", error)
+    why = str(getattr(error, "reason", error)).strip()
     return LinguadError(f"no answer from {server}: {why}; is linguad running there?")
 
 

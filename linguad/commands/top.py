@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from linguad.commands.asking import add_server_arguments, events, print_json
+from linguad.errors import LinguadError
 
 ROWS = 10
 """Queues, pairs and nodes that are shown."""
@@ -27,8 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Follow the server until it stops or ^C. Raises LinguadError with the cure when it cannot be reached."""
-    overviews = (json.loads(data) for data in events(args, "live"))
+    """Follow the server until ^C. Raises LinguadError with the cure when it cannot be reached any more."""
+    overviews = _overviews(args)
     if args.once or args.json:
         overview = next(overviews)
         if not print_json(args, overview):
@@ -36,6 +37,16 @@ def run(args: argparse.Namespace) -> int:
         return 0
     _follow(overviews)
     return 0
+
+
+def _overviews(args: argparse.Namespace) -> Iterator[Any]:
+    """One a second, without end: the server ends a stream after ten minutes, and is asked for another."""
+    while True:
+        data = None
+        for data in events(args, "live"):
+            yield json.loads(data)
+        if data is None:
+            raise LinguadError(f"{args.server} tells nothing; is this the address of linguad?")
 
 
 def _follow(overviews: Iterator[Any]) -> None:

@@ -5,9 +5,9 @@ All of it needs the admin token. An instance alone answers 503, as does one whos
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import wraps
-from typing import Any, ParamSpec, Protocol
+from typing import Any, Protocol
 
 from quart import Response, jsonify, request
 from quart_trio import QuartTrio
@@ -17,14 +17,13 @@ from linguad.core.health import Status
 from linguad.core.node import Node
 from linguad.core.services import CORE_SERVICES, Services
 from linguad.net.redis.errors import RedisError
-from linguad.ops.query import Wrong, answer_wrong, check
-from linguad.web.admin import admin_only
+from linguad.ops.query import answer_wrong, check, number
+from linguad.web.admin import P, View, admin_only
 from linguad.web.app import error_body
 
-P = ParamSpec("P")
-View = Callable[P, Awaitable[Response]]
+DEFAULT_LETTERS, MAX_LETTERS = 100, 1000
+"""Dead letters that are listed."""
 
-MAX_LETTERS = 1000
 FILTERS = {"limit": f"a whole number from 1 to {MAX_LETTERS}, how many dead letters are listed"}
 
 KINDS = tuple(kind for kind in Services if kind)
@@ -115,7 +114,8 @@ def add_cluster_routes(app: QuartTrio, instance: Instance, token: str) -> None:
     async def listed() -> Response:
         asked = request.args.to_dict()
         check(asked, FILTERS)
-        return jsonify({"letters": await desk().dead_letters(_limit(asked.get("limit", "100")))})
+        limit = number("limit", asked, FILTERS, DEFAULT_LETTERS, MAX_LETTERS)
+        return jsonify({"letters": await desk().dead_letters(limit)})
 
     @app.get("/api/v1/cluster/dlq/<name>/<entry_id>")
     @guarded
@@ -178,12 +178,6 @@ def _capability(node: Node, kind: Services) -> dict[str, Any]:
         "ready": ready,
         "reason": None if ready else node.services.why_not(kind).value,
     }
-
-
-def _limit(text: str) -> int:
-    if text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= MAX_LETTERS:
-        return int(text)
-    raise Wrong(f"limit: allowed is {FILTERS['limit']}.")
 
 
 def _unknown() -> Response:

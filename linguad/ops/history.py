@@ -10,8 +10,8 @@ import msgspec
 from quart import Response, request
 from quart_trio import QuartTrio
 
-from linguad.ops.query import Wrong, check
-from linguad.ops.viewers import View, Viewers
+from linguad.ops.query import check, number
+from linguad.ops.viewers import Viewers
 
 MINUTES = 24 * 60
 """How far back it goes; 4 bytes for each gauge and minute."""
@@ -55,13 +55,10 @@ class History:
 def add_history_route(app: QuartTrio, history: History, viewers: Viewers) -> None:
     """Serve the history on an app."""
 
-    async def last() -> Response:
+    @app.get("/api/v1/history")
+    @viewers.only
+    async def last_minutes() -> Response:
         asked = request.args.to_dict()
         check(asked, FILTERS)
-        text = asked.get("minutes", str(MINUTES))
-        if not (text.isascii() and text.isdigit() and len(text) < 5 and 1 <= int(text) <= MINUTES):
-            raise Wrong(f"minutes: allowed is {FILTERS['minutes']}.")
-        return Response(msgspec.json.encode(history.last(int(text))), content_type="application/json")
-
-    view: View = viewers.only(last)
-    app.add_url_rule("/api/v1/history", endpoint="history", view_func=view)
+        minutes = number("minutes", asked, FILTERS, MINUTES, MINUTES)
+        return Response(msgspec.json.encode(history.last(minutes)), content_type="application/json")

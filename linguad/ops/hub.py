@@ -17,7 +17,7 @@ from quart_trio import QuartTrio
 
 from linguad.errors import LinguadError
 from linguad.net.http_client import Limits, request
-from linguad.ops.viewers import View, Viewers
+from linguad.ops.viewers import Viewers
 from linguad.web.app import error_body
 
 FRESH_S = 15.0
@@ -107,6 +107,8 @@ def add_hub_route(app: QuartTrio, shelf: Callable[[], Shelf | None], viewers: Vi
     one_at_a_time = trio.Lock()
     body, until = b"", 0.0
 
+    @app.get("/api/v1/hub")
+    @viewers.only
     async def hub() -> Response:
         nonlocal body, until
         found = shelf()
@@ -120,6 +122,3 @@ def add_hub_route(app: QuartTrio, shelf: Callable[[], Shelf | None], viewers: Vi
                     return error_body("hub_away", f"The hub cannot be asked: {error}.", 503)
                 until = trio.current_time() + FRESH_S
         return Response(body, content_type="application/json")
-
-    view: View = viewers.only(hub)
-    app.add_url_rule("/api/v1/hub", endpoint="hub", view_func=view)

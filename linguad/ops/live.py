@@ -10,7 +10,7 @@ from quart import Response, request
 from quart_trio import QuartTrio
 
 from linguad import log, metrics
-from linguad.ops.viewers import View, Viewers
+from linguad.ops.viewers import Viewers
 from linguad.web.app import error_body
 
 MAX_LISTENERS = 64
@@ -80,8 +80,12 @@ class Live:
 def add_live_route(app: QuartTrio, live: Live, viewers: Viewers) -> None:
     """Serve the stream on an app."""
 
+    @app.get("/api/v1/live")
+    @viewers.only
     async def follow() -> Response:
-        if live.closed or live.listeners >= MAX_LISTENERS:
+        if live.closed:
+            return error_body("draining", "This instance is ending; ask another one.", 503)
+        if live.listeners >= MAX_LISTENERS:
             answer = error_body("too_many_listeners", f"Only {MAX_LISTENERS} may listen; close another.", 503)
             answer.headers["Retry-After"] = "10"
             return answer
@@ -91,6 +95,3 @@ def add_live_route(app: QuartTrio, live: Live, viewers: Viewers) -> None:
         response = Response(live.follow(), content_type="text/event-stream", headers=headers)
         response.timeout = None
         return response
-
-    view: View = viewers.only(follow)
-    app.add_url_rule("/api/v1/live", endpoint="live", view_func=view)

@@ -18,7 +18,7 @@ from linguad.core.survey import Veto
 from linguad.counters import values
 from linguad.ops.instance import Instance
 from linguad.ops.snapshot import Snapshot
-from linguad.ops.viewers import View, Viewers
+from linguad.ops.viewers import Viewers
 
 TOP = 20
 """Services, reasons and nodes that are told by name."""
@@ -47,12 +47,11 @@ def add_metrics_route(
 ) -> None:
     """Serve it on an app; `pause_ms` and `slow_path_ms` are the settings."""
 
-    async def told() -> Response:
+    @app.get("/api/v1/metrics")
+    @viewers.only
+    async def old_metrics() -> Response:
         body = counted(instance, snapshot, pause_ms, slow_path_ms)
         return Response(msgspec.json.encode(body), content_type="application/json")
-
-    view: View = viewers.only(told)
-    app.add_url_rule("/api/v1/metrics", endpoint="old_metrics", view_func=view)
 
 
 def counted(instance: Instance, snapshot: Snapshot, pause_ms: int, slow_path_ms: float) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from linguad.core.index import MAX_KEYS
 from linguad.core.pool_page import page
 from linguad.core.services import Services
 from linguad.core.simulate import Answer, Question, simulate
-from linguad.ops.query import MAX_VALUE_CHARS, Wrong, answer_wrong, check, language
+from linguad.ops.query import MAX_VALUE_CHARS, Wrong, answer_wrong, check, language, number
 from linguad.ops.steps import patiently
 from linguad.web.admin import admin_only
 from linguad.wire.language import normalize
@@ -72,7 +72,8 @@ def add_pool_routes(app: QuartTrio, instance: Instance, settings: Pools, token: 
         asked = request.args.to_dict()
         check(asked, FILTERS)
         src, tgt = (language(name, asked, FILTERS) for name in ("src", "tgt"))
-        found = await patiently(page(instance.dispatch.fleet, src, tgt, _limit(asked.get("limit"))))
+        limit = number("limit", asked, FILTERS, DEFAULT_LIMIT, MAX_LIMIT)
+        found = await patiently(page(instance.dispatch.fleet, src, tgt, limit))
         return _json({"config": config} | msgspec.to_builtins(found))
 
     async def dry_run() -> Response:
@@ -117,14 +118,6 @@ def _config(settings: Pools) -> dict[str, Any]:
         "random_sample_size": settings.choices,
         "enable_session_affinity": True,
     }
-
-
-def _limit(text: str | None) -> int:
-    if text is None:
-        return DEFAULT_LIMIT
-    if text.isascii() and text.isdigit() and 1 <= int(text[:5]) <= MAX_LIMIT and len(text) <= 4:
-        return int(text)
-    raise Wrong(f"limit: allowed is {FILTERS['limit']}.")
 
 
 def _question() -> Question:

@@ -34,6 +34,14 @@ def check(asked: Mapping[str, str], filters: Mapping[str, str]) -> None:
             raise Wrong(f"{name}: allowed is {filters[name]}; leave it out to ask for any.")
 
 
+def number(name: str, asked: Mapping[str, str], filters: Mapping[str, str], usual: int, most: int) -> int:
+    """The whole number from 1 to `most` that a filter names, or `usual`. Raises `Wrong` if it is none."""
+    text = asked.get(name, str(usual))
+    if text.isascii() and text.isdigit() and len(text) <= len(str(most)) and 1 <= int(text) <= most:
+        return int(text)
+    raise Wrong(f"{name}: allowed is {filters[name]}.")
+
+
 def language(name: str, asked: Mapping[str, str], filters: Mapping[str, str]) -> str | None:
     """The language that a filter names, normalised; None is any. Raises `Wrong` if it is none."""
     if name not in asked:

@@ -9,7 +9,7 @@ from quart import Response, request
 from quart_trio import QuartTrio
 
 from linguad.ops.instance import Instance, Seen
-from linguad.ops.query import MAX_VALUE_CHARS, Wrong, check, language
+from linguad.ops.query import MAX_VALUE_CHARS, Wrong, check, language, number
 from linguad.web.admin import admin_only
 from linguad.wire.language import normalize
 
@@ -35,7 +35,7 @@ def add_session_routes(app: QuartTrio, instance: Instance, token: str) -> None:
     async def sessions() -> Response:
         asked = request.args.to_dict()
         check(asked, FILTERS)
-        limit = _limit(asked.get("limit", str(DEFAULT_LIMIT)))
+        limit = number("limit", asked, FILTERS, DEFAULT_LIMIT, MAX_LIMIT)
         state = asked.get("state")
         if state not in (None, *STATES):
             raise Wrong(f"state: allowed is {FILTERS['state']}.")
@@ -45,12 +45,6 @@ def add_session_routes(app: QuartTrio, instance: Instance, token: str) -> None:
         found = [one for one in seen if _wanted(one, src, tgt, state, part)]
         body = {"total": len(seen), "found": len(found), "sessions": [_told(one) for one in found[:limit]]}
         return Response(msgspec.json.encode(body), content_type="application/json")
-
-
-def _limit(text: str) -> int:
-    if text.isascii() and text.isdigit() and len(text) < 5 and 1 <= int(text) <= MAX_LIMIT:
-        return int(text)
-    raise Wrong(f"limit: allowed is {FILTERS['limit']}.")
 
 
 def _wanted(one: Seen, src: str | None, tgt: str | None, state: str | None, part: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Awaitable, Callable
+from functools import wraps
 from typing import Literal
 
 import msgspec
@@ -17,11 +17,10 @@ from quart_trio import QuartTrio
 
 from linguad.ops.query import Wrong
 from linguad.web.address import client_of
-from linguad.web.admin import VIEWER_COOKIE, is_admin, viewer_cookie
+from linguad.web.admin import VIEWER_COOKIE, P, View, is_admin, unauthorized, viewer_cookie
 from linguad.web.app import error_body
 
 Pages = Literal["loopback", "token", "public"]
-View = Callable[[], Awaitable[Response]]
 
 COOKIE_SECONDS = 30 * 24 * 3600
 
@@ -37,15 +36,12 @@ class Viewers:
         """Whether who sent the request at hand may see pages and numbers."""
         return self.pages == "public" or is_admin(self.token)
 
-    def only(self, view: View) -> View:
-        """A view for these alone; 401 for others, with what is to be done."""
+    def only(self, view: View[P]) -> View[P]:
+        """Decorator of a view for these alone: 401 for others, with what is to be done."""
 
-        async def guarded() -> Response:
-            if self.may_look():
-                return await view()
-            answer = error_body("unauthorized", self.cure, 401)
-            answer.headers["WWW-Authenticate"] = 'Bearer realm="linguad"'
-            return answer
+        @wraps(view)
+        async def guarded(*args: P.args, **kwargs: P.kwargs) -> Response:
+            return await view(*args, **kwargs) if self.may_look() else unauthorized(self.cure)
 
         return guarded
 

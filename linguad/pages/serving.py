@@ -7,23 +7,29 @@ Pages of operators are one file, which shows what its address says; who may not 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from functools import partial
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-from quart import Response, abort, request
+from quart import Response, abort
 from quart_trio import QuartTrio
+
+from linguad.web.admin import ASK_FOR_TOKEN
+from linguad.web.assets import Asset, asset_answer, asset_of
 
 PAGES = {"/app": "app.html"}
 """Pages for everybody, and the files they are."""
 
 OPERATORS_PAGES = ("/dashboard", "/cluster", "/compute-power", "/models", "/languages")
 OPERATORS_PAGE = "operate.html"
+GATE = "gate.html"
 GATES = {"loopback": "closed.html", "token": "token.html"}
-"""What others get instead, by `server.pages`."""
+"""What others get instead: this page, with one of these pieces in it by `server.pages`."""
+
+GATE_PLACE = b"<!-- closed.html or token.html -->"
+"""Where the piece goes."""
 
 KINDS = {
     ".html": "text/html; charset=utf-8",
@@ -43,16 +49,6 @@ HEADERS = {
     "Cache-Control": "no-cache",
 }
 
-REALM = 'Bearer realm="linguad"'
-
-
-class Asset(NamedTuple):
-    """A file in memory."""
-
-    content: bytes
-    kind: str
-    tag: str
-
 
 class Viewers(Protocol):
     """Who may see the pages of operators."""
@@ -70,21 +66,18 @@ class Viewers(Protocol):
 def add_pages(app: QuartTrio, viewers: Viewers) -> None:
     """Serve all pages and what they load on an app."""
     assets = dict(_assets(files(__package__)))
+    gates = {
+        pages: assets[GATE].content.replace(GATE_PLACE, assets[name].content) for pages, name in GATES.items()
+    }
 
     async def answer(name: str) -> Response:
-        asset = assets.get(name) or abort(404)
-        response = Response(asset.content, content_type=asset.kind)
-        if request.if_none_match.contains_weak(asset.tag):
-            response = Response(b"", 304)
-        response.set_etag(asset.tag)
-        response.headers.update(HEADERS)
-        return response
+        return asset_answer(assets.get(name) or abort(404), HEADERS)
 
     async def operate() -> Response:
         if viewers.may_look():
             return await answer(OPERATORS_PAGE)
-        response = Response(assets[GATES[viewers.pages]].content, 401, content_type=KINDS[".html"])
-        response.headers.update(HEADERS | {"Cache-Control": "no-store", "WWW-Authenticate": REALM})
+        response = Response(gates[viewers.pages], 401, content_type=KINDS[".html"])
+        response.headers.update(HEADERS | ASK_FOR_TOKEN | {"Cache-Control": "no-store"})
         return response
 
     app.add_url_rule("/pages/<path:name>", "pages", answer)
@@ -100,5 +93,4 @@ def _assets(directory: Traversable, prefix: str = "") -> Iterator[tuple[str, Ass
         if entry.is_dir():
             yield from _assets(entry, f"{name}/")
         elif kind := KINDS.get(entry.name[entry.name.rfind(".") :]):
-            content = entry.read_bytes()
-            yield name, Asset(content, kind, hashlib.sha256(content).hexdigest()[:16])
+            yield name, asset_of(entry.read_bytes(), kind)

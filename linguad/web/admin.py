@@ -24,6 +24,9 @@ TOKEN_BYTES = 32
 VIEWER_COOKIE = "linguad_viewer"
 """Cookie of a browser whose user has given the admin token; good for looking only."""
 
+ASK_FOR_TOKEN = {"WWW-Authenticate": 'Bearer realm="linguad"'}
+"""Header of a 401: what a request would have to bring."""
+
 P = ParamSpec("P")
 View = Callable[P, Awaitable[Response]]
 
@@ -82,10 +85,15 @@ def admin_only(token: str) -> Callable[[View[P]], View[P]]:
         async def guarded(*args: P.args, **kwargs: P.kwargs) -> Response:
             if is_admin(token):
                 return await view(*args, **kwargs)
-            answer = error_body("unauthorized", "Send Authorization: Bearer with the admin token.", 401)
-            answer.headers["WWW-Authenticate"] = 'Bearer realm="linguad"'
-            return answer
+            return unauthorized("Send Authorization: Bearer with the admin token.")
 
         return guarded
 
     return decorate
+
+
+def unauthorized(cure: str) -> Response:
+    """The answer to who lacks the token: 401 with what is to be done."""
+    answer = error_body("unauthorized", cure, 401)
+    answer.headers.update(ASK_FOR_TOKEN)
+    return answer

@@ -101,7 +101,8 @@ async def test_so_many_may_listen(autojump_clock: MockClock) -> None:
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "10")
         live.listeners = 0
         live.close()
-        assert (await client.get("/api/v1/live", scope_base=HERE)).status_code == 503
+        answer = await client.get("/api/v1/live", scope_base=HERE)
+        assert (answer.status_code, (await answer.get_json())["error"]["code"]) == (503, "draining")
 
 
 async def test_what_is_told(autojump_clock: MockClock) -> None:

@@ -162,7 +162,8 @@ async def test_no_text_is_missing(start: Start, tmp_path: Path) -> None:
         texts = await seen.page.run("import('/pages/operate/texts.js').then((module) => module.TEXTS)")
     directory = files("linguad.pages")
     scripts = {one.name: one.read_text() for one in directory.joinpath("operate").iterdir()}
-    pages = [directory.joinpath(name).read_text() for name in ("operate.html", "closed.html", "token.html")]
+    names = ("operate.html", "gate.html", "closed.html", "token.html")
+    pages = [directory.joinpath(name).read_text() for name in names]
     sources = "\n".join(
         [*pages, *(text for name, text in scripts.items() if name not in ("texts.js", "words.js"))]
     )

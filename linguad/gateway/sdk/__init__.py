@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from importlib.resources import files
 
-from quart import Response, request
+from quart import Response
 from quart_trio import QuartTrio
+
+from linguad.web.assets import asset_answer, asset_of
 
 KINDS = {
     "lingua.js": "text/javascript; charset=utf-8",
@@ -23,24 +24,19 @@ POLICY = (
 )
 """What the example may load: nothing from elsewhere; the worklet of the microphone is a blob."""
 
+HEADERS = {
+    "Cache-Control": f"public, max-age={FRESH_S}",
+    "Access-Control-Allow-Origin": "*",
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+}
+
 
 def add_sdk_routes(app: QuartTrio) -> None:
     """Serve the files to everybody, and the module to pages from everywhere."""
-    contents = {name: files(__package__).joinpath(name).read_bytes() for name in KINDS}
-    tags = {name: f'"{hashlib.sha256(data).hexdigest()[:16]}"' for name, data in contents.items()}
+    place = files(__package__)
+    assets = {name: asset_of(place.joinpath(name).read_bytes(), kind) for name, kind in KINDS.items()}
 
     @app.get("/sdk/<any('lingua.js', 'lingua.d.ts', 'example.html'):name>")
     async def sdk(name: str) -> Response:
-        known = request.headers.get("If-None-Match") == tags[name]
-        response = Response(b"" if known else contents[name], 304 if known else 200)
-        response.headers.update(
-            {
-                "Content-Type": KINDS[name],
-                "ETag": tags[name],
-                "Cache-Control": f"public, max-age={FRESH_S}",
-                "Access-Control-Allow-Origin": "*",
-                "Content-Security-Policy": POLICY,
-                "X-Content-Type-Options": "nosniff",
-            }
-        )
-        return response
+        return asset_answer(assets[name], HEADERS)
