@@ -60,6 +60,7 @@ NAMES = {
     "scheduler.error_throttle_ms": "sessions.error_throttle_ms",
     "scheduler.outbound_queue_messages": "sessions.outbound_queue_messages",
     "scheduler.outbound_queue_bytes": "sessions.outbound_queue_bytes",
+    "scheduler.observability.path_warn_ms": "log.slow_path_ms",
     "scheduler.load_balancer.strategy": "pools.policy",
     "scheduler.load_balancer.resource_threshold": "pools.resource_threshold",
     "scheduler.phase3.pool_count": "pools.count",
@@ -75,6 +76,7 @@ NAMES = {
     "scheduler.phase2.redis.cluster_urls": "cluster.redis_urls",
     "scheduler.phase2.redis.key_prefix": "cluster.key_prefix",
     "scheduler.phase2.instance_id": "cluster.instance_id",
+    "scheduler.phase2.dlq_maxlen": "cluster.dead_letters_kept",
 }
 """Keys of the earlier scheduler and the settings that took their place."""
 
@@ -113,7 +115,7 @@ _TESTS = "it was for tests of the earlier server"
 _TIMER = "nothing is looked for at intervals any more: each deadline has its own timer"
 _AGAIN = "the link to Redis tries again by itself, ever later"
 _CACHE = "there is no such cache"
-_STREAM = "entries expire by themselves and are deleted when they are acknowledged"
+_STREAM = "letters expire by themselves and are deleted when they are handled"
 _LEASE = "leases follow from the heartbeats of nodes and instances"
 
 DROPPED = {
@@ -135,7 +137,7 @@ DROPPED = {
     "scheduler.web_task_segmentation.edge_stabilization.hangover_manual_ms": (
         "it only delayed; a late chunk is waited for by sessions.final_reorder_grace_ms"
     ),
-    "scheduler.observability": "slow steps are seen in the metrics",
+    "scheduler.observability": "there is no lock to wait for",
     "scheduler.core_services": "services are known by their type, not by a fixed id",
     "scheduler.asr_rerun": "nodes decide about it",
     "scheduler.background_tasks": _TIMER,
@@ -151,11 +153,12 @@ DROPPED = {
     "scheduler.phase2.owner_ttl_seconds": _LEASE,
     "scheduler.phase2.stream_block_ms": _STREAM,
     "scheduler.phase2.stream_count": _STREAM,
-    "scheduler.phase2.stream_group": "the group belongs to linguad",
+    "scheduler.phase2.stream_group": "there is no group: an inbox has one reader",
     "scheduler.phase2.stream_maxlen": _STREAM,
     "scheduler.phase2.dlq_enabled": "dead letters are always kept, without audio",
-    "scheduler.phase2.dlq_maxlen": "dead letters have a bound of their own",
-    "scheduler.phase2.dlq_max_deliveries": "a letter is dead after a fixed number of deliveries",
+    "scheduler.phase2.dlq_max_deliveries": (
+        "a letter is read again only by heirs of a dead instance: cluster.max_deliveries"
+    ),
     "scheduler.phase2.dlq_min_idle_ms": _TIMER,
     "scheduler.phase2.dlq_scan_interval_ms": _TIMER,
     "scheduler.phase2.dlq_scan_count": _TIMER,

@@ -203,7 +203,7 @@ class Engine:
         if self._guests is not None:
             self._guests.change_rules(jobs)
         for node in fleet.nodes.values():
-            self.perform(self.dispatch.override(node.id, node.said, self._now()))
+            self.perform(self.dispatch.offers_changed(node, self._now()))
         self._sessions.nodes_changed()
 
     def pairing_code(self, node_id: str, asked_by: str) -> LiveCode:

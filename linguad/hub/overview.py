@@ -9,6 +9,7 @@ from linguad.core.hub_usage import WINDOWS, Kind
 from linguad.errors import StoreError
 from linguad.hub import listing
 from linguad.hub.catalog import Catalog
+from linguad.hub.snapshot import Snapshot
 from linguad.hub.usage import Records
 
 MOST_RANKED = 200
@@ -23,23 +24,8 @@ class Overview:
 
     async def told(self) -> dict[str, Any]:
         """All models, also those that are not offered. A ranking is None while there is no store."""
-        models = [
-            {
-                "id": entry.info.id,
-                "name": entry.info.name,
-                "task": entry.info.task,
-                "languages": entry.info.languages,
-                "default_version": entry.info.default_version,
-                "channels": entry.info.channels,
-                "versions": [
-                    {"version": one.version, "size_bytes": one.size_bytes, "status": one.status}
-                    for one in listing.versions(entry, None)
-                ],
-            }
-            for entry in self._catalog.current.models.values()
-        ]
         return {
-            "models": models,
+            "models": await self._catalog.ask(_models),
             "model_ranking": await self._ranking("model"),
             "service_ranking": await self._ranking("service"),
         }
@@ -53,3 +39,21 @@ class Overview:
             {"id": name, "count": count, "rank": rank}
             for rank, (name, count) in enumerate(counts[:MOST_RANKED], 1)
         ]
+
+
+def _models(snapshot: Snapshot) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": entry.info.id,
+            "name": entry.info.name,
+            "task": entry.info.task,
+            "languages": entry.info.languages,
+            "default_version": entry.info.default_version,
+            "channels": entry.info.channels,
+            "versions": [
+                {"version": one.version, "size_bytes": one.size_bytes, "status": one.status}
+                for one in listing.versions(entry, None)
+            ],
+        }
+        for entry in snapshot.models.values()
+    ]

@@ -125,13 +125,7 @@ def is_operator_here(peer: Peer, host: str, origin: str | None) -> bool:
     if not peer.local or origin is not None:
         return False
     name = host.partition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
-    if name.lower() in ("", "localhost"):
-        return True
-    try:
-        ip_address(name)
-    except ValueError:
-        return False
-    return True
+    return name.lower() in ("", "localhost") or parse_address(name) is not None
 
 
 @lru_cache(maxsize=4096)

@@ -20,13 +20,12 @@ from linguad.wire.common import ExtraResult, ServiceTimings
 from linguad.wire.node import GpuInfo, HardwareInfo, JobAssign
 from linguad.worker.agent import Agent, AgentSettings, Dial
 from linguad.worker.engines.base import Kind
+from linguad.worker.pipeline import ASR_EMPTY
 from linguad.worker.profile import Nodes
 from linguad.worker.runner import JobFailed, Offer, Outcome, Service, offer
 
 TEXT = "simulated"
 """What is always heard, and its translation."""
-
-NOTHING_HEARD = "ASR_EMPTY"
 
 SILENCE_SECONDS = 600.0
 """How long a job that is never answered lies about, unless it is cancelled: no server waits so long."""
@@ -83,7 +82,7 @@ class Simulated:
             raise JobFailed(ErrorCode.PROCESSING_ERROR, "this node is told to fail sometimes")
         if luck < kind.silent + kind.failing + kind.empty:
             self._counts["empty"] += 1
-            return Outcome(extra=ExtraResult(reason=NOTHING_HEARD))
+            return Outcome(extra=ExtraResult(reason=ASR_EMPTY))
         self._counts["answered"] += 1
         stages = job.pipeline
         return Outcome(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64encode
 from collections import Counter
+from hashlib import sha256
 
 import pytest
 from house import AWAY, EPOCH, House
@@ -13,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from linguad.config.gateway import Gateway
 from linguad.core.tenant import ADMIN_SCOPES, DEFAULT_SCOPES, Caller, Scope, Status
+from linguad.errors import LinguadError
 from linguad.gateway.access.protect import Entry
 from linguad.gateway.access.tickets import Tickets
 from linguad.net.peer import Peer
@@ -120,6 +122,20 @@ class TestFirstMessage:
         assert (await house.door.first_message(house.keys.add(), entry, AWAY)).tenant.id == "acme"
 
 
+class NoAnswer:
+    """A place for tickets that takes them, and whose answers are lost."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, bytes] = {}
+
+    async def put(self, name: str, ticket: bytes, ttl_s: float) -> None:
+        self.kept[name] = ticket
+        raise LinguadError("no answer")
+
+    async def take(self, name: str) -> bytes | None:
+        raise LinguadError("no answer")
+
+
 class TestTickets:
     async def test_work_once(self) -> None:
         house = House()
@@ -154,6 +170,16 @@ class TestTickets:
         house.keys.change_tenant("other", status=Status.DISABLED)
         assert await refused(house, query=f"ticket={first}") == "401 invalid_credentials"
         assert await refused(house, query=f"ticket={second}") == "403 tenant_disabled"
+
+    async def test_work_once_also_if_nobody_knows_whether_all_have_them(self) -> None:
+        house, shared = House(), NoAnswer()
+        house.tickets.share(shared)
+        who = house.admission.identify(house.keys.add(), AWAY)
+        ticket = await house.tickets.give(who, None, 60.0)
+        assert await let_in(house, query=f"ticket={ticket}")
+        assert sha256(ticket.encode()).hexdigest() not in shared.kept
+        assert len(shared.kept) == 1
+        assert len(house.tickets) == 0
 
     async def test_who_guesses_is_stopped(self) -> None:
         house = House()

@@ -151,8 +151,6 @@ class Admission:
         self._budgets = budgets or Unlimited()
         self._now = now
         self._wall = wall
-        self._rates = Rates()
-        self._wrong = WrongTries()
         self.leases = Leases()
         """The sessions of this instance."""
         self._shared: Shared | None = None

@@ -85,7 +85,9 @@ class Tickets:
             try:
                 await self._shared.put(name.hex(), msgpack.encode(ticket), ttl_s)
             except LinguadError:
-                return text
+                # it may be there all the same, and would open two streams; nobody knows this one
+                self._drop(name)
+                return self.issue(caller, origin, ttl_s)
             if name in self._tickets:
                 self._tickets[name] = ticket
         return text
@@ -101,8 +103,7 @@ class Tickets:
         except LinguadError:
             message = "Tickets cannot be looked up now; get a new one, or try again shortly."
             raise Problem(503, "tickets_unavailable", message, headers=retry_after(AWAY_WAIT_S)) from None
-        if (kept := self._tickets.pop(name, None)) is not None:
-            self._take_off(kept)
+        self._drop(name)
         if body is None:
             raise wrong_credentials()
         return _of_page(msgpack.decode(body, type=Ticket), origin)
@@ -148,6 +149,10 @@ class Tickets:
         if ticket.expires_at <= self._now():
             raise wrong_credentials()
         return _of_page(ticket, origin)
+
+    def _drop(self, name: bytes) -> None:
+        if (ticket := self._tickets.pop(name, None)) is not None:
+            self._take_off(ticket)
 
     def _forget(self, now: float, looks: int) -> None:
         forget(self._tickets, lambda ticket: self._is_past(ticket, now), looks)
