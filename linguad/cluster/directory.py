@@ -18,7 +18,7 @@ from linguad.cluster.roster import Roster, with_epoch
 from linguad.cluster.scripts import NOTE_NODES, REMOVE_NODE, WRITE_NODE
 from linguad.cluster.service import Cluster
 from linguad.metrics import DIRECTORY_READS, DIRECTORY_WRITES
-from linguad.net.redis.errors import RedisAway, RedisRefusal
+from linguad.net.redis.errors import RedisAway, RedisRefusal, granted
 from linguad.pools import fnv1a64
 from linguad.wire.record import NodeRecord
 
@@ -237,9 +237,7 @@ class Directory:
         asked = [self._since(bucket) for bucket in buckets]
         replies = await self._place.redis.caller.call_all(asked)
         for bucket, since, reply in zip(buckets, asked, replies, strict=True):
-            if isinstance(reply, Exception):
-                raise reply
-            found = _scored(cast("list[Any]", reply))
+            found = _scored(cast("list[Any]", granted(reply)))
             await self._fetch([node_id for node_id, _ in found])
             # who came meanwhile wants all from the beginning
             if found and since == self._since(bucket):
@@ -259,10 +257,8 @@ class Directory:
         asked = [("HMGET", self._key(node_id), "epoch", "body") for node_id in node_ids]
         replies = await self._place.redis.caller.call_all(asked) if asked else []
         for node_id, reply in zip(node_ids, replies, strict=True):
-            if isinstance(reply, Exception):
-                raise reply
+            epoch, body = cast("list[bytes | None]", granted(reply))
             DIRECTORY_READS.inc()
-            epoch, body = cast("list[bytes | None]", reply)
             self._roster.heard(node_id, self._record(node_id, epoch, body))
 
     def _record(self, node_id: str, epoch: bytes | None, body: bytes | None) -> NodeRecord | None:

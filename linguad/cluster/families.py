@@ -5,7 +5,7 @@ Keys that no register names end by themselves soon after nobody writes them any 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple, cast
 
 from linguad.net.redis.commands import Caller
@@ -30,10 +30,10 @@ class Named(NamedTuple):
 
 
 async def _instances(redis: Caller, keys: Keys) -> AsyncIterator[Named]:
-    yield Named("reg:inst", keys.instances)
     for name in await instances(redis, keys):
         for what in OF_INSTANCE:
             yield Named(f"{{i:<instance>}}:{what}", keys.of("i", name, what))
+    yield Named("reg:inst", keys.instances)
 
 
 async def _nodes(redis: Caller, keys: Keys) -> AsyncIterator[Named]:
@@ -45,10 +45,8 @@ async def _nodes(redis: Caller, keys: Keys) -> AsyncIterator[Named]:
             yield Named(f"{{b:<bucket>}}:{what}", keys.of("b", str(bucket), what))
 
 
-Walk = Callable[[Caller, Keys], AsyncIterator[Named]]
-
-REGISTERS: list[Walk] = [_nodes, _instances]
-"""Each tells the keys that one register names, and the register itself last but for that of instances."""
+REGISTERS = (_instances, _nodes)
+"""Each tells the keys that a register names, and the register last: what is broken off can be repeated."""
 
 
 class Size(NamedTuple):
@@ -89,7 +87,7 @@ async def wipe(redis: Caller, keys: Keys) -> int:
 async def _pieces(redis: Caller, keys: Keys) -> AsyncIterator[Sequence[Named]]:
     """All keys, in pieces, each read from its register before any of the piece is touched."""
     piece: list[Named] = []
-    for walk in reversed(REGISTERS):
+    for walk in REGISTERS:
         async for named in walk(redis, keys):
             piece.append(named)
             if len(piece) >= PIECE:

@@ -9,9 +9,11 @@ from typing import Any, cast
 import trio
 
 from linguad.cluster.bus import Bus
+from linguad.cluster.families import instances
 from linguad.cluster.peers import Peers
 from linguad.cluster.place import Place
 from linguad.metrics import INBOX_PENDING
+from linguad.net.redis.errors import granted
 from linguad.wire.peer import Peer
 
 FRESH_S = 2.0
@@ -43,23 +45,23 @@ class Page:
 
     async def measure(self) -> None:
         """Put our own inbox into the metrics. Raises as `__call__` does."""
-        pending, _ = await self._inbox(self._place.me.instance)
-        INBOX_PENDING.set(pending)
+        pending = await self._place.redis.caller.call(("XLEN", self._place.key("inbox")))
+        INBOX_PENDING.set(cast("int", pending))
 
     async def _made(self) -> dict[str, Any]:
         place = self._place
-        listed = cast("list[bytes]", await place.redis.caller.call(("ZRANGE", place.keys.instances, 0, -1)))
-        names = sorted({*(name.decode(errors="replace") for name in listed), place.me.instance})
-        instances = [await self._instance(name) for name in names]
+        listed = await instances(place.redis.caller, place.keys)
+        names = sorted({*listed, place.me.instance})
+        shown = [await self._instance(name) for name in names]
         return {
             "instance_id": place.me.instance,
             "redis_key_prefix": place.keys.prefix,
-            "total_instances": len(instances),
-            "online_instances": sum(one["is_online"] for one in instances),
-            "total_sessions": sum(one["sessions_owned"] for one in instances),
-            "total_pending": sum(one["inbox_pending"] for one in instances),
-            "total_dlq": sum(one["dlq_length"] for one in instances),
-            "instances": instances,
+            "total_instances": len(shown),
+            "online_instances": sum(one["is_online"] for one in shown),
+            "total_sessions": sum(one["sessions_owned"] for one in shown),
+            "total_pending": sum(one["inbox_pending"] for one in shown),
+            "total_dlq": sum(one["dlq_length"] for one in shown),
+            "instances": shown,
             "redis": [
                 {
                     "link": link.name,
@@ -99,5 +101,5 @@ class Page:
         """Letters that are not done with, and dead ones."""
         place = self._place
         asked = [("XLEN", place.key(what, name)) for what in ("inbox", "dlq")]
-        pending, dead = cast("list[int]", await place.redis.caller.call_all(asked))
-        return pending, dead
+        pending, dead = map(granted, await place.redis.caller.call_all(asked))
+        return cast("int", pending), cast("int", dead)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any
 
 import trio
 
 from linguad import log
+from linguad.cluster.families import instances
 from linguad.cluster.place import ID, Place
 from linguad.core.peers import PeerTable
 from linguad.metrics import INSTANCES
@@ -65,9 +66,8 @@ class Peers:
         """Look who is there. Raises RedisAway, RedisRefusal."""
         place, redis = self._place, self._place.redis
         self._hint = trio.Event()
-        listed = cast("list[bytes]", await redis.caller.call(("ZRANGE", place.keys.instances, 0, -1)))
-        known = [name for raw in listed if ID.fullmatch(name := raw.decode(errors="replace"))]
-        names = [name for name in known if name != place.me.instance]
+        listed = await instances(redis.caller, place.keys)
+        names = [name for name in listed if ID.fullmatch(name) and name != place.me.instance]
         asked: list[tuple[Any, ...]] = [("GET", place.key("alive", name)) for name in names]
         signs = await redis.caller.call_all(asked) if asked else []
         found = {

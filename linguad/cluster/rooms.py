@@ -50,6 +50,7 @@ class RoomMail:
         self._idle_s = idle_s
         self._perform: Callable[[list[RoomOutput]], None]
         self._send_question, self._questions = trio.open_memory_channel[Question](MAX_ASKED)
+        self._news = trio.Event()
         bus, peers = cluster.bus, cluster.peers
         now = trio.current_time
         sharing.is_alive = peers.is_alive
@@ -124,10 +125,12 @@ class RoomMail:
 
     async def _renew(self) -> None:
         while True:
-            await self.hold()
-            await trio.sleep(RENEW_S)
+            with trio.move_on_after(RENEW_S):
+                await self._news.wait()
+            self._news = trio.Event()
+            await self._hold()
 
-    async def hold(self) -> None:
+    async def _hold(self) -> None:
         """Say in Redis again which rooms are ours."""
         caller, me = self._cluster.redis.caller, self._cluster.place.me.instance
         if not self._cluster.up:
@@ -145,9 +148,8 @@ class RoomMail:
 
     def _up(self) -> None:
         self._perform(self._sharing.connected())
-        for code, room_id, _ in self._sharing.owned:
-            # ours again, if Redis has forgotten
-            self.ask(Claim("", code, room_id))
+        # ours again, if Redis has forgotten
+        self._news.set()
 
     def _down(self) -> None:
         self._sharing.up = False

@@ -34,7 +34,7 @@ class Sender:
         self._place = place
         self._peer = peer
         self._ask_above = max_bytes // 2
-        self._outgoing = Outgoing(peer.boot, account, max_bytes)
+        self._outgoing = Outgoing(account, max_bytes)
         self._bell = Bell()
         self._scope = trio.CancelScope()
         self._told_reason = ""
@@ -71,7 +71,7 @@ class Sender:
                         await self._write([])
                 else:
                     await self._bell.wait()
-        self._count(len(outgoing), "lost")
+        child(LETTERS, "any", "lost").inc(len(outgoing))
 
     async def _write(self, batch: list[Waiting]) -> None:
         """Write a batch, or with none only ask for the receiver's count."""
@@ -107,6 +107,3 @@ class Sender:
     def _drop_late(self) -> None:
         for letter in self._outgoing.expire(trio.current_time()):
             child(LETTERS, letter.kind, "expired").inc()
-
-    def _count(self, letters: int, what: str) -> None:
-        child(LETTERS, "any", what).inc(letters)

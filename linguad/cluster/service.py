@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import cast
 
 import trio
@@ -162,7 +162,6 @@ class Cluster:
     async def _join(self) -> None:
         await self.redis.caller.wait_up()
         await self.redis.listener.wait_up()
-        await self._announce()
         await self._announce_change()
         await self.peers.look()
         self._up = self._was_up = self.bus.open = True
@@ -240,11 +239,11 @@ class Cluster:
             await self.redis.caller.call(("ZREM", place.keys.instances, name))
         await self.redis.caller.call(("PUBLISH", place.keys.instances, name))
 
-    async def _calmly(self, tell: Callable[[], object]) -> None:
+    async def _calmly(self, tell: Callable[[], Awaitable[None]]) -> None:
         """Tell Redis something that it need not hear."""
         with trio.move_on_after(GOODBYE_S, shield=True):
             try:
-                await tell()  # type: ignore[misc]
+                await tell()
             except (RedisAway, RedisRefusal, Vanished) as error:
                 logger.debug("cluster_untold", reason=str(error))
 

@@ -110,8 +110,6 @@ class SessionRecords:
         """A session is over: nobody can go on with it."""
         if session_id in self._epochs or session_id in self._written_at:
             self._over.add(session_id)
-        else:
-            self._forget(session_id)
         self._due.set(session_id, None)
         self._bell.ring()
 

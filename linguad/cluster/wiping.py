@@ -42,7 +42,7 @@ async def wiped(settings: ClusterSettings, force: bool) -> int:
             reasons = "; ".join(link.reason for link in service.status() if link.reason)
             problem = f"Redis is away: {reasons}"
         elif (alive := await _alive(service, keys)) and not force:
-            problem = f"{', '.join(alive)} lives; stop it, or say --force. Nothing was deleted"
+            problem = f"nothing was deleted; first stop what runs, or say --force: {', '.join(alive)}"
         else:
             deleted = await wipe(service.caller, keys)
         nursery.cancel_scope.cancel()

@@ -30,9 +30,8 @@ class Outgoing:
     through is written again with the same numbers.
     """
 
-    def __init__(self, boot: str, account: str, max_bytes: int) -> None:
-        """For the process `boot`; `account` is new for each."""
-        self.boot = boot
+    def __init__(self, account: str, max_bytes: int) -> None:
+        """`account` is new for each process."""
         self.account = account
         self.blocked = False
         """Redis did not take the last batch, which waits: it is out of memory, say."""

@@ -186,6 +186,12 @@ class Room(Struct, kw_only=True, eq=False):
             members=[member.record(me) for member in self.members.values()],
         )
 
+    def remove(self, session_id: str) -> None:
+        """A member is not in it any more, and nobody has a wish about its voice."""
+        del self.members[session_id]
+        for member in self.members.values():
+            member.raw_voice.pop(session_id, None)
+
     def others(self, session_id: str) -> Iterator[Member]:
         """All members but one."""
         return (member for member in self.members.values() if member.session_id != session_id)

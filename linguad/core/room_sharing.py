@@ -56,7 +56,7 @@ REPORT_S = 60.0
 
 
 class Sharing:
-    """Mutable state: which sessions want to enter where, and when each room is to be told of again."""
+    """Mutable state: whether others can be reached, and when each room is to be told of again."""
 
     def __init__(
         self, rooms: Rooms, table: RoomTable, clock: Clock, ids: Ids, me: str, grace_s: float, now: float
@@ -290,7 +290,7 @@ class Sharing:
                 continue
             if room.owner == HERE and (late := self._overdue(room, now)):
                 for member in late:
-                    self._remove(room, member.session_id)
+                    room.remove(member.session_id)
                 outputs += self._rooms.changed(room)
             else:
                 outputs += self._tell_again(room, now)
@@ -323,7 +323,7 @@ class Sharing:
             if member.keeps and member.session_id in letter.moved:
                 member.home, member.away_since = AWAY, now
             else:
-                self._remove(room, member.session_id)
+                room.remove(member.session_id)
         return bool(missing)
 
     def _lose(self, room: Room, homes: set[str], now: float) -> None:
@@ -334,12 +334,7 @@ class Sharing:
             if member.keeps:
                 member.home, member.away_since = AWAY, now
             else:
-                self._remove(room, member.session_id)
-
-    def _remove(self, room: Room, session_id: str) -> None:
-        del room.members[session_id]
-        for member in room.members.values():
-            member.raw_voice.pop(session_id, None)
+                room.remove(member.session_id)
 
     def _gone(self, room: Room) -> list[RoomOutput]:
         """The owner says that a room is no more, although some of ours are in it: it did not know of them."""

@@ -157,9 +157,7 @@ class Rooms:
         room = self._table.of.pop(session_id, None)
         if room is None:
             return []
-        del room.members[session_id]
-        for member in room.members.values():
-            member.raw_voice.pop(session_id, None)
+        room.remove(session_id)
         return [Renumber(session_id, self._table.next_number[session_id]), *self.changed(room)]
 
     def changed(self, room: Room) -> list[RoomOutput]:

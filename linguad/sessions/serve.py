@@ -434,8 +434,7 @@ class Sessions:
                 metrics.LINK_CRASHES.labels("session").inc()
                 logger.error("session_crashed", session=session_id, exc_info=error)
                 self._crashed(session_id)
-        for output in self.rooms.tick(now):
-            self._meetings.perform(output)
+        self._meetings.perform_all(self.rooms.tick(now))
         # not all at once: thousands may speak the language of the node that came
         for _ in range(min(CHECKED_AT_ONCE, len(self._to_check))):
             session_id = next(iter(self._to_check))
@@ -475,8 +474,7 @@ class Sessions:
         self._deadlines.set(session.id, None)
         self._availability.forget(session.id)
         left = self.rooms.moved(session.id, self._now()) if moved else self.rooms.ended(session.id)
-        for output in left:
-            self._meetings.perform(output)
+        self._meetings.perform_all(left)
         self._jobs.session_ended(session.id)
         metrics.EMPTY_FINALS.inc(session.empty_finals)
         metrics.REPEATED_UTTERANCES.inc(session.repeated_utterances)

@@ -61,7 +61,7 @@ def put(outgoing: Outgoing, size: int, expires_at: float = 1e9) -> bool:
 
 class TestOutgoing:
     def test_the_bound_counts_what_waits_and_what_is_written(self) -> None:
-        outgoing = Outgoing("boot", "acc", 100)
+        outgoing = Outgoing("acc", 100)
         assert put(outgoing, 60)
         assert not put(outgoing, 41)
         assert put(outgoing, 40)
@@ -72,7 +72,7 @@ class TestOutgoing:
         assert put(outgoing, 60)
 
     def test_a_batch_is_bounded_but_never_empty(self) -> None:
-        outgoing = Outgoing("boot", "acc", 1000)
+        outgoing = Outgoing("acc", 1000)
         for size in (300, 10, 10, 10):
             put(outgoing, size)
         assert [letter.size for letter in outgoing.batch(9, 100)] == [300]
@@ -80,7 +80,7 @@ class TestOutgoing:
         assert [letter.seq for letter in outgoing.batch(9, 1000)] == [1, 2, 3, 4]
 
     def test_what_waited_too_long_is_taken_out(self) -> None:
-        outgoing = Outgoing("boot", "acc", 1000)
+        outgoing = Outgoing("acc", 1000)
         for expires_at in (5, 1, 9):
             put(outgoing, 10, expires_at)
         assert [letter.seq for letter in outgoing.expire(5)] == [1, 2]
@@ -88,7 +88,7 @@ class TestOutgoing:
         assert outgoing.unacknowledged_bytes == 10
 
     def test_what_was_refused_blocks_until_something_is_taken(self) -> None:
-        outgoing = Outgoing("boot", "acc", 1000)
+        outgoing = Outgoing("acc", 1000)
         put(outgoing, 10)
         outgoing.blocked = True
         assert not put(outgoing, 10)
@@ -96,14 +96,14 @@ class TestOutgoing:
         assert put(outgoing, 10)
 
     def test_what_was_refused_and_has_expired_does_not_block_for_ever(self) -> None:
-        outgoing = Outgoing("boot", "acc", 1000)
+        outgoing = Outgoing("acc", 1000)
         put(outgoing, 10, 5)
         outgoing.blocked = True
         outgoing.expire(5)
         assert put(outgoing, 10)
 
     def test_an_empty_inbox_is_the_truth(self) -> None:
-        outgoing = Outgoing("boot", "acc", 100)
+        outgoing = Outgoing("acc", 100)
         put(outgoing, 90)
         outgoing.written(outgoing.batch(9, 1000), 0, 0)
         put(outgoing, 10)
@@ -119,7 +119,7 @@ class TestOutgoing:
 )
 def test_both_ends_agree_whatever_happens(steps: list[tuple[str, int]]) -> None:
     """Against a naive inbox: all that is taken arrives once and in order, and the bound holds."""
-    outgoing, incoming = Outgoing("me", "acc", 100), Incoming("me", 3)
+    outgoing, incoming = Outgoing("acc", 100), Incoming("me", 3)
     inbox: list[Envelope] = []
     done = taken = 0
     got: list[int] = []

@@ -105,7 +105,7 @@ async def test_wiping(start: Start, redis: RedisServer, tmp_path: Path) -> None:
     for words, says in (
         (("--prefix", "lingua"), "say --yes"),
         (("--prefix", "other", "--yes"), "cluster.key_prefix"),
-        (("--prefix", "lingua", "--yes"), "only lives"),
+        (("--prefix", "lingua", "--yes"), "--force: only"),
     ):
         done = await run("cluster", "wipe", *words, *config)
         assert (done.returncode, says in done.stderr) == (1, True)

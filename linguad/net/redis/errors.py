@@ -49,3 +49,10 @@ class RedisRefusal(RedisError):
         text = _CURES.get(self.code) or _QUOTED.sub("'…'", rest)[:MAX_TEXT_CHARS]
         self.said = said
         super().__init__(f"Redis refuses {command}: {self.code} ({text})")
+
+
+def granted(reply: object) -> object:
+    """A reply of `Link.call_all`. Raises RedisRefusal if Redis refused."""
+    if isinstance(reply, RedisRefusal):
+        raise reply
+    return reply
