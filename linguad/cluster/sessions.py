@@ -42,6 +42,9 @@ RETRY_S = 0.5
 BATCH = 100
 """Sessions written at once, before others have their turn."""
 
+MAX_OVER = 10_000
+"""Ended sessions that Redis is still to be told of; of more their records end by themselves."""
+
 LETTER_S = 60.0
 """How long the former owner of a session is worth telling, s."""
 
@@ -108,7 +111,9 @@ class SessionRecords:
 
     def ended(self, session_id: str) -> None:
         """A session is over: nobody can go on with it."""
-        if session_id in self._epochs or session_id in self._written_at:
+        if len(self._over) >= MAX_OVER:
+            self._forget(session_id)
+        elif session_id in self._epochs or session_id in self._written_at:
             self._over.add(session_id)
         self._due.set(session_id, None)
         self._bell.ring()
