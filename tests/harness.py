@@ -103,7 +103,7 @@ class Peer:
         self._ws = ws
         self._stream = stream
         self._silenced: trio.abc.AsyncResource | None = None
-        self._patience_s = patience_s
+        self.patience_s = patience_s
 
     async def say(self, message: Json | str | bytes) -> None:
         """Send a message, or any text or bytes as they are."""
@@ -111,7 +111,7 @@ class Peer:
 
     async def hear(self) -> Json:
         """The next frame, which must be a JSON object in a text frame without nulls at its top."""
-        with trio.fail_after(self._patience_s):
+        with trio.fail_after(self.patience_s):
             frame = await self._ws.get_message()
         assert isinstance(frame, str), "servers send text frames only"
         message: Json = json.loads(frame)
@@ -136,7 +136,7 @@ class Peer:
 
     async def closed(self) -> tuple[int, str | None]:
         """Code and text of the close frame, after whatever came before it."""
-        with trio.fail_after(self._patience_s), suppress(ConnectionClosed):
+        with trio.fail_after(self.patience_s), suppress(ConnectionClosed):
             while True:
                 await self._ws.get_message()
         reason = self._ws.closed

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import cycle
+from math import inf
 
 import trio
 from harness import SERVICES, Client, Json, Node
@@ -138,6 +139,7 @@ async def _fail(node: Node) -> None:
 
 
 async def _listen(client: Client) -> None:
-    """Take in all that comes; who does not is closed."""
+    """Take in all that comes, however long nothing does; who does not is closed."""
+    client.patience_s = inf
     while True:
         await client.hear()
