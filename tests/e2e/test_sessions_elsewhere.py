@@ -18,6 +18,8 @@ from redis_server import RedisServer
 from talkers import joined, talk
 
 APART: dict[str, Any] = {"gateway": {"enabled": False}, "hub": {"enabled": False}}
+HEARTBEAT_S = 3.0
+"""A kill is noticed soon, and nobody is taken for dead because the machine is busy, s."""
 
 
 @pytest.fixture
@@ -36,7 +38,7 @@ def instances(start: Start, redis: RedisServer) -> Instances:
     """Starts instances with these names."""
 
     def begin(*names: str, **tables: Any) -> list[DaemonProcess]:
-        cluster = {"redis_url": redis.url, "heartbeat_seconds": 1}
+        cluster = {"redis_url": redis.url, "heartbeat_seconds": HEARTBEAT_S}
         return [start(cluster=cluster | {"instance_id": name}, **APART, **tables) for name in names]
 
     return begin
