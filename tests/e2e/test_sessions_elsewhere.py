@@ -22,6 +22,10 @@ HEARTBEAT_S = 3.0
 """A kill is noticed soon, and nobody is taken for dead because the machine is busy, s."""
 
 
+DRAINS = {"drain_seconds": 3}
+"""People who go on talking stay to the end of it."""
+
+
 @pytest.fixture
 def redis() -> Iterator[RedisServer]:
     """A server of the test's own."""
@@ -168,7 +172,7 @@ async def test_without_redis_a_session_goes_on_where_it_is(instances: Instances,
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 async def test_no_word_is_lost_when_an_instance_goes(instances: Instances, number: int) -> None:
-    daemons = instances("a", "b", server={"drain_seconds": 10})
+    daemons = instances("a", "b", server=DRAINS)
     await joined(*daemons)
     balancer = Balancer(*daemons)
     with trio.fail_after(4 * PATIENCE_S):
@@ -192,8 +196,7 @@ async def test_no_word_is_lost_when_an_instance_goes(instances: Instances, numbe
 
 async def test_an_upgrade_of_all_instances_is_not_felt(instances: Instances) -> None:
     """One after the other is drained and replaced, while people talk."""
-    drains = {"drain_seconds": 10}
-    daemons = instances("a", "b", "c", server=drains)
+    daemons = instances("a", "b", "c", server=DRAINS)
     await joined(*daemons)
     balancer, lost, talkers = Balancer(*daemons), [], 6
     with trio.fail_after(6 * PATIENCE_S):
@@ -213,7 +216,7 @@ async def test_an_upgrade_of_all_instances_is_not_felt(instances: Instances) -> 
                     answer = await drained(daemon)
                     assert answer["draining"]
                     assert await daemon.ended() == 0
-                    (new,) = instances(name, server=drains)
+                    (new,) = instances(name, server=DRAINS)
                     await nursery.start(Echo(await new.port()).run)
                     balancer.instances.append(new)
                 enough.set()
