@@ -12,7 +12,7 @@ from processes import clean_environment, linguad, write_config
 from redis_server import free_port
 from tracing.collector import attributes, collecting
 
-PATIENCE_S = 120.0
+PATIENCE_S = 240.0
 TRACE = "5b0cf3a2-6a4f-4a44-9d63-0a2f6f6d1f01"
 TIMINGS = {"asr_ms": 40, "nmt_ms": 20, "tts_ms": 30, "total_ms": 90}
 

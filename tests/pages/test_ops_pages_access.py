@@ -23,7 +23,7 @@ from linguad.core.survey import Veto
 from linguad.metrics import STAGES
 from linguad.ops.gauges import GAUGES
 
-TEST_S = 180.0
+TEST_S = 240.0
 Start = Callable[..., DaemonProcess]
 
 
