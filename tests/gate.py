@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
-PARALLEL = ("--numprocesses", "auto", "--dist", "loadfile")
+PARALLEL = ("--numprocesses", "auto", "--dist", "loadfile", "--no-loadscope-reorder")
 PIPE_WIDTH = 140
 
 
