@@ -167,6 +167,12 @@ def _node(node: Node, used: int, instance: Instance) -> dict[str, Any]:
         "current_jobs": used,
         "max_concurrent_jobs": node.cap,
         "last_heartbeat": instance.epoch_ms(node.last_heartbeat_at),
+        # Of services that do not run only the types are remembered.
+        "services": [
+            {"service_id": service_id, "service_type": name, "status": "running"}
+            for service_id, kinds in node.services.running_ids.items()
+            for name in kinds.names
+        ],
         "capabilities": [_capability(node, kind) for kind in KINDS],
     }
 
@@ -177,6 +183,11 @@ def _capability(node: Node, kind: Services) -> dict[str, Any]:
         "service_type": kind.names[0],
         "ready": ready,
         "reason": None if ready else node.services.why_not(kind).value,
+        "ready_impl_ids": [
+            service_id
+            for service_id, kinds in node.services.running_ids.items()
+            if kinds & kind and service_id not in node.services.marked
+        ],
     }
 
 

@@ -20,7 +20,9 @@ const news = document.getElementById("news");
 const pause = document.getElementById("pause");
 
 for (const link of document.querySelectorAll("nav a")) {
-  if (link.getAttribute("href") === path) link.setAttribute("aria-current", "page");
+  if (link.getAttribute("href") !== path) continue;
+  link.setAttribute("aria-current", "page");
+  link.scrollIntoView({ block: "nearest", inline: "center" });
 }
 
 pause.addEventListener("click", () => {

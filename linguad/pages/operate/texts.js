@@ -101,7 +101,6 @@ const SAID = {
   detached: ["{count} may come back", "{count} 个可能重连"],
   ofOnline: ["of {count} connected", "共 {count} 个已连接"],
   ofSlots: ["of {count}", "共 {count} 个"],
-  queueTime: ["{time} in the queue (95 %)", "排队 {time}（95 %）"],
   failed: ["{count} failed", "{count} 个失败"],
   slowest: ["95 % within {time}", "95 % 在 {time} 内"],
 
@@ -318,7 +317,7 @@ const SAID = {
   deliveries: ["Deliveries", "投递次数"],
   size: ["Size", "大小"],
   at: ["At", "时间"],
-  do: ["Do", "操作"],
+  do: ["Actions", "操作"],
   noDead: ["There are no dead letters.", "没有死信。"],
   replay: ["Deliver again", "重新投递"],
   replayed: ["{letter} is delivered again", "已重新投递 {letter}"],
@@ -335,7 +334,7 @@ const SAID = {
   spareMemory: ["Memory", "内存"],
   mostGpu: ["Most GPU left", "显存余量最多"],
   hearing: ["Hearing", "识别"],
-  translating: ["Characters per second", "每秒字符"],
+  translating: ["Translating, characters/s", "翻译，字符/秒"],
   speaking: ["Speaking", "合成"],
 
   packages: ["Packages for nodes", "节点服务包"],
