@@ -74,7 +74,7 @@ class Instance(Protocol):
         ...
 
     def standing(self) -> Mapping[str, Any]:
-        """Its name in the cluster (None alone), how many others take work, and how long ending may take, s."""
+        """Its name in the cluster (None alone), the others that take work, how long ending may take, s."""
         ...
 
     def not_ready(self) -> Sequence[str]:

@@ -55,7 +55,9 @@ INSTANCE = {
     "is_online": bool,
 }
 TOTALS = {
-    **dict.fromkeys(("total_instances", "online_instances", "total_nodes", "online_nodes", "ready_nodes"), int),
+    **dict.fromkeys(
+        ("total_instances", "online_instances", "total_nodes", "online_nodes", "ready_nodes"), int
+    ),
     **dict.fromkeys(("total_sessions", "total_pending", "total_dlq"), int),
     "redis_key_prefix": str,
 }

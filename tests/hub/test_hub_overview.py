@@ -100,7 +100,9 @@ async def test_it_is_asked_seldom(autojump_clock: MockClock) -> None:
         for _ in range(5):
             nursery.start_soon(look)
     assert codes == [(503, "hub_away")] * 5
-    assert (asked, trio.current_time() - start) == (1, 10), "they wait for it together, not one after the other"
+    assert (asked, trio.current_time() - start) == (1, 10), (
+        "they wait for it together, not one after the other"
+    )
     away = False
     await look()
     assert codes[-1] == (503, "hub_away")
