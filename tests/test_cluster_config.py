@@ -31,6 +31,17 @@ def test_one_file_is_not_for_several_instances() -> None:
     load(CLUSTER__REDIS_URLS='["redis://a"]', STORE__URL="postgresql://u@h/n")
 
 
+def test_a_scheduler_alone_shares_no_file() -> None:
+    env = {"LINGUAD_CLUSTER__REDIS_URL": "redis://a"}
+    settings = config.load(None, env, "scheduler")
+    assert (settings.gateway.enabled, settings.hub.enabled) == (False, False)
+    settings = config.load(None, env | {"LINGUAD_HUB__ENABLED": "false"}, "hub")
+    assert (settings.gateway.enabled, settings.hub.enabled) == (False, True)
+    with pytest.raises(ConfigError) as caught:
+        config.load(None, env | {"LINGUAD_GATEWAY__ENABLED": "false"}, "gateway")
+    assert [path for path, _ in caught.value.problems] == ["store.url"]
+
+
 def test_one_kind_of_redis() -> None:
     (problem,) = problems(
         CLUSTER__REDIS_URL="redis://a", CLUSTER__REDIS_URLS='["redis://b"]', GATEWAY__ENABLED="false"

@@ -17,7 +17,7 @@ from linguad.cluster.families import BUCKETS
 from linguad.cluster.roster import Roster, with_epoch
 from linguad.cluster.scripts import NOTE_NODES, REMOVE_NODE, WRITE_NODE
 from linguad.cluster.service import Cluster
-from linguad.metrics import DIRECTORY_READS, DIRECTORY_WRITES
+from linguad.metrics import DIRECTORY_AGE, DIRECTORY_READS, DIRECTORY_WRITES
 from linguad.net.redis.errors import RedisAway, RedisRefusal, granted
 from linguad.pools import fnv1a64
 from linguad.wire.record import NodeRecord
@@ -70,7 +70,8 @@ class Directory:
         self._hinted: set[int] = set()
         self._dead: dict[str, str] = {}
         """Nodes of processes that are gone, with their boots."""
-        self._looked_at = trio.current_time()
+        self._clock = trio.lowlevel.current_clock()
+        self._looked_at = self._clock.current_time()
         self._to_write = trio.Event()
         self._to_read = trio.Event()
         self._encode = msgspec.msgpack.Encoder().encode
@@ -80,7 +81,13 @@ class Directory:
         cluster.on_channel(self._channel, self._hint)
         cluster.peers.when_new(lambda _instance: self._read_all())
         cluster.peers.when_gone(self._gone)
-        cluster.page.add("directory_age_seconds", lambda: round(trio.current_time() - self._looked_at, 3))
+        cluster.page.add("directory_age_seconds", lambda: round(self.age_s, 3))
+        DIRECTORY_AGE.set_function(lambda: self.age_s)
+
+    @property
+    def age_s(self) -> float:
+        """How long ago the nodes of others were last looked up, s; it grows while Redis is away."""
+        return self._clock.current_time() - self._looked_at
 
     def up(self) -> None:
         """Redis is there, and may have forgotten everything."""

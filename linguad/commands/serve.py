@@ -14,10 +14,9 @@ import trio
 from linguad import config, log
 from linguad.commands.config import add_config_argument
 from linguad.daemon import Daemon
-from linguad.daemon.tree import Part
 from linguad.errors import LinguadError
 
-PARTS = get_args(Part)
+PARTS = get_args(config.Part)
 """What `--only` may name."""
 
 
@@ -31,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT. Returns 0, or 1 with one sentence when it cannot start."""
-    read = partial(config.load, args.config, dict(os.environ))
+    read = partial(config.load, args.config, dict(os.environ), args.only)
     settings = read()
     log.configure(settings.log, settings.notices)
     code = 0
@@ -53,5 +52,7 @@ def _leaves(group: BaseExceptionGroup[LinguadError]) -> Iterator[LinguadError]:
             yield error
 
 
-async def _serve(settings: config.Config, only: Part | None, reread: Callable[[], config.Config]) -> None:
+async def _serve(
+    settings: config.Config, only: config.Part | None, reread: Callable[[], config.Config]
+) -> None:
     await Daemon(settings, only=only, reread=reread).run()

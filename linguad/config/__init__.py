@@ -11,7 +11,7 @@ from linguad.config.pools import Pools
 from linguad.config.reading import load
 from linguad.config.server import Server
 from linguad.config.sessions import Sessions
-from linguad.config.whole import TABLES, Config
+from linguad.config.whole import TABLES, Config, Part
 from linguad.config.writing import old_page, reference, render, settings_page
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Jobs",
     "Log",
     "Nodes",
+    "Part",
     "Pools",
     "Secret",
     "Server",

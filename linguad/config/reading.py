@@ -15,7 +15,7 @@ import msgspec
 from linguad import log
 from linguad.config import cluster, old, pools
 from linguad.config.base import Setting, settings_of
-from linguad.config.whole import TABLES, Config
+from linguad.config.whole import TABLES, Config, Part
 from linguad.config.writing import HIDDEN, quoted, toml
 from linguad.errors import ConfigError
 
@@ -43,12 +43,13 @@ ORDERED = (
 """Pairs of settings of which the first must not exceed the second, or the second would never take effect."""
 
 
-def load(path: Path | None, env: Mapping[str, str]) -> Config:
+def load(path: Path | None, env: Mapping[str, str], only: Part | None = None) -> Config:
     """The configuration from the file at `path` (none: defaults) and the environment, which wins.
 
-    Raises ConfigError with everything that is wrong, not only the first thing.
+    With `only`, that of an instance which is this part alone. Raises ConfigError with everything that is
+    wrong, not only the first thing.
     """
-    return _Reader(env).read(path)
+    return _Reader(env).read(path, only)
 
 
 def contradictions(config: Config, wrong: Collection[str] = ()) -> list[tuple[str, str]]:
@@ -88,12 +89,15 @@ class _Reader:
         self.variables: dict[str, str] = {}
         self.problems: list[tuple[str, str]] = []
 
-    def read(self, path: Path | None) -> Config:
+    def read(self, path: Path | None, only: Part | None) -> Config:
         if path is not None:
             self._take(parsed(path), path)
         for variable, text in sorted(self.env.items()):
             if variable.startswith(PREFIX):
                 self._take_variable(variable, text)
+        if only is not None:
+            for table in ("gateway", "hub"):
+                self.given[table]["enabled"] = only == table
         notices = self._take_earlier(path)
         return self.made(notices)
 

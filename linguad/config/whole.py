@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 from msgspec import field
@@ -23,6 +24,9 @@ from linguad.config.store import Store
 from linguad.config.tracing import Tracing
 from linguad.errors import ConfigError
 from linguad.log import Notice
+
+Part = Literal["scheduler", "gateway", "hub"]
+"""What `linguad serve --only` may name. A gateway alone needs a cluster to give its work to."""
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):

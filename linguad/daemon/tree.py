@@ -13,12 +13,12 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import trio
 
 from linguad import __version__, log
-from linguad.config import Config
+from linguad.config import Config, Part
 from linguad.config.changes import taken_over
 from linguad.core.clock import Clock
 from linguad.core.coverage import Served
@@ -82,9 +82,6 @@ if TYPE_CHECKING:
     from linguad.daemon.shared_sessions import SharedSessions
     from linguad.tracing.export import Tracing
 
-Part = Literal["scheduler", "gateway", "hub"]
-"""What `linguad serve --only` may name. A gateway alone needs a cluster to give its work to."""
-
 SESSION_PATH, NODE_PATH = "/ws/session", "/ws/node"
 
 GOODBYE_SECONDS = 6.0
@@ -106,15 +103,14 @@ class Daemon:
     def __init__(
         self, config: Config, *, only: Part | None = None, reread: Callable[[], Config] | None = None
     ) -> None:
-        """With `only`, one part alone; what it does not need stays idle. `reread` is what a reload asks.
+        """With `only`, for which the configuration was read, one part alone; what it does not need stays
+        idle. `reread` is what a reload asks.
 
         Raises ConfigError for a gateway alone without a cluster.
         """
         self.config = config
         self._reread = reread or (lambda: config)
         self._only = only
-        self._has_hub = only == "hub" or (only is None and config.hub.enabled)
-        self._has_gateway = only == "gateway" or (only is None and config.gateway.enabled)
         self.services: Services = NoServices()
         self._shelf: Shelf | None = None
         self.draining = False
@@ -132,7 +128,7 @@ class Daemon:
         self.engine = Engine(
             self.dispatch,
             self._budget,
-            trio.current_time,
+            trio.lowlevel.current_clock().current_time,  # metrics may be read when all is over
             slow_path_s=config.log.slow_path_ms / 1000,
         )
         self.engine_tasks = EngineTasks(self.engine, config.nodes.status_scan_interval_seconds)
@@ -164,7 +160,7 @@ class Daemon:
         self.cluster = self._cluster()
         self._tracing = self._traced()
         self.watch = Watch(self)
-        show_state(self, config)
+        show_state(self)
 
     async def run(self, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until a stop signal, then end in order; starts with the port it listens on.
@@ -175,12 +171,12 @@ class Daemon:
         await self.load_memory()
         doors = [] if self._only == "hub" else [self._scheduler_door()]
         async with AsyncExitStack() as stack:
-            if self._has_gateway or self._has_hub:
+            if self.config.gateway.enabled or self.config.hub.enabled:
                 kept = await stack.enter_async_context(opened(self.config))
                 self._accounts = kept.registry
-            if self._has_hub:
+            if self.config.hub.enabled:
                 doors.append(await self._hub_door(kept))
-            if self._has_gateway:
+            if self.config.gateway.enabled:
                 self._api = api = PublicApi(
                     self.config,
                     kept,
@@ -221,7 +217,7 @@ class Daemon:
                 await services.start(self.cluster.run)
                 services.start_soon(self._shared.run)
                 services.start_soon(self._shared_sessions.run)
-            if not self._has_hub and (url := self.config.hub_url()):
+            if not self.config.hub.enabled and (url := self.config.hub_url()):
                 self.services = remote = RemoteServices(url, self.config.models_dir() / SERVICES_INDEX)
                 services.start_soon(remote.run)
                 self._shelf = RemoteShelf(url)
@@ -298,8 +294,8 @@ class Daemon:
         add_language_routes(app, self.engine)
         add_cluster_routes(app, self, token)
         add_drain_route(app, self, server.drain_seconds, token)
-        add_pool_routes(app, self, self.config.pools, token)
-        viewers = add_operating_routes(app, self, self.watch, self.config, token)
+        add_pool_routes(app, self, token)
+        viewers = add_operating_routes(app, self, self.watch, token)
         add_hub_route(app, lambda: self._shelf, viewers)
         add_pages(app, viewers)
         sockets = {SESSION_PATH: self.session_links.serve, NODE_PATH: self.node_links.serve}
@@ -359,6 +355,8 @@ class Daemon:
             "nodes": len(self._node_sockets),
             "open_jobs": self.dispatch.open_jobs,
             "hub_services": len(self.services.listed()),
+            "redis": None if self.cluster is None else self.cluster.up,
+            "directory_age_ms": None if self.cluster is None else round(self._shared.age_s * 1000),
         }
 
     def standing(self) -> dict[str, object]:

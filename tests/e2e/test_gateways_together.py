@@ -270,7 +270,7 @@ async def test_a_gateway_alone_gives_its_work_to_others(
         return start(cluster=cluster, only=name, **more)
 
     store = {"url": f"sqlite:///{tmp_path / 'shared.db'}", "shared": True}
-    scheduler = instance("scheduler", gateway={"enabled": False})
+    scheduler = instance("scheduler")
     gateway = instance("gateway", store=store)
     api = await gateway.gateway()
     async with scheduler.working_node():
