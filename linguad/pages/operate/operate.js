@@ -2,7 +2,7 @@
 
 import { addTexts, onLanguage, show, t } from "/pages/static/i18n.js";
 import { say } from "./dom.js";
-import { onState, setPaused, start } from "./news.js";
+import { follow, onState, setPaused, start } from "./news.js";
 import { TEXTS } from "./texts.js";
 
 const PAGES = {
@@ -35,6 +35,7 @@ onState((state) => {
   news.dataset.news = state;
   say(news.lastElementChild, t(`news:${state}`));
 });
+follow(() => { document.body.dataset.heard = ""; });
 onLanguage(() => {
   title();
   say(news.lastElementChild, t(`news:${news.dataset.news}`));

@@ -20,6 +20,7 @@ export function asking(section, path, seconds, draw, always = false, hindered = 
   const hindrance = el("div", { class: "hindrance", hidden: true }, text, button);
   const old = el("p", { class: "old small", hidden: true });
   section.append(old, hindrance);
+  section.classList.add("unasked");
   show(hindrance);
   let seen = always;
   const again = every(seconds, async () => {
@@ -33,6 +34,7 @@ export function asking(section, path, seconds, draw, always = false, hindered = 
       if (age) say(old, t("counted", { time: duration(age) }));
       draw(told);
       isDrawn = true;
+      section.classList.remove("unasked");
       hindrance.hidden = true;
       section.classList.remove("hindered");
     } catch (error) {
