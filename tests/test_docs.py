@@ -1,7 +1,7 @@
 """The pages keep what docs/README.md promises: short, in step with the code, links that lead somewhere.
 
 Rules: a page is any Markdown file that is ours; generated pages say so and may be long. Commands are parsed
-with the real parser; tests/e2e has those that run.
+with the real parser; tests/e2e/test_documentation.py runs them.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import re
 import shlex
 from collections.abc import Iterator
 from contextlib import redirect_stderr
-from functools import cache
 from io import StringIO
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+from documents import CHINESE, NOT_RUN, PAGES, ROOT, Block, blocks, named, prose, text_of, uncommented
 from prometheus_client import REGISTRY
 
 from linguad import metrics as _metrics  # noqa: F401 - fills the registry
@@ -25,32 +25,15 @@ from linguad.cli import COMMANDS, parser_of
 from linguad.config.reading import PREFIX, SETTINGS
 from linguad.daemon import routes
 
-ROOT = Path(__file__).parent.parent
-PAGES = sorted(
-    [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "bench").glob("*.md")],
-    key=lambda path: path.as_posix(),
-)
 MAX_LINES = 500
 GENERATED = re.compile(r"Printed .*by `python -m|<!-- end: ")
 """What pages say that are printed, as a whole or in large part."""
 
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 NO_SETTINGS = ("md", "json", "toml", "py", "db", "service", "socket", "broken")
 """What follows a dot in names of files."""
-
-
-@cache
-def text_of(path: Path) -> str:
-    return path.read_text()
-
-
-@cache
-def prose(path: Path) -> str:
-    """A page without its blocks of code."""
-    return FENCE.sub("", text_of(path))
 
 
 def everything() -> str:
@@ -64,10 +47,6 @@ def anchors(path: Path) -> set[str]:
         plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).replace("`", "").lower()
         found.add(re.sub(r"[^\w\- ]", "", plain).strip().replace(" ", "-"))
     return found
-
-
-def named(path: Path) -> str:
-    return path.relative_to(ROOT).as_posix()
 
 
 @pytest.mark.parametrize("path", PAGES, ids=named)
@@ -123,8 +102,7 @@ TWINS = [
 
 def examples(path: Path) -> list[str]:
     """The blocks of code of a page that are run or typed, without comments."""
-    blocks = [block for language, block in FENCE.findall(text_of(path)) if language in ("sh", "python")]
-    return [re.sub(r" *# .*$", "", block, flags=re.MULTILINE) for block in blocks]
+    return [uncommented(block.text) for block in blocks(path) if block.language in ("sh", "python")]
 
 
 @pytest.mark.parametrize(("english", "chinese"), TWINS)
@@ -229,12 +207,8 @@ def test_the_page_of_routes_is_up_to_date() -> None:
 
 def commands_in(path: Path) -> Iterator[list[str]]:
     """The words of every call of linguad in blocks for a shell."""
-    for language, block in FENCE.findall(text_of(path)):
-        if language not in ("sh", "bash", "console"):
-            continue
-        for line in block.replace("\\\n", " ").splitlines():
-            if "linguad" not in line:
-                continue
+    for line in (line for block in blocks(path) if block.language == "sh" for line in block.commands):
+        if "linguad" in line:
             lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
             lexer.whitespace_split = True
             words: list[str] | None = None

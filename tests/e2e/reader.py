@@ -25,19 +25,16 @@ PRELUDE = Path(__file__).with_name("page.sh")
 
 
 class Reader:
-    """Has a home directory and ports of their own, and a copy of the sources to write into."""
+    """Has a home directory and ports of their own, and for each page the sources in a directory to write into."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.sources = home / "linguad"
         self.ports = dict(zip(PORTS, unused_ports(len(PORTS)), strict=True))
         self._logs = home / "logs"
         self._logs.mkdir()
-        programs = self.sources / ".venv" / "bin"
+        (home / ".curlrc").write_text("fail-with-body\n")
+        programs = home / ".venv" / "bin"
         programs.mkdir(parents=True)
-        for path in ROOT.iterdir():
-            if not path.name.startswith("."):
-                (self.sources / path.name).symlink_to(path)
         for name, words in PROGRAMS.items():
             program = programs / name
             program.write_text(f'#!/bin/sh\nexec {" ".join([sys.executable, *words])} "$@"\n')
@@ -57,15 +54,19 @@ class Reader:
     def here(self, text: str) -> str:
         """What a page says, with the ports of this reader."""
         names = "|".join(map(str, self.ports))
-        return re.sub(rf"\b({names})\b", lambda found: str(self.ports[int(found[0])]), text)
+        return re.sub(rf"(?<=[:= ])({names})\b", lambda found: str(self.ports[int(found[0])]), text)
 
     def follow(self, page: Path) -> str:
         """Do what a page says; raises AssertionError with what was seen if something fails."""
+        sources = self.home / page.stem
+        sources.mkdir()
+        for path in [self.home / ".venv", *ROOT.glob("[!.]*")]:
+            (sources / path.name).symlink_to(path)
         typed = self.home / f"{page.stem}.sh"
         typed.write_text(self.here(script(page)))
         shell = subprocess.Popen(
             ["bash", typed],
-            cwd=self.sources,
+            cwd=sources,
             env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

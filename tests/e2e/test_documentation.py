@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from documents import CHINESE, PAGES, blocks, named
-from processes import Process
+from processes import Process, command
 from reader import Reader
 
 RUN = [path for path in PAGES if path not in CHINESE and any(block.runs for block in blocks(path))]
@@ -22,7 +22,6 @@ def starts_a_server(path: Path) -> bool:
 def at_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
     """A reader at whose place a server and a node run, as the README has them, but that the node only echoes."""
     reader = Reader(tmp_path_factory.mktemp("reader"))
-    linguad = str(reader.sources / ".venv/bin/linguad")
     node_url = reader.here("ws://127.0.0.1:5010/ws/node")
     running: list[Process] = []
     try:
@@ -30,7 +29,7 @@ def at_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
             (["serve"], "started"),
             (["node", "--server", node_url, "--engines", "echo"], "node_standing"),
         ):
-            running.append(Process([linguad, *words], reader.environment, reader.sources))
+            running.append(Process(command(*words), reader.environment, reader.home))
             running[-1].wait_for(ready)
         yield reader
         for process in reversed(running):
