@@ -1,6 +1,6 @@
 """The pages of documentation, their blocks of code, and a page as a script that runs them.
 
-What follows the language of a block says what it is for; CONTRIBUTING.md has these words for those who write pages.
+What follows the language of a block says what it is for; CONTRIBUTING.md has these words, too.
 
 - `sh`: typed into the terminal of the page.
 - `sh terminals`: each command has a terminal of its own, until the next such block, or the end of the page.
@@ -56,7 +56,9 @@ class Block(NamedTuple):
         lines = self.text.splitlines()
         if self.language == "sh" and self.word == "terminals":
             begins = [True, *(not line.endswith("\\") for line in lines)]
-            lines = [f"terminal {line}" if new and line else line for new, line in zip(begins, lines, strict=False)]
+            lines = [
+                f"terminal {line}" if new and line else line for new, line in zip(begins, lines, strict=False)
+            ]
             return "\n".join(["close_terminals", *lines, ""])
         if self.language == "sh" and self.runs:
             return "\n".join(["", *lines, ""])
@@ -87,6 +89,12 @@ def prose(path: Path) -> str:
 def blocks(path: Path) -> list[Block]:
     """The blocks of code of a page."""
     return [Block(*found.groups()) for found in FENCE.finditer(text_of(path))]
+
+
+def example(name: str, language: str) -> str:
+    """The one block of this language on the page of this name."""
+    (found,) = (block.text for block in blocks(ROOT / name) if block.language == language)
+    return found
 
 
 def uncommented(code: str) -> str:

@@ -10,6 +10,7 @@ import argparse
 import ast
 import re
 import shlex
+import subprocess
 from collections.abc import Iterator
 from contextlib import redirect_stderr
 from io import StringIO
@@ -110,6 +111,73 @@ def test_translations_have_the_same_examples(english: str, chinese: str) -> None
     found = examples(ROOT / english)
     assert found, "no example is recognised any more"
     assert examples(ROOT / chinese) == found
+
+
+@pytest.mark.parametrize("path", CHINESE, ids=named)
+def test_what_chinese_pages_say_to_type_is_on_english_ones(path: Path) -> None:
+    """Those are run, so these need not be."""
+    english = {line for page in PAGES if page not in CHINESE for line in commands(page)}
+    assert [line for line in commands(path) if line not in english] == []
+
+
+def commands(path: Path) -> list[str]:
+    """Commands of a page without the directory of `linguad`, which depends on how it is installed."""
+    lines = [line for block in blocks(path) if block.language == "sh" for line in block.commands]
+    return [line.replace(".venv/bin/", "") for line in lines]
+
+
+LANGUAGES = {"html", "js", "json", "mermaid", "powershell", "text", "toml", "yaml"}
+"""Of blocks that are not run."""
+
+
+@pytest.mark.parametrize("path", PAGES, ids=named)
+def test_blocks_say_what_they_are(path: Path) -> None:
+    for block in blocks(path):
+        match block.language:
+            case "sh":
+                assert block.word in ("", "terminals", *NOT_RUN), block
+            case "python":
+                assert block.word == "" or block.word.endswith(".py"), block
+            case language:
+                assert language in LANGUAGES, block
+                assert block.word == "" or block.word.endswith(f".{language}"), block
+        assert block.language != "text" or not re.search(r"^linguad ", block.text, re.MULTILINE), block
+
+
+def test_contributing_lists_what_no_test_runs() -> None:
+    told = re.findall(r"^\| `(\w+)` \| .+ \| (.+) \|$", text_of(ROOT / "CONTRIBUTING.md"), re.MULTILINE)
+    found = {
+        word: [named(path) for path in PAGES if path not in CHINESE and _has(path, word)] for word in NOT_RUN
+    }
+    assert {word: re.findall(r"\[([^\]]+)\]", pages) for word, pages in told if word in NOT_RUN} == found
+
+
+def _has(path: Path, word: str) -> bool:
+    return any(block.language == "sh" and block.word == word for block in blocks(path))
+
+
+NOT_RUN_BLOCKS = [
+    pytest.param(block, id=f"{named(path)}-{number}")
+    for path in PAGES
+    for number, block in enumerate(blocks(path))
+    if block.language == "sh" and not block.runs
+]
+
+
+@pytest.mark.parametrize("block", NOT_RUN_BLOCKS)
+def test_what_no_test_runs_could_be_run(block: Block) -> None:
+    """Its shell is right, and the files, modules and targets that it names are there."""
+    checked = subprocess.run(["bash", "-n"], input=block.text, capture_output=True, text=True, check=False)
+    assert (checked.returncode, checked.stderr) == (0, "")
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for line in block.commands:
+        assert set(re.findall(r"^make (\w+)", line)) <= targets, line
+        for module in re.findall(r"python -m (bench\S*|tests\S*)", line):
+            assert (ROOT / module.replace(".", "/")).with_suffix(".py").is_file(), module
+        for name in re.findall(r"/opt/linguad/(etc/\S+)", line):
+            assert list(ROOT.glob(name)), name
+        for name in re.findall(r"(?<![\w/])tests/\S+\.py", line):
+            assert (ROOT / name).is_file(), name
 
 
 def test_the_table_of_the_architecture_has_every_folder() -> None:

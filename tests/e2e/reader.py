@@ -25,7 +25,7 @@ PRELUDE = Path(__file__).with_name("page.sh")
 
 
 class Reader:
-    """Has a home directory and ports of their own, and for each page the sources in a directory to write into."""
+    """Has a home directory and ports of their own, and for each page the sources to write into."""
 
     def __init__(self, home: Path) -> None:
         self.home = home

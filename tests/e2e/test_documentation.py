@@ -20,7 +20,7 @@ def starts_a_server(path: Path) -> bool:
 
 @pytest.fixture(scope="module")
 def at_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
-    """A reader at whose place a server and a node run, as the README has them, but that the node only echoes."""
+    """A reader at whose place run a server and a node, which only echoes."""
     reader = Reader(tmp_path_factory.mktemp("reader"))
     node_url = reader.here("ws://127.0.0.1:5010/ws/node")
     running: list[Process] = []
