@@ -6,7 +6,6 @@ Every packet of speech has a number, so that whoever hears it can tell what is l
 from __future__ import annotations
 
 import json
-import re
 import signal
 import socket
 import struct
@@ -19,6 +18,7 @@ from pathlib import Path
 import pytest
 import trio
 from counting import PACKETS, Echo, chunks, until_heard
+from documents import example
 from processes import PATIENCE_S, DaemonProcess, Process, clean_environment, command
 from redis_server import free_port
 
@@ -27,7 +27,6 @@ from linguad.wire.session import MissingResult, TranslationResult
 
 ROOT = Path(__file__).parents[2]
 WEATHER = ROOT / "demo" / "audio" / "weather.wav"
-PAGE = ROOT / "docs" / "sessions.md"
 
 
 class Proxy:
@@ -209,9 +208,9 @@ async def test_translate_goes_on(daemons: list[DaemonProcess], number: int, tmp_
 
 async def test_example_of_the_page(daemons: list[DaemonProcess], tmp_path: Path) -> None:
     port = await daemons[0].port()
-    (example,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    assert "127.0.0.1:5010" in example
-    (tmp_path / "example.py").write_text(example.replace("127.0.0.1:5010", f"127.0.0.1:{port}"))
+    code = example("docs/sessions.md", "python")
+    assert "127.0.0.1:5010" in code
+    (tmp_path / "example.py").write_text(code.replace("127.0.0.1:5010", f"127.0.0.1:{port}"))
     with trio.fail_after(2 * PATIENCE_S):
         async with trio.open_nursery() as nursery:
             await nursery.start(Echo(port).run)
