@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -21,11 +21,8 @@ from linguad import __version__, log
 from linguad.config import Config, Part
 from linguad.config.changes import taken_over
 from linguad.core.clock import Clock
-from linguad.core.coverage import Served
 from linguad.core.dispatch import Dispatch
 from linguad.core.fleet import Fleet
-from linguad.core.node import Node
-from linguad.core.pairing import LiveCode
 from linguad.daemon.doors import Door
 from linguad.daemon.operating import add_operating_routes, show_state
 from linguad.daemon.public import PublicApi
@@ -37,6 +34,7 @@ from linguad.daemon.rules import (
     node_table,
     session_rules,
 )
+from linguad.daemon.view import View
 from linguad.dispatch.engine import Engine
 from linguad.dispatch.tasks import EngineTasks
 from linguad.errors import CloseReason, ConfigError
@@ -57,7 +55,6 @@ from linguad.ops.cluster import add_cluster_routes
 from linguad.ops.drain import add_drain_route
 from linguad.ops.explain import add_explain_routes
 from linguad.ops.hub import RemoteShelf, Shelf, add_hub_route
-from linguad.ops.instance import Seen
 from linguad.ops.languages import add_language_routes
 from linguad.ops.nodes import add_node_routes
 from linguad.ops.pools import add_pool_routes
@@ -73,10 +70,8 @@ from linguad.store.hub import HubRecords
 from linguad.store.registry import Registry
 from linguad.store.start import Store, opened
 from linguad.web.admin import admin_token
-from linguad.wire.override import Override
 
 if TYPE_CHECKING:
-    from linguad.cluster.desk import Desk
     from linguad.cluster.service import Cluster
     from linguad.daemon.shared_nodes import SharedNodes
     from linguad.daemon.shared_sessions import SharedSessions
@@ -114,20 +109,19 @@ class Daemon:
         self.services: Services = NoServices()
         self._shelf: Shelf | None = None
         self.draining = False
-        self._told_to_drain = False
-        self._started_at = trio.current_time()
+        self._told_to_end = False
         self._api: PublicApi | None = None
         self._accounts: Registry | None = None
         ids = RandomIds()
-        self._clock = Clock(time.time() - trio.current_time())
+        self.clock = Clock(time.time() - trio.current_time())
         self._proxies = TrustedProxies(config.server.trusted_proxies)
-        self._budget = memory_budget(config.server)
+        self.budget = memory_budget(config.server)
         self.fleet = Fleet(node_rules(config), node_table(config), ids)
-        self.node_memory = NodeMemory(self.fleet, self._clock, config.state_dir() / "nodes.json")
+        self.node_memory = NodeMemory(self.fleet, self.clock, config.state_dir() / "nodes.json")
         self.dispatch = Dispatch(self.fleet, job_rules(config), ids)
         self.engine = Engine(
             self.dispatch,
-            self._budget,
+            self.budget,
             trio.lowlevel.current_clock().current_time,  # metrics may be read when all is over
             slow_path_s=config.log.slow_path_ms / 1000,
         )
@@ -141,26 +135,27 @@ class Daemon:
             self.engine,
             session_rules(config),
             ids,
-            self._clock,
+            self.clock,
             throttle_s,
-            self._budget,
+            self.budget,
             limit,
             trusted,
             self._last_sessions,
             trio.current_time,
         )
-        self._node_sockets = Nodes(self.engine, config.nodes.register_timeout_seconds, self._clock)
-        self.engine.connect(self._node_sockets, self.sessions)
+        self.node_sockets = Nodes(self.engine, config.nodes.register_timeout_seconds, self.clock)
+        self.engine.connect(self.node_sockets, self.sessions)
         session_settings = link_settings(config.server, config.sessions, may_ping=False)
         node_settings = link_settings(config.server, config.nodes)
-        self.session_links = Links("session", session_settings, self.sessions.talk, self._budget)
-        self.node_links = Links("node", node_settings, self._node_sockets.talk, self._budget)
-        self._shared: SharedNodes
+        self.session_links = Links("session", session_settings, self.sessions.talk, self.budget)
+        self.node_links = Links("node", node_settings, self.node_sockets.talk, self.budget)
+        self.shared_nodes: SharedNodes
         self._shared_sessions: SharedSessions
         self.cluster = self._cluster()
         self._tracing = self._traced()
-        self.watch = Watch(self)
-        show_state(self)
+        self.view = View(self)
+        self.watch = Watch(self.view)
+        show_state(self.view)
 
     async def run(self, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until a stop signal, then end in order; starts with the port it listens on.
@@ -183,8 +178,8 @@ class Daemon:
                     self._proxies,
                     self.sessions,
                     self.engine,
-                    self._clock,
-                    self._budget,
+                    self.clock,
+                    self.budget,
                     self.cluster,
                 )
                 await stack.enter_async_context(api.books_open())
@@ -215,7 +210,7 @@ class Daemon:
                 self._tracing.start()
             if self.cluster is not None:
                 await services.start(self.cluster.run)
-                services.start_soon(self._shared.run)
+                services.start_soon(self.shared_nodes.run)
                 services.start_soon(self._shared_sessions.run)
             if not self.config.hub.enabled and (url := self.config.hub_url()):
                 self.services = remote = RemoteServices(url, self.config.models_dir() / SERVICES_INDEX)
@@ -265,8 +260,8 @@ class Daemon:
         from linguad.daemon.shared_nodes import SharedNodes
         from linguad.daemon.shared_sessions import SharedSessions
 
-        cluster = Cluster(settings, lambda: (len(self._node_sockets), len(self.sessions)))
-        self._shared = SharedNodes(cluster, self.engine, self._node_sockets)
+        cluster = Cluster(settings, lambda: (len(self.node_sockets), len(self.sessions)))
+        self.shared_nodes = SharedNodes(cluster, self.engine, self.node_sockets)
         self._shared_sessions = SharedSessions(cluster, self.sessions, self.fleet.pairing, self.config)
         return cluster
 
@@ -280,22 +275,22 @@ class Daemon:
         except ImportError as error:
             problem = f"needs what `pip install linguad[tracing]` brings along: {error}"
             raise ConfigError([("tracing.enabled", problem)]) from error
-        tracing = Tracing(settings, self.config.cluster.instance_id, self.epoch_ms)
+        tracing = Tracing(settings, self.config.cluster.instance_id, self.clock.epoch_ms)
         self.sessions.when_over(tracing.ended)
         return tracing
 
     def _scheduler_door(self) -> Door:
         """The port of clients, nodes and operators."""
         server = self.config.server
-        app = create_ops_app(self)
+        app = create_ops_app(self.view)
         token = admin_token(server.admin_token, self.config.state_dir())
-        add_node_routes(app, self, token)
-        add_explain_routes(app, self, token)
+        add_node_routes(app, self.view, token)
+        add_explain_routes(app, self.view, token)
         add_language_routes(app, self.engine)
-        add_cluster_routes(app, self, token)
-        add_drain_route(app, self, server.drain_seconds, token)
-        add_pool_routes(app, self, token)
-        viewers = add_operating_routes(app, self, self.watch, token)
+        add_cluster_routes(app, self.view, token)
+        add_drain_route(app, self.view, server.drain_seconds, token)
+        add_pool_routes(app, self.view, token)
+        viewers = add_operating_routes(app, self.view, self.watch, token)
         add_hub_route(app, lambda: self._shelf, viewers)
         add_pages(app, viewers)
         sockets = {SESSION_PATH: self.session_links.serve, NODE_PATH: self.node_links.serve}
@@ -345,112 +340,13 @@ class Daemon:
         if waiting:
             logger.warning("restart_needed", settings=waiting)
 
-    def facts(self) -> dict[str, object]:
-        """What `/ready` tells beside readiness."""
-        return {
-            "version": __version__,
-            "uptime_seconds": round(trio.current_time() - self._started_at, 1),
-            "compiled": COMPILED,
-            "sessions": len(self.sessions),
-            "nodes": len(self._node_sockets),
-            "open_jobs": self.dispatch.open_jobs,
-            "hub_services": len(self.services.listed()),
-            "redis": None if self.cluster is None else self.cluster.up,
-            "directory_age_ms": None if self.cluster is None else round(self._shared.age_s * 1000),
-        }
-
-    def standing(self) -> dict[str, object]:
-        """Who this instance is among the others, for those who may want it to end."""
-        here = self.cluster
-        return {
-            "id": None if here is None else here.place.me.instance,
-            "others": 0 if here is None else sum(not peer.draining for peer in here.peers.alive().values()),
-            "drain_seconds": self.config.server.drain_seconds,
-        }
-
-    def not_ready(self) -> list[str]:
-        """Why this instance should get no new traffic, beside draining; nothing else can keep it away yet."""
-        return []
-
-    def degraded(self) -> list[str]:
-        """Dependencies that are away while work goes on without them."""
-        return ["redis"] if self.cluster is not None and not self.cluster.up else []
-
-    def drain(self) -> bool:
+    def end(self) -> bool:
         """Begin to end, as after SIGTERM; False if that had begun."""
-        if self.draining or self._told_to_drain:
+        if self.draining or self._told_to_end:
             return False
-        self._told_to_drain = True
+        self._told_to_end = True
         os.kill(os.getpid(), signal.SIGTERM)
         return True
-
-    def desk(self) -> Desk | None:
-        """What operators can ask of the cluster; None without one."""
-        return None if self.cluster is None else self.cluster.desk
-
-    def nodes(self) -> list[tuple[Node, int]]:
-        """Every known node and the slots it has in use."""
-        fleet = self.fleet
-        return [(node, fleet.slots_used(node.id)) for node in fleet.nodes.values()]
-
-    def sessions_seen(self) -> list[Seen]:
-        """Every session of this instance."""
-        return [Seen(*one) for one in self.sessions.seen()]
-
-    def session_counts(self) -> tuple[int, int]:
-        """Sessions with a connection, and those that wait for theirs to come back."""
-        return self.sessions.attached, len(self.sessions) - self.sessions.attached
-
-    def languages(self) -> list[Served]:
-        """The pairs of languages that are served."""
-        return self.engine.languages()
-
-    @property
-    def outcomes(self) -> Mapping[str, int]:
-        """Jobs that ended since the start, by what they came to."""
-        return self.engine.outcomes
-
-    @property
-    def buffered_bytes(self) -> int:
-        """Bytes held for connections and jobs."""
-        return self._budget.used
-
-    def result_quality(self) -> Mapping[str, object]:
-        """How good results are, as `/api/v1/metrics` tells it."""
-        return self.engine.quality.told()
-
-    def slots_asked(self) -> tuple[int, int]:
-        """How often a slot was taken for a job, and how often none was free."""
-        return self.engine.selections.reserved, self.engine.selections.refused
-
-    def now(self) -> float:
-        """The time of all records, monotonic s."""
-        return trio.current_time()
-
-    def epoch_ms(self, now: float) -> int:
-        """Unix time in ms of a moment."""
-        return self._clock.epoch_ms(now)
-
-    def override(self, node_id: str, said: Override) -> bool:
-        """An operator says something about a known node; it holds at once and over restarts.
-
-        False if another instance has the node and cannot be told.
-        """
-        taken = self.engine.override(node_id, said)
-        self.node_memory.soon()
-        return taken
-
-    def pairing_code(self, node_id: str) -> LiveCode:
-        """A new pairing code for a known node."""
-        return self.engine.pairing_code(node_id, "admin")
-
-    def paired_with(self, node_id: str) -> list[str]:
-        """Sessions that only this node serves."""
-        return self.sessions.paired_with(node_id)
-
-    def explain(self, name: str) -> list[dict[str, object]]:
-        """The jobs meant by a job id, a node's job id, a trace id, or `SESSION:INDEX`."""
-        return self.dispatch.explain(name, trio.current_time())
 
     def _started(self, port: int) -> None:
         collector.settle()
@@ -464,7 +360,7 @@ class Daemon:
         logger.info("draining", open_jobs=self.dispatch.open_jobs, sessions=len(self.sessions))
         self.dispatch.amnesty.draining = True
         if self.cluster is not None:
-            self._shared.drain()
+            self.shared_nodes.drain()
             await self.cluster.drain()
         if self._api is not None:
             self._api.stop()
@@ -484,5 +380,5 @@ class Daemon:
 
     async def _sync_clock(self) -> None:
         while True:
-            self._clock.offset_s = time.time() - trio.current_time()
+            self.clock.offset_s = time.time() - trio.current_time()
             await trio.sleep(CLOCK_SYNC_SECONDS)

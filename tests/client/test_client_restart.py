@@ -164,7 +164,7 @@ async def test_running_utterance_is_finished_before_leaving(
 async def test_paired_session_does_not_go_to_other_nodes(network: Network, autojump_clock: MockClock) -> None:
     async with serving(network) as world:
         node = await world.node()
-        code = world.daemon.pairing_code(node.id).code
+        code = world.daemon.view.pairing_code(node.id).code
         async with open_session(URL, "en", "es", pairing_code=code) as session:
             assert session.assigned_node_id == node.id
             await network.cut()

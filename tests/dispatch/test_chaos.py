@@ -102,6 +102,6 @@ async def test_every_utterance_has_one_end(seed: int, autojump_clock: MockClock)
         await trio.sleep(200)
         for client in clients:
             check(await client.heard())
-        assert world.daemon.facts()["open_jobs"] == 0
-        assert {slots for _, slots in world.daemon.nodes()} == {0}
+        assert world.daemon.view.facts()["open_jobs"] == 0
+        assert {slots for _, slots in world.daemon.view.nodes()} == {0}
         assert REGISTRY.get_sample_value("linguad_buffered_bytes") == 0

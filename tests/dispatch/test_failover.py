@@ -230,7 +230,7 @@ async def test_job_whose_audio_was_cut_at_the_end_of_its_socket_ends_with_the_gr
         before = trio.current_time()
         assert (await node.until("job_cancel"))["reason"] == "session_closed"
         assert trio.current_time() - before == pytest.approx(30)
-        assert world.daemon.facts()["open_jobs"] == 0
+        assert world.daemon.view.facts()["open_jobs"] == 0
 
 
 async def test_everything_is_given_back(autojump_clock: MockClock) -> None:
@@ -249,6 +249,6 @@ async def test_everything_is_given_back(autojump_clock: MockClock) -> None:
         await clients[0].drop()
         await clients[1].say(session_init())
         await trio.sleep(400)
-        assert world.daemon.facts()["open_jobs"] == 0
-        assert [slots for _, slots in world.daemon.nodes()] == [0, 0]
+        assert world.daemon.view.facts()["open_jobs"] == 0
+        assert [slots for _, slots in world.daemon.view.nodes()] == [0, 0]
         assert REGISTRY.get_sample_value("linguad_buffered_bytes") == 0

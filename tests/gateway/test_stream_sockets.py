@@ -85,7 +85,7 @@ async def test_a_client_that_vanishes_gives_its_slot_back(how: str, backlog: int
         vanish(stream, how)
         await until(lambda: it.slots == 0)
         await until(lambda: len(it.streams) == 0)
-        assert it.world.daemon.facts()["sessions"] == 0
+        assert it.world.daemon.view.facts()["sessions"] == 0
         if how == "half":
             await stream.aclose()
 

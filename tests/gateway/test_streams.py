@@ -147,7 +147,7 @@ async def test_an_utterance_from_socket_to_node_and_back(autojump_clock: MockClo
         ended = await app.until("ended")
         assert ended["usage"] == {"audio_ms": 1000, "billed_seconds": 1}
         assert it.slots == 0
-        assert it.world.daemon.facts()["sessions"] == 0
+        assert it.world.daemon.view.facts()["sessions"] == 0
         assert [(tenant, kind) for tenant, kind, _ in it.emitted] == [
             ("acme", "session.started"),
             ("acme", "session.ended"),
@@ -303,7 +303,7 @@ async def test_sessions_are_counted_and_given_back_on_every_way_out(autojump_clo
         assert (await apps[2].until("ended"))["reason"] == "idle_timeout"
         assert (await apps[2].closed())[0] == 4408
         assert it.slots == 0
-        assert it.world.daemon.facts()["sessions"] == 0
+        assert it.world.daemon.view.facts()["sessions"] == 0
 
 
 async def test_a_server_that_is_full_opens_none_and_keeps_the_socket(autojump_clock: MockClock) -> None:
@@ -429,7 +429,7 @@ async def test_a_bug_ends_one_socket_and_gives_its_slot_back(
             assert (await app.closed())[0] == 1011
         await wait_all_tasks_blocked()
         assert it.slots == 0
-        assert it.world.daemon.facts()["sessions"] == 0
+        assert it.world.daemon.view.facts()["sessions"] == 0
         await (await it.app()).start()
 
 

@@ -62,7 +62,7 @@ async def test_whole_utterances_are_answered_in_order(autojump_clock: MockClock)
             results = await answers(talk)
         texts = [result.text_translated for result in results if isinstance(result, TranslationResult)]
         assert texts == ["oído 0", "oído 1", "oído 2"]
-        assert world.daemon.facts()["sessions"] == 0
+        assert world.daemon.view.facts()["sessions"] == 0
 
 
 async def test_streamed_speech_is_cut_by_the_core(autojump_clock: MockClock) -> None:
@@ -120,7 +120,7 @@ async def test_leaving_ends_the_session_and_cancels_its_jobs(autojump_clock: Moc
         with open_talk(world) as talk:
             talk.utterance(SECOND)
             job = await node.job()
-        assert world.daemon.facts()["sessions"] == 0
+        assert world.daemon.view.facts()["sessions"] == 0
         assert (await node.until("job_cancel"))["job_id"] == job["job_id"]
 
 
@@ -159,4 +159,4 @@ async def test_a_bug_in_the_session_ends_the_talk(
             with pytest.raises(TalkEnded) as caught:
                 await last_word(talk)
             assert caught.value.reason is CloseReason.INTERNAL_ERROR
-        assert world.daemon.facts()["sessions"] == 0
+        assert world.daemon.view.facts()["sessions"] == 0

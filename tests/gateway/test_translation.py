@@ -34,7 +34,7 @@ async def translated(world: World, sound: Clip, spec: TalkSpec = EN_ES, **member
 async def problem_of(world: World, sound: Clip, **members: Any) -> Problem:
     with pytest.raises(Problem) as caught:
         await translated(world, sound, **members)
-    assert world.daemon.facts()["sessions"] == 0
+    assert world.daemon.view.facts()["sessions"] == 0
     return caught.value
 
 
@@ -179,7 +179,7 @@ async def test_a_caller_who_goes_away_frees_the_node(autojump_clock: MockClock) 
             nursery.cancel_scope.cancel()
         await wait_all_tasks_blocked()
         assert (await node.until("job_cancel"))["job_id"] == job["job_id"]
-        assert world.daemon.facts()["sessions"] == 0
+        assert world.daemon.view.facts()["sessions"] == 0
 
 
 async def test_a_full_server_says_so(autojump_clock: MockClock) -> None:

@@ -64,7 +64,7 @@ async def test_hung_owner_loses_the_id_after_two_seconds(autojump_clock: MockClo
         await newcomer.heartbeat()
         await newcomer.answer(job)
         await client.result()
-        assert world.daemon.facts()["nodes"] == 1
+        assert world.daemon.view.facts()["nodes"] == 1
 
 
 async def test_what_the_newcomer_says_meanwhile_is_heard_afterwards_in_order(
@@ -128,7 +128,7 @@ async def test_two_impostors_at_once_are_both_refused(autojump_clock: MockClock)
         for impostor in impostors:
             await refused(impostor)
         assert owner.connected
-        assert world.daemon.facts()["nodes"] == 1
+        assert world.daemon.view.facts()["nodes"] == 1
 
 
 async def test_of_two_machines_that_want_the_id_of_a_hung_one_the_second_is_refused(
@@ -148,7 +148,7 @@ async def test_of_two_machines_that_want_the_id_of_a_hung_one_the_second_is_refu
         await taken_over.heartbeat()
         await wait_all_tasks_blocked()
         assert world.daemon.fleet.nodes[ID].status.value == "ready"
-        assert world.daemon.facts()["nodes"] == 1
+        assert world.daemon.view.facts()["nodes"] == 1
         assert (await owner.closed())[0] == 4001
 
 

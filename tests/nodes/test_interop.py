@@ -24,7 +24,7 @@ def status(world: World, node_id: str) -> str:
 
 def slots(world: World) -> list[int]:
     """Slots in use on each connected node."""
-    return [used for _, used in world.daemon.nodes()]
+    return [used for _, used in world.daemon.view.nodes()]
 
 
 async def first_job(nodes: list[Node]) -> tuple[Node, Json]:
@@ -436,7 +436,7 @@ class TestItem11:
             await client.heard()
             await trio.sleep(200)
             assert await client.heard("ui_event", "error", "translation_result", "missing_result") == []
-            assert world.daemon.facts()["open_jobs"] == 0
+            assert world.daemon.view.facts()["open_jobs"] == 0
 
     async def test_slice_that_is_kept_for_ever_ends_with_its_turn(self, autojump_clock: MockClock) -> None:
         """Item 11: what reaches the limit and then falls silent is closed, so nothing is left open."""

@@ -60,7 +60,7 @@ async def test_repeated_registration_is_acknowledged_with_the_same_id(autojump_c
         assert (await node.register(first))["node_id"] == first
         await node.heartbeat()
         assert await status(world, first) == "ready"
-        assert world.daemon.facts()["nodes"] == 1
+        assert world.daemon.view.facts()["nodes"] == 1
 
 
 async def test_socket_that_registers_anew_keeps_its_id(autojump_clock: MockClock) -> None:
@@ -69,7 +69,7 @@ async def test_socket_that_registers_anew_keeps_its_id(autojump_clock: MockClock
         first = node.id
         await node.register()
         assert node.id == first
-        assert world.daemon.facts()["nodes"] == 1
+        assert world.daemon.view.facts()["nodes"] == 1
 
 
 async def test_socket_that_registers_another_node_is_refused(autojump_clock: MockClock) -> None:
@@ -114,7 +114,7 @@ async def test_registration_that_cannot_be_taken_is_told_and_closed(
         assert (error["type"], error["code"]) == ("error", code)
         assert error["message"]
         assert await node.closed() == (1008, error["message"])
-        assert world.daemon.facts()["nodes"] == 0
+        assert world.daemon.view.facts()["nodes"] == 0
 
 
 async def test_node_without_gpu_where_one_is_demanded(autojump_clock: MockClock) -> None:
@@ -135,7 +135,7 @@ async def test_newer_connection_with_the_same_id_wins(autojump_clock: MockClock)
         assert await first.closed() == (4001, "superseded by a newer connection with the same id")
         await trio.sleep(1)
         assert await status(world, "node-7F3A91C2") == "ready"
-        assert world.daemon.facts()["nodes"] == 1
+        assert world.daemon.view.facts()["nodes"] == 1
         await second.answer(job)
         assert (await client.result())["utterance_index"] == 0
         await client.utterance(1)

@@ -46,7 +46,7 @@ async def test_empty_answers_of_two_attempts_end_the_job_once(autojump_clock: Mo
         assert await client.heard("missing_result") == []
         await other.answer(second, **empty)
         assert (await client.until("missing_result"))["reason"] == "silence_detected"
-        assert world.daemon.facts()["open_jobs"] == 0
+        assert world.daemon.view.facts()["open_jobs"] == 0
 
 
 @pytest.mark.parametrize("shift", range(4))

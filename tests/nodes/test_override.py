@@ -10,7 +10,7 @@ from linguad.wire.override import Override
 
 def say(world: World, node_id: str, said: Override) -> None:
     """As PATCH does."""
-    world.daemon.override(node_id, said)
+    world.daemon.view.override(node_id, said)
 
 
 async def test_drained_node_finishes_and_gets_nothing_more(autojump_clock: MockClock) -> None:

@@ -389,7 +389,7 @@ async def test_pools_and_simulate(autojump_clock: MockClock) -> None:
     async with daemon_in_memory() as world:
         await used(world)
         app = create_app("test")
-        add_pool_routes(app, world.daemon, TOKEN)
+        add_pool_routes(app, world.daemon.view, TOKEN)
         page = msgspec.convert(await get(app, "/api/v1/phase3/pools"), PoolPage)
         assert {(one.src, one.tgt, one.kind) for one in page.lang_pools} >= {("en", "es", "precise")}
         path = "/api/v1/phase3/simulate?src_lang=en&tgt_lang=es&required=asr&required=nmt&required=tts"
@@ -403,7 +403,7 @@ async def test_settings_are_told_as_a_reload_left_them(autojump_clock: MockClock
     async with daemon_in_memory() as world:
         daemon = world.daemon
         app = app_of(daemon)
-        add_pool_routes(app, daemon, TOKEN)
+        add_pool_routes(app, daemon.view, TOKEN)
         daemon._reread = lambda: msgspec.convert(settings, Config)
         try:
             daemon.reload()

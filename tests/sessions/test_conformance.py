@@ -122,15 +122,15 @@ async def test_transcript_11_1(autojump_clock: MockClock) -> None:
         await client.drop()
         job = await node.job()
         assert (job["utterance_index"], job["audio"]) == (2, base64(plan_a(mark=5)))
-        assert world.daemon.facts()["sessions"] == 1
+        assert world.daemon.view.facts()["sessions"] == 1
         assert await node.until("job_cancel") == {
             "type": "job_cancel",
             "job_id": job["job_id"],
             "trace_id": ack["trace_id"],
             "reason": "session_closed",
         }
-        assert world.daemon.facts()["sessions"] == 0
-        assert world.daemon.facts()["open_jobs"] == 0
+        assert world.daemon.view.facts()["sessions"] == 0
+        assert world.daemon.view.facts()["open_jobs"] == 0
 
 
 async def test_silence_of_65_s_and_of_10_min_then_speech(autojump_clock: MockClock) -> None:

@@ -148,7 +148,7 @@ async def test_silence_that_is_ended_again_and_again_is_no_job(autojump_clock: M
         assert job["audio"] == base64(plan_a(size=9) * 7 + plan_a(mark=7) * 3)
         await trio.sleep(10)
         assert len(await node.heard("job_assign")) == 0
-        assert world.daemon.facts()["open_jobs"] == 1
+        assert world.daemon.view.facts()["open_jobs"] == 1
 
 
 async def test_short_word_is_a_job_soon(autojump_clock: MockClock) -> None:

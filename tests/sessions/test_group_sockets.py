@@ -71,6 +71,6 @@ async def test_every_utterance_has_a_trace_of_its_own(autojump_clock: MockClock)
             traces.append(result["utterance_trace_id"])
             assert result["trace_id"] != traces[-1]
         assert len(set(traces)) == 2
-        (job,) = world.daemon.explain(traces[1])
+        (job,) = world.daemon.view.explain(traces[1])
         assert job["utterance_index"] == 1
         assert re.fullmatch(r"[0-9a-f]{32}", traces[0])

@@ -124,7 +124,7 @@ async def test_connection_that_was_not_seen_to_be_lost_is_closed(autojump_clock:
         assert ack["recovered"] is True
         assert (await old.closed())[0] == 4001
         await new.heartbeat()
-        assert world.daemon.facts()["sessions"] == 1
+        assert world.daemon.view.facts()["sessions"] == 1
 
 
 async def test_after_the_grace_it_is_another_session(autojump_clock: MockClock) -> None:
@@ -132,7 +132,7 @@ async def test_after_the_grace_it_is_another_session(autojump_clock: MockClock) 
         client, resume = await talker(world)
         await client.drop()
         await trio.sleep(30.1)
-        assert world.daemon.facts()["sessions"] == 0
+        assert world.daemon.view.facts()["sessions"] == 0
         _, ack = await again(world, client, resume)
         assert ack["recovered"] is False
 
@@ -148,7 +148,7 @@ async def test_results_that_are_not_kept_cannot_be_followed(autojump_clock: Mock
         await wait_all_tasks_blocked()
         _, ack = await again(world, client, resume | {"delivery": 1})
         assert ack["recovered"] is False
-        assert world.daemon.facts()["sessions"] == 1
+        assert world.daemon.view.facts()["sessions"] == 1
 
 
 async def test_acknowledged_results_need_no_room(autojump_clock: MockClock) -> None:
@@ -205,7 +205,7 @@ async def test_room_is_left_after_the_grace_and_what_was_said_is_heard(autojump_
         assert await listener.heard("translation_result", "room_members") == []
         assert (await listener.result())["session_id"] == speaker.session_id
         await trio.sleep(31)
-        assert world.daemon.facts()["sessions"] == 1
+        assert world.daemon.view.facts()["sessions"] == 1
 
 
 async def test_whole_utterance_sent_again_is_done_once(autojump_clock: MockClock) -> None:
@@ -265,13 +265,13 @@ async def test_hello_on_the_same_socket_goes_on_or_begins_anew(autojump_clock: M
     async with daemon_in_memory() as world:
         client, resume = await talker(world)
         assert (await client.open(resume=resume))["recovered"] is True
-        assert world.daemon.facts()["sessions"] == 1
+        assert world.daemon.view.facts()["sessions"] == 1
         ack = await client.open(resume=resume | {"resume_token": "guess"})
         assert ack["recovered"] is False
-        assert world.daemon.facts()["sessions"] == 1
+        assert world.daemon.view.facts()["sessions"] == 1
         await client.drop()
         await trio.sleep(31)
-        assert world.daemon.facts()["sessions"] == 0
+        assert world.daemon.view.facts()["sessions"] == 0
 
 
 async def test_session_that_was_closed_is_not_gone_on_with(autojump_clock: MockClock) -> None:

@@ -33,7 +33,7 @@ async def test_client_that_ends_hundreds_of_utterances_is_told_of_each(autojump_
         for _ in range(500):
             await client.chunk(plan_a(1), final=True)
         await wait_all_tasks_blocked()
-        assert world.daemon.facts()["open_jobs"] == 64
+        assert world.daemon.view.facts()["open_jobs"] == 64
         refused = await client.heard("missing_result")
         assert [told["utterance_index"] for told in refused] == list(range(64, 500))
         assert {told["reason"] for told in refused} == {"node_overloaded"}
@@ -141,7 +141,7 @@ async def test_clients_that_send_audio_are_paused_while_memory_is_short(autojump
 async def test_audio_of_a_session_is_counted_until_it_has_a_job_or_is_gone(autojump_clock: MockClock) -> None:
     async with daemon_in_memory(sessions={"pause_ms": 0}) as world:
         client = await world.client()
-        held = world.daemon._budget
+        held = world.daemon.budget
         await client.chunk(plan_a())
         await client.utterance(0)
         await client.utterance(2)
@@ -200,4 +200,4 @@ async def test_a_bug_in_one_session_ends_that_session_alone(autojump_clock: Mock
         assert (await broken.closed())[0] == 1011
         await sound.speak()
         assert (await sound.result())["utterance_index"] == 0
-        assert world.daemon.facts()["sessions"] == 1
+        assert world.daemon.view.facts()["sessions"] == 1

@@ -65,7 +65,7 @@ async def test_second_init_ends_the_first_session_of_the_socket(autojump_clock: 
         await client.heard()
         await client.open()
         assert client.session_id != first
-        assert world.daemon.facts()["sessions"] == 1
+        assert world.daemon.view.facts()["sessions"] == 1
         assert (await node.until("job_cancel"))["job_id"] == job["job_id"]
         await node.answer(job)
         await client.speak(mark=2)
@@ -95,7 +95,7 @@ async def test_close_sends_what_is_finished_then_the_acknowledgement(autojump_cl
         assert await client.hear() == {"type": "session_close_ack", "session_id": client.session_id}
         cancelled = {(await node.until("job_cancel"))["job_id"] for _ in range(2)}
         assert cancelled == {jobs[0]["job_id"], jobs[2]["job_id"]}
-        assert world.daemon.facts()["sessions"] == 0
+        assert world.daemon.view.facts()["sessions"] == 0
         await node.answer(jobs[0])
         await client.open()
         await client.speak()
@@ -286,7 +286,7 @@ async def test_socket_with_a_full_queue_is_closed_and_its_session_ends_after_the
         await wait_all_tasks_blocked()
         assert len(world.daemon.session_links) == 0
         await trio.sleep(30.1)
-        assert world.daemon.facts()["sessions"] == 0
+        assert world.daemon.view.facts()["sessions"] == 0
 
 
 async def test_many_sessions_get_only_their_own_results(autojump_clock: MockClock) -> None:
