@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from prometheus_client import REGISTRY, Counter
-from prometheus_client.metrics_core import CounterMetricFamily
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector, CollectorRegistry
 
 Read = Callable[[], Mapping[tuple[str, ...], float]]
 """Gives the value for each combination of label values."""
 
+Family = CounterMetricFamily | GaugeMetricFamily
 
-class ReadCounter(Collector):
-    """A counter that somebody else keeps."""
+
+class ReadMetric(Collector):
+    """A metric that somebody else keeps."""
+
+    family: type[CounterMetricFamily] | type[GaugeMetricFamily]
 
     def __init__(
         self,
@@ -32,16 +36,28 @@ class ReadCounter(Collector):
         """Say where the values are."""
         self._read = read
 
-    def describe(self) -> Iterator[CounterMetricFamily]:
+    def describe(self) -> Iterator[Family]:
         """The metric without values."""
-        yield CounterMetricFamily(self.name, self.documentation, labels=self.labels)
+        yield self.family(self.name, self.documentation, labels=self.labels)
 
-    def collect(self) -> Iterator[CounterMetricFamily]:
+    def collect(self) -> Iterator[Family]:
         """The metric as it is now."""
         for family in self.describe():
             for values, value in self._read().items():
                 family.add_metric(values, value)
             yield family
+
+
+class ReadCounter(ReadMetric):
+    """A counter that somebody else keeps."""
+
+    family = CounterMetricFamily
+
+
+class ReadGauge(ReadMetric):
+    """A gauge that somebody else keeps."""
+
+    family = GaugeMetricFamily
 
 
 def values(counter: Counter) -> dict[tuple[str, ...], int]:

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from linguad.counters import ReadCounter
+from linguad.counters import ReadCounter, ReadGauge
 from linguad.durations import DurationMetric
 
 MAX_VALUES = 200
@@ -86,6 +86,11 @@ SESSIONS_TAKEN = Counter(
 SESSION_WRITES = Counter("linguad_session_writes_total", "Sessions written down for other instances")
 ROOMS = Gauge("linguad_rooms", "Rooms, and the sessions that are in one", ["what"])
 NODES = Gauge("linguad_nodes", "Nodes by status", ["status"])
+POOL_MEMBERS = ReadGauge(
+    "linguad_pool_members",
+    "Ready nodes by the id of their capability pool; without pools by languages, as en>es, the largest 200",
+    ["pool"],
+)
 HTTP_REQUESTS = Counter("linguad_http_requests_total", "HTTP requests by status", ["app", "status"])
 BUFFERED_BYTES = Gauge("linguad_buffered_bytes", "Bytes held for connections (server.max_buffered_bytes)")
 SERVICES_MISSING = Counter("linguad_services_missing_total", "Services that nodes lacked although reported")
@@ -178,6 +183,13 @@ REDIS_SECONDS = Histogram(
     buckets=(0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5),
 )
 INSTANCES = Gauge("linguad_instances", "Live instances, this one included, as last looked up")
+PRESENCE_HEARTBEATS = Counter(
+    "scheduler_phase2_presence_heartbeat_total", "How often this instance told the others that it lives"
+)
+DIRECTORY_AGE = Gauge(
+    "linguad_directory_age_seconds",
+    "How long ago the nodes of other instances were last looked up; 0 without others",
+)
 INSTANCES_ADOPTED = Counter(
     "linguad_instances_adopted_total", "Dead instances whose inbox this one has taken over"
 )

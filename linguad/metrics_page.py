@@ -8,7 +8,7 @@ from typing import NamedTuple
 from prometheus_client.metrics import MetricWrapperBase
 
 from linguad import metrics
-from linguad.counters import ReadCounter
+from linguad.counters import ReadMetric
 from linguad.durations import DurationMetric
 
 _HEAD = """\
@@ -66,8 +66,8 @@ def _found() -> Iterator[Shown]:
                 labels, kind = tuple(metric._labelnames), str(metric._type)
             case DurationMetric():
                 labels, kind = ((metric.label,) if metric.label else ()), "histogram"
-            case ReadCounter():
-                labels, kind = metric.labels, "counter"
+            case ReadMetric():
+                labels, kind = metric.labels, next(metric.describe()).type
             case _:
                 continue
         (family,) = metric.describe()

@@ -17,7 +17,7 @@ from linguad.cluster.families import BUCKETS
 from linguad.cluster.roster import Roster, with_epoch
 from linguad.cluster.scripts import NOTE_NODES, REMOVE_NODE, WRITE_NODE
 from linguad.cluster.service import Cluster
-from linguad.metrics import DIRECTORY_READS, DIRECTORY_WRITES
+from linguad.metrics import DIRECTORY_AGE, DIRECTORY_READS, DIRECTORY_WRITES
 from linguad.net.redis.errors import RedisAway, RedisRefusal, granted
 from linguad.pools import fnv1a64
 from linguad.wire.record import NodeRecord
@@ -80,7 +80,13 @@ class Directory:
         cluster.on_channel(self._channel, self._hint)
         cluster.peers.when_new(lambda _instance: self._read_all())
         cluster.peers.when_gone(self._gone)
-        cluster.page.add("directory_age_seconds", lambda: round(trio.current_time() - self._looked_at, 3))
+        cluster.page.add("directory_age_seconds", lambda: round(self.age_s, 3))
+        DIRECTORY_AGE.set_function(lambda: self.age_s)
+
+    @property
+    def age_s(self) -> float:
+        """How long ago the nodes of others were last looked up, s; it grows while Redis is away."""
+        return trio.current_time() - self._looked_at
 
     def up(self) -> None:
         """Redis is there, and may have forgotten everything."""

@@ -26,7 +26,7 @@ from linguad.cluster.place import Place, identity, instance_name
 from linguad.cluster.scripts import ADOPT, ANNOUNCE, BURY, LEAVE, SEEN
 from linguad.config.cluster import Cluster as ClusterSettings
 from linguad.errors import LinguadError
-from linguad.metrics import INSTANCES_ADOPTED
+from linguad.metrics import INSTANCES_ADOPTED, PRESENCE_HEARTBEATS
 from linguad.net.redis.errors import RedisAway, RedisRefusal
 from linguad.net.redis.keys import Keys
 from linguad.net.redis.service import RedisService, RedisSettings
@@ -205,6 +205,7 @@ class Cluster:
             place.clock.heard(now_ms, began)
             if other is None:
                 self._refused_since = None
+                PRESENCE_HEARTBEATS.inc()
                 await SEEN(self.redis.caller, [place.keys.instances], [me.instance])
                 return bool(lived)
             if self._up:

@@ -52,5 +52,7 @@ def _leaves(group: BaseExceptionGroup[LinguadError]) -> Iterator[LinguadError]:
             yield error
 
 
-async def _serve(settings: config.Config, only: config.Part | None, reread: Callable[[], config.Config]) -> None:
+async def _serve(
+    settings: config.Config, only: config.Part | None, reread: Callable[[], config.Config]
+) -> None:
     await Daemon(settings, only=only, reread=reread).run()

@@ -46,7 +46,8 @@ ORDERED = (
 def load(path: Path | None, env: Mapping[str, str], only: Part | None = None) -> Config:
     """The configuration from the file at `path` (none: defaults) and the environment, which wins.
 
-    With `only`, that of an instance which is this part alone. Raises ConfigError with everything that is wrong, not only the first thing.
+    With `only`, that of an instance which is this part alone. Raises ConfigError with everything that is
+    wrong, not only the first thing.
     """
     return _Reader(env).read(path, only)
 

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum, IntFlag, StrEnum
 from functools import cache
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -87,6 +88,14 @@ class MarkRules(Struct, frozen=True, kw_only=True):
     max_reports: int = 30
 
 
+class Listed(NamedTuple):
+    """A service as the node itself lists it."""
+
+    service_id: str
+    service_type: str
+    status: str
+
+
 class ServiceTable:
     """Mutable state: the services last reported, and the running ones marked as unavailable."""
 
@@ -95,6 +104,8 @@ class ServiceTable:
         """Types that can be used now."""
         self.installed = Services.NONE
         """Types that are there, running or not."""
+        self.listed: tuple[Listed, ...] = ()
+        """The services by the node's own words."""
         self._rules = rules
         self._types_of: dict[str, Services] = {}
         self._by_capability = Services.NONE
@@ -145,7 +156,12 @@ class ServiceTable:
         self._marked &= self._types_of.keys() & running.keys()
         self._on_cpu, self._on_gpu, self._own_reasons = on_cpu, on_gpu, own_reasons
         self._types_of, self._by_capability, self.installed = running, by_capability, installed
+        self.listed = tuple(Listed(one.service_id, one.type, one.status) for one in services or ())
         self._count()
+
+    def ready_ids(self, kind: Services) -> list[str]:
+        """The running services of a type, but for those the node said it lacks."""
+        return [name for name, types in self._types_of.items() if types & kind and name not in self._marked]
 
     def why_not(self, kind: Services) -> WhyNot:
         """Why a type that is not running is not; the node's own reason goes before what we see."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from functools import partial
+from heapq import nlargest
 
 import msgspec
 from quart_trio import QuartTrio
 
 from linguad import metrics
-from linguad.config import Config
 from linguad.core.fleet import Fleet
 from linguad.core.health import Status
 from linguad.core.job import MissingReason
@@ -26,13 +27,14 @@ from linguad.ops.viewers import Viewers, add_viewer_routes
 from linguad.ops.watch import Watch
 
 
-def show_state(instance: Instance, config: Config) -> None:
+def show_state(instance: Instance) -> None:
     """Let the metrics that are no counters of their own read what is there when they are asked for."""
     dispatch, fleet = instance.dispatch, instance.dispatch.fleet
     metrics.BUFFERED_BYTES.set_function(lambda: instance.buffered_bytes)
     for status in Status:
         for gauge in (metrics.NODES, metrics.NODES_KNOWN):
             gauge.labels(status.value).set_function(partial(_count_nodes, fleet, status))
+    metrics.POOL_MEMBERS.set_function(partial(_pool_members, instance))
     metrics.SESSIONS_KNOWN.set_function(lambda: instance.session_counts()[0])
     metrics.JOBS_OPEN.set_function(lambda: dispatch.open_jobs)
     metrics.BACKLOG.set_function(lambda: dispatch.open_jobs)
@@ -42,7 +44,7 @@ def show_state(instance: Instance, config: Config) -> None:
     )
     metrics.SLOTS.labels("used").set_function(lambda: sum(map(fleet.slots_used, fleet.nodes)))
     metrics.FINALIZE_LATENCY.set_function(lambda: metrics.STAGE_SECONDS["cut"].mean * 1000)
-    metrics.PAUSE_MS.set(config.sessions.pause_ms)
+    metrics.PAUSE_MS.set_function(lambda: instance.config.sessions.pause_ms)
     metrics.JOBS_FINISHED.set_function(
         lambda: {(came_to,): count for came_to, count in instance.outcomes.items()}
     )
@@ -62,6 +64,15 @@ def _count_nodes(fleet: Fleet, status: Status) -> int:
     return sum(node.status is status for node in fleet.nodes.values())
 
 
+def _pool_members(instance: Instance) -> dict[tuple[str, ...], float]:
+    fleet = instance.dispatch.fleet
+    if pools := fleet.rules.pools.pools:
+        ready = Counter(node.pool for node in fleet.nodes.values() if node.status is Status.READY)
+        return {(str(pool.id),): ready[pool.id] for pool in pools[: metrics.MAX_VALUES]}
+    served = nlargest(metrics.MAX_VALUES, instance.languages(), key=lambda one: one.ready_nodes)
+    return {(f"{one.src}>{one.tgt}",): one.ready_nodes for one in served}
+
+
 def _by_status(outcomes: Mapping[str, int]) -> dict[tuple[str, ...], float]:
     """Outcomes of jobs in the few words of the earlier server."""
     words = {
@@ -77,18 +88,15 @@ def _by_status(outcomes: Mapping[str, int]) -> dict[tuple[str, ...], float]:
     return found
 
 
-def add_operating_routes(
-    app: QuartTrio, instance: Instance, watch: Watch, config: Config, token: str
-) -> Viewers:
+def add_operating_routes(app: QuartTrio, instance: Instance, watch: Watch, token: str) -> Viewers:
     """Serve them; returns who may look at pages."""
     answer_wrong(app)
-    viewers = Viewers(config.server.pages, token)
+    viewers = Viewers(instance.config.server.pages, token)
     add_viewer_routes(app, viewers)
     add_stats_route(app, watch.snapshot)
     add_history_route(app, watch.history, viewers)
     add_live_route(app, watch.live, viewers)
-    pause_ms, slow_path_ms = config.sessions.pause_ms, config.log.slow_path_ms
-    add_metrics_route(app, instance, watch.snapshot, viewers, pause_ms, slow_path_ms)
+    add_metrics_route(app, instance, watch.snapshot, viewers)
     add_session_routes(app, instance, token)
     add_utterance_routes(app, instance, token)
     add_old_paths(app)

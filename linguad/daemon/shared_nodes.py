@@ -48,6 +48,11 @@ class SharedNodes:
         # nothing can be asked before Redis was there
         self._remote.down()
 
+    @property
+    def age_s(self) -> float:
+        """How old what we know of the nodes of others is, s."""
+        return self._directory.age_s
+
     def drain(self) -> None:
         """Our nodes get no new jobs from others."""
         self._roster.everything()

@@ -160,7 +160,7 @@ class Daemon:
         self.cluster = self._cluster()
         self._tracing = self._traced()
         self.watch = Watch(self)
-        show_state(self, config)
+        show_state(self)
 
     async def run(self, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until a stop signal, then end in order; starts with the port it listens on.
@@ -294,8 +294,8 @@ class Daemon:
         add_language_routes(app, self.engine)
         add_cluster_routes(app, self, token)
         add_drain_route(app, self, server.drain_seconds, token)
-        add_pool_routes(app, self, self.config.pools, token)
-        viewers = add_operating_routes(app, self, self.watch, self.config, token)
+        add_pool_routes(app, self, token)
+        viewers = add_operating_routes(app, self, self.watch, token)
         add_hub_route(app, lambda: self._shelf, viewers)
         add_pages(app, viewers)
         sockets = {SESSION_PATH: self.session_links.serve, NODE_PATH: self.node_links.serve}
@@ -355,6 +355,8 @@ class Daemon:
             "nodes": len(self._node_sockets),
             "open_jobs": self.dispatch.open_jobs,
             "hub_services": len(self.services.listed()),
+            "redis": None if self.cluster is None else self.cluster.up,
+            "directory_age_ms": None if self.cluster is None else round(self._shared.age_s * 1000),
         }
 
     def not_ready(self) -> list[str]:

@@ -24,6 +24,9 @@ from linguad.web.app import error_body
 DEFAULT_LETTERS, MAX_LETTERS = 100, 1000
 """Dead letters that are listed."""
 
+MAX_SERVICES = 100
+"""Services listed of one node; real ones have some ten."""
+
 FILTERS = {"limit": f"a whole number from 1 to {MAX_LETTERS}, how many dead letters are listed"}
 
 KINDS = tuple(kind for kind in Services if kind)
@@ -167,8 +170,16 @@ def _node(node: Node, used: int, instance: Instance) -> dict[str, Any]:
         "current_jobs": used,
         "max_concurrent_jobs": node.cap,
         "last_heartbeat": instance.epoch_ms(node.last_heartbeat_at),
+        "services": [_service(node, *one) for one in node.services.listed[:MAX_SERVICES]],
         "capabilities": [_capability(node, kind) for kind in KINDS],
     }
+
+
+def _service(node: Node, service_id: str, service_type: str, status: str) -> dict[str, str]:
+    """A service as the node lists it; `unavailable` if it said since then that it lacks it."""
+    if service_id in node.services.marked:
+        status = "unavailable"
+    return {"service_id": service_id, "service_type": service_type, "status": status}
 
 
 def _capability(node: Node, kind: Services) -> dict[str, Any]:
@@ -177,6 +188,7 @@ def _capability(node: Node, kind: Services) -> dict[str, Any]:
         "service_type": kind.names[0],
         "ready": ready,
         "reason": None if ready else node.services.why_not(kind).value,
+        "ready_impl_ids": node.services.ready_ids(kind),
     }
 
 

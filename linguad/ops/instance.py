@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from linguad.config import Config
 from linguad.core.coverage import Served
 from linguad.core.dispatch import Dispatch
 from linguad.core.session import Session
@@ -23,6 +24,11 @@ class Seen(NamedTuple):
 
 class Instance(Protocol):
     """What is there, and how it is doing; everything at once and from memory."""
+
+    @property
+    def config(self) -> Config:
+        """The settings in force, which a reload exchanges."""
+        ...
 
     @property
     def dispatch(self) -> Dispatch:

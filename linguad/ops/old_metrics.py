@@ -37,24 +37,17 @@ NO_LOCKS = (
 """Locks of the earlier server, for which nobody waits here."""
 
 
-def add_metrics_route(
-    app: QuartTrio,
-    instance: Instance,
-    snapshot: Snapshot,
-    viewers: Viewers,
-    pause_ms: int,
-    slow_path_ms: float,
-) -> None:
-    """Serve it on an app; `pause_ms` and `slow_path_ms` are the settings."""
+def add_metrics_route(app: QuartTrio, instance: Instance, snapshot: Snapshot, viewers: Viewers) -> None:
+    """Serve it on an app."""
 
     @app.get("/api/v1/metrics")
     @viewers.only
     async def old_metrics() -> Response:
-        body = counted(instance, snapshot, pause_ms, slow_path_ms)
+        body = counted(instance, snapshot)
         return Response(msgspec.json.encode(body), content_type="application/json")
 
 
-def counted(instance: Instance, snapshot: Snapshot, pause_ms: int, slow_path_ms: float) -> dict[str, Any]:
+def counted(instance: Instance, snapshot: Snapshot) -> dict[str, Any]:
     """All of it."""
     services, reruns = instance.services.state(), instance.dispatch.fleet.reruns
     finalized = {reason: count for (reason,), count in values(metrics.FINALIZED).items()}
@@ -89,7 +82,7 @@ def counted(instance: Instance, snapshot: Snapshot, pause_ms: int, slow_path_ms:
             "finalized_total": sum(finalized.values()),
             "finalized_by_send_total": finalized.get("send", 0),
             "finalized_by_pause_total": finalized.get("timeout", 0),
-            "pause_ms": pause_ms,
+            "pause_ms": instance.config.sessions.pause_ms,
             "empty_finalize_total": 0,
             "index_gap_total": 0,
         },
@@ -97,7 +90,7 @@ def counted(instance: Instance, snapshot: Snapshot, pause_ms: int, slow_path_ms:
             "slow_lock_wait_total": 0,
             "slow_path_total": slow,
             "lock_wait_warn_ms": 0,
-            "path_warn_ms": round(slow_path_ms),
+            "path_warn_ms": round(instance.config.log.slow_path_ms),
             "slow_lock_wait_by_lock": dict.fromkeys(NO_LOCKS, 0),
             "slow_path_by_path": {
                 "node_registry_select_node_with_features_total": 0,

@@ -13,7 +13,7 @@ import trio
 from quart import Response, request
 from quart_trio import QuartTrio
 
-from linguad.config import Pools
+from linguad.config import Config, Pools
 from linguad.core.dispatch import Dispatch
 from linguad.core.index import MAX_KEYS
 from linguad.core.pool_page import page
@@ -53,15 +53,19 @@ class Instance(Protocol):
     """Where the nodes are."""
 
     @property
+    def config(self) -> Config:
+        """The settings in force, which a reload exchanges."""
+        ...
+
+    @property
     def dispatch(self) -> Dispatch:
         """Their records."""
         ...
 
 
-def add_pool_routes(app: QuartTrio, instance: Instance, settings: Pools, token: str) -> None:
+def add_pool_routes(app: QuartTrio, instance: Instance, token: str) -> None:
     """Serve the pools on an app."""
     answer_wrong(app)
-    config = _config(settings)
     one_at_a_time = trio.Lock()  # a dry run has a table of its own, which is large where the fleet is
 
     def serve(paths: tuple[str, ...], view: Callable[[], Any]) -> None:
@@ -74,7 +78,7 @@ def add_pool_routes(app: QuartTrio, instance: Instance, settings: Pools, token: 
         src, tgt = (language(name, asked, FILTERS) for name in ("src", "tgt"))
         limit = number("limit", asked, FILTERS, DEFAULT_LIMIT, MAX_LIMIT)
         found = await patiently(page(instance.dispatch.fleet, src, tgt, limit))
-        return _json({"config": config} | msgspec.to_builtins(found))
+        return _json({"config": _config(instance.config.pools)} | msgspec.to_builtins(found))
 
     async def dry_run() -> Response:
         question = _question()

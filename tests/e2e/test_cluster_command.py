@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from subprocess import CompletedProcess
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import pytest
 import trio
 from conftest import Start
+from harness import SERVICES
+from msgspec import Meta, Struct
 from patience import PATIENCE_S
 from processes import DaemonProcess, linguad, write_config
 from redis_server import RedisServer
@@ -154,4 +158,99 @@ async def test_without_redis_own_nodes_serve_own_sessions(start: Start, redis: R
         await answer(daemon, "/ready", lambda said: said["degraded"] == ["redis"])
         redis.thaw()
         await answer(daemon, "/ready", lambda said: said["degraded"] == [])
+    daemon.stop()
+
+
+Count = Annotated[int, Meta(ge=0)]
+
+
+class OldInstance(Struct):
+    """An instance, as the table of the earlier server has it (pools-and-cluster 7.4)."""
+
+    instance_id: str
+    hostname: str
+    version: str
+    pid: Count
+    started_at_ms: Count
+    uptime_seconds: Count
+    is_online: bool
+    inbox_length: Count
+    inbox_pending: Count
+    dlq_length: Count
+    nodes_owned: Count
+    sessions_owned: Count
+
+
+class OldService(Struct, forbid_unknown_fields=True):
+    service_id: str
+    service_type: str
+    status: str
+
+
+class OldCapability(Struct, forbid_unknown_fields=True):
+    service_type: str
+    ready: bool
+    reason: str | None
+    ready_impl_ids: list[str]
+
+
+class OldNode(Struct, forbid_unknown_fields=True):
+    node_id: str
+    platform: str
+    status: str
+    online: bool
+    cpu_usage: float
+    memory_usage: float
+    gpu_usage: float | None
+    current_jobs: Count
+    max_concurrent_jobs: Count
+    last_heartbeat: Annotated[int, Meta(ge=1_700_000_000_000)]
+    services: list[OldService]
+    capabilities: list[OldCapability]
+
+
+class OldCluster(Struct):
+    instances: list[OldInstance]
+    total_instances: Count
+    online_instances: Count
+    total_nodes: Count
+    online_nodes: Count
+    ready_nodes: Count
+    total_sessions: Count
+    total_pending: Count
+    total_dlq: Count
+    redis_key_prefix: str
+    nodes: list[OldNode]
+
+
+async def test_the_page_has_what_the_earlier_server_told(start: Start, redis: RedisServer) -> None:
+    daemon = start(cluster={"redis_url": redis.url, "heartbeat_seconds": 1}, **APART)
+    await page(daemon, online=1)
+    stopped = {"service_id": "other-tts", "type": "tts", "device": "gpu", "status": "stopped"}
+    services = [*SERVICES, stopped]
+    async with daemon.unregistered() as node, daemon.client(), trio.open_nursery() as nursery:
+        await node.register(node_id="node-1", installed_services=services)
+        nursery.start_soon(node.beat, {"installed_services": services})
+        path = "/api/v1/cluster"
+        told = await answer(daemon, path, lambda said: said["ready_nodes"] and said["total_sessions"])
+        nursery.cancel_scope.cancel()
+    found = msgspec.convert(told, OldCluster)
+    assert (found.total_instances, found.total_nodes, found.online_nodes) == (1, 1, 1)
+    (one,) = found.nodes
+    assert [(service.service_id, service.status) for service in one.services] == [
+        ("test-asr", "running"),
+        ("test-nmt", "running"),
+        ("test-tts", "running"),
+        ("other-tts", "stopped"),
+    ]
+    capabilities = {one.service_type: one for one in one.capabilities}
+    assert list(capabilities) == ["asr", "nmt", "tts", "tone", "semantic"]
+    assert (capabilities["tts"].ready, capabilities["tts"].ready_impl_ids) == (True, ["test-tts"])
+    assert (capabilities["tone"].reason, capabilities["tone"].ready_impl_ids) == ("no_impl", [])
+    ready = json.loads((await daemon.get("/ready"))[1])
+    assert (ready["redis"], ready["draining"]) == (True, False)
+    assert isinstance(ready["directory_age_ms"], int)
+    series = (await daemon.get("/metrics"))[1]
+    assert re.search(r"^scheduler_phase2_presence_heartbeat_total [1-9]", series, re.MULTILINE)
+    assert re.search(r"^linguad_directory_age_seconds \d", series, re.MULTILINE)
     daemon.stop()

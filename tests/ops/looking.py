@@ -21,7 +21,7 @@ TOKEN = "the admin token"
 def app_of(daemon: Daemon) -> QuartTrio:
     """An app with the routes of `daemon/operating.py` alone."""
     app = create_app("test")
-    add_operating_routes(app, daemon, daemon.watch, daemon.config, TOKEN)
+    add_operating_routes(app, daemon, daemon.watch, TOKEN)
     return app
 
 

@@ -53,6 +53,7 @@ async def test_a_conversation(autojump_clock: MockClock) -> None:
         await client.chunk(plan_a())
         await trio.sleep(4)
         assert moved("scheduler_web_task_finalized_total", reason="timeout") == 1
+        assert value("linguad_pool_members", pool="en>es") == 1
         waiting = await node.job()
         assert value("scheduler_session_actor_backlog_size") == value("linguad_jobs_open") == 1
         assert value("linguad_slots", state="used") == 1

@@ -12,8 +12,11 @@ import msgspec
 from harness import SERVICES, World, daemon_in_memory
 from looking import TOKEN, app_of, get
 from msgspec import UNSET, Meta, Struct, UnsetType
+from prometheus_client import REGISTRY
 from trio.testing import MockClock
 
+from linguad import log
+from linguad.config import Config
 from linguad.ops.pools import add_pool_routes
 from linguad.ops.services import Artifact, Service, State, Variant
 from linguad.web.app import create_app
@@ -386,9 +389,27 @@ async def test_pools_and_simulate(autojump_clock: MockClock) -> None:
     async with daemon_in_memory() as world:
         await used(world)
         app = create_app("test")
-        add_pool_routes(app, world.daemon, world.daemon.config.pools, TOKEN)
+        add_pool_routes(app, world.daemon, TOKEN)
         page = msgspec.convert(await get(app, "/api/v1/phase3/pools"), PoolPage)
         assert {(one.src, one.tgt, one.kind) for one in page.lang_pools} >= {("en", "es", "precise")}
         path = "/api/v1/phase3/simulate?src_lang=en&tgt_lang=es&required=asr&required=nmt&required=tts"
         found = msgspec.convert(await get(app, path), Simulated)
     assert (found.selected_node_id, found.required) == ("node-1", ["asr", "nmt", "tts"])
+
+
+async def test_settings_are_told_as_a_reload_left_them(autojump_clock: MockClock) -> None:
+    core = {"id": 10, "required_services": ["asr", "nmt", "tts"]}
+    settings = {"sessions": {"pause_ms": 2500}, "pools": {"capability": {"core": core}}}
+    async with daemon_in_memory() as world:
+        daemon = world.daemon
+        app = app_of(daemon)
+        add_pool_routes(app, daemon, TOKEN)
+        daemon._reread = lambda: msgspec.convert(settings, Config)
+        try:
+            daemon.reload()
+        finally:
+            log.reset()
+        assert (await get(app, "/api/v1/metrics"))["web_task_segmentation"]["pause_ms"] == 2500
+        assert REGISTRY.get_sample_value("scheduler_web_task_pause_ms") == 2500
+        told = (await get(app, "/api/v1/pools"))["config"]
+        assert (told["enabled"], told["capability"]) == (True, {"core": core})

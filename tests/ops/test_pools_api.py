@@ -9,7 +9,7 @@ import trio
 from core.support import Desk, services
 from quart_trio import QuartTrio
 
-from linguad.config import Pools
+from linguad.config import Config, Pools
 from linguad.config.pools import CapabilityPool as PoolSetting
 from linguad.config.pools import TenantPool
 from linguad.core import pool_page
@@ -37,6 +37,8 @@ TONED = CORE_SERVICES | Services.TONE
 class Instance:
     """A daemon without tasks."""
 
+    config = Config(pools=SETTINGS)
+
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
 
@@ -47,7 +49,7 @@ class Instance:
 
 def app_of(desk: Desk) -> QuartTrio:
     app = create_app("test")
-    add_pool_routes(app, Instance(desk), SETTINGS, "secret")
+    add_pool_routes(app, Instance(desk), "secret")
     return app
 
 
