@@ -19,7 +19,7 @@ demo: $(INSTALLED) engines ## translate three spoken sentences with a real serve
 	@$(BIN)/python demo/run.py
 
 test: $(INSTALLED) test-programs ## run the tests, a file on each core; ARGS="-k word" selects some
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: lint test ## what CI runs: formatting, lint, types, tests
 

@@ -16,6 +16,8 @@ missing() {
     [ "$for_whom" = test ] || return 0
     has_postgres || printf ' postgresql'
     command -v redis-server >/dev/null || printf ' redis-server'
+    command -v curl >/dev/null || printf ' curl'
+    command -v jq >/dev/null || printf ' jq'
     command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || printf ' nginx-light'
     command -v chromium >/dev/null || command -v google-chrome >/dev/null || printf ' chromium'
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 
 from linguad.counters import ReadCounter, ReadGauge
 from linguad.durations import DurationMetric
@@ -37,11 +37,17 @@ class FewValues:
         return value
 
 
+disable_created_metrics()  # type: ignore[no-untyped-call]
+# the time each series began would be a series of its own
+
 LINKS_OPEN = Gauge("linguad_links_open", "Open WebSocket connections", ["kind"])
 LINK_CLOSES = Counter(
     "linguad_link_closes_total", "WebSocket connections closed by linguad", ["kind", "reason"]
 )
 LINK_CRASHES = Counter("linguad_link_crashes_total", "Connections ended by a bug in their handler", ["kind"])
+for _kind in ("front", "session", "node", "stream", "listen", "webhook", "hub"):
+    # else the first crash would be no increase
+    LINK_CRASHES.labels(_kind)
 FRONT_CONNECTIONS = Counter(
     "linguad_front_connections_total", "Connections by what their first bytes were", ["port", "route"]
 )

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
-PARALLEL = ("--numprocesses", "auto", "--dist", "loadfile")
+PARALLEL = ("--numprocesses", "auto", "--dist", "loadfile", "--no-loadscope-reorder")
 PIPE_WIDTH = 140
 
 
@@ -106,7 +106,7 @@ POINTS = (
     Point("the metrics that are promised move", ("tests/ops/test_metrics_move.py",)),
     Point(
         "documents: short, links lead somewhere, settings, routes, commands and metrics are there",
-        ("tests/test_docs.py", "tests/test_docs_defects.py"),
+        ("tests/test_docs.py", "tests/test_docs_defects.py", "tests/e2e/test_documentation.py"),
     ),
     Point("units, containers and proxies of etc/ fit this version", ("tests/test_etc.py",)),
     Point("a rehearsal: simulated nodes, people who talk", ("tests/e2e/test_rehearsal.py",)),

@@ -134,7 +134,10 @@ class RedisServer:
 
 
 def free_port() -> int:
-    """A port below 50000 that nobody listens on: a cluster also takes the one 10000 above."""
+    """A port that nobody listens on, nor gets by chance: those are above 32767.
+
+    The one 10000 above is free as well, which a Redis Cluster also takes.
+    """
     while True:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))

@@ -1,7 +1,7 @@
 """The pages keep what docs/README.md promises: short, in step with the code, links that lead somewhere.
 
 Rules: a page is any Markdown file that is ours; generated pages say so and may be long. Commands are parsed
-with the real parser; tests/e2e has those that run.
+with the real parser; tests/e2e/test_documentation.py runs them.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ import argparse
 import ast
 import re
 import shlex
+import subprocess
 from collections.abc import Iterator
 from contextlib import redirect_stderr
-from functools import cache
 from io import StringIO
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+from documents import CHINESE, NOT_RUN, PAGES, ROOT, Block, blocks, named, prose, text_of, uncommented
 from prometheus_client import REGISTRY
 
 from linguad import metrics as _metrics  # noqa: F401 - fills the registry
@@ -25,32 +26,15 @@ from linguad.cli import COMMANDS, parser_of
 from linguad.config.reading import PREFIX, SETTINGS
 from linguad.daemon import routes
 
-ROOT = Path(__file__).parent.parent
-PAGES = sorted(
-    [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "bench").glob("*.md")],
-    key=lambda path: path.as_posix(),
-)
 MAX_LINES = 500
 GENERATED = re.compile(r"Printed .*by `python -m|<!-- end: ")
 """What pages say that are printed, as a whole or in large part."""
 
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 NO_SETTINGS = ("md", "json", "toml", "py", "db", "service", "socket", "broken")
 """What follows a dot in names of files."""
-
-
-@cache
-def text_of(path: Path) -> str:
-    return path.read_text()
-
-
-@cache
-def prose(path: Path) -> str:
-    """A page without its blocks of code."""
-    return FENCE.sub("", text_of(path))
 
 
 def everything() -> str:
@@ -64,10 +48,6 @@ def anchors(path: Path) -> set[str]:
         plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).replace("`", "").lower()
         found.add(re.sub(r"[^\w\- ]", "", plain).strip().replace(" ", "-"))
     return found
-
-
-def named(path: Path) -> str:
-    return path.relative_to(ROOT).as_posix()
 
 
 @pytest.mark.parametrize("path", PAGES, ids=named)
@@ -123,8 +103,7 @@ TWINS = [
 
 def examples(path: Path) -> list[str]:
     """The blocks of code of a page that are run or typed, without comments."""
-    blocks = [block for language, block in FENCE.findall(text_of(path)) if language in ("sh", "python")]
-    return [re.sub(r" *# .*$", "", block, flags=re.MULTILINE) for block in blocks]
+    return [uncommented(block.text) for block in blocks(path) if block.language in ("sh", "python")]
 
 
 @pytest.mark.parametrize(("english", "chinese"), TWINS)
@@ -132,6 +111,73 @@ def test_translations_have_the_same_examples(english: str, chinese: str) -> None
     found = examples(ROOT / english)
     assert found, "no example is recognised any more"
     assert examples(ROOT / chinese) == found
+
+
+@pytest.mark.parametrize("path", CHINESE, ids=named)
+def test_what_chinese_pages_say_to_type_is_on_english_ones(path: Path) -> None:
+    """Those are run, so these need not be."""
+    english = {line for page in PAGES if page not in CHINESE for line in commands(page)}
+    assert [line for line in commands(path) if line not in english] == []
+
+
+def commands(path: Path) -> list[str]:
+    """Commands of a page without the directory of `linguad`, which depends on how it is installed."""
+    lines = [line for block in blocks(path) if block.language == "sh" for line in block.commands]
+    return [line.replace(".venv/bin/", "") for line in lines]
+
+
+LANGUAGES = {"html", "js", "json", "mermaid", "powershell", "text", "toml", "yaml"}
+"""Of blocks that are not run."""
+
+
+@pytest.mark.parametrize("path", PAGES, ids=named)
+def test_blocks_say_what_they_are(path: Path) -> None:
+    for block in blocks(path):
+        match block.language:
+            case "sh":
+                assert block.word in ("", "terminals", *NOT_RUN), block
+            case "python":
+                assert block.word == "" or block.word.endswith(".py"), block
+            case language:
+                assert language in LANGUAGES, block
+                assert block.word == "" or block.word.endswith(f".{language}"), block
+        assert block.language != "text" or not re.search(r"^linguad ", block.text, re.MULTILINE), block
+
+
+def test_contributing_lists_what_no_test_runs() -> None:
+    told = re.findall(r"^\| `(\w+)` \| .+ \| (.+) \|$", text_of(ROOT / "CONTRIBUTING.md"), re.MULTILINE)
+    found = {
+        word: [named(path) for path in PAGES if path not in CHINESE and _has(path, word)] for word in NOT_RUN
+    }
+    assert {word: re.findall(r"\[([^\]]+)\]", pages) for word, pages in told if word in NOT_RUN} == found
+
+
+def _has(path: Path, word: str) -> bool:
+    return any(block.language == "sh" and block.word == word for block in blocks(path))
+
+
+NOT_RUN_BLOCKS = [
+    pytest.param(block, id=f"{named(path)}-{number}")
+    for path in PAGES
+    for number, block in enumerate(blocks(path))
+    if block.language == "sh" and not block.runs
+]
+
+
+@pytest.mark.parametrize("block", NOT_RUN_BLOCKS)
+def test_what_no_test_runs_could_be_run(block: Block) -> None:
+    """Its shell is right, and the files, modules and targets that it names are there."""
+    checked = subprocess.run(["bash", "-n"], input=block.text, capture_output=True, text=True, check=False)
+    assert (checked.returncode, checked.stderr) == (0, "")
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for line in block.commands:
+        assert set(re.findall(r"^make (\w+)", line)) <= targets, line
+        for module in re.findall(r"python -m (bench\S*|tests\S*)", line):
+            assert (ROOT / module.replace(".", "/")).with_suffix(".py").is_file(), module
+        for name in re.findall(r"/opt/linguad/(etc/\S+)", line):
+            assert list(ROOT.glob(name)), name
+        for name in re.findall(r"(?<![\w/])tests/\S+\.py", line):
+            assert (ROOT / name).is_file(), name
 
 
 def test_the_table_of_the_architecture_has_every_folder() -> None:
@@ -229,12 +275,8 @@ def test_the_page_of_routes_is_up_to_date() -> None:
 
 def commands_in(path: Path) -> Iterator[list[str]]:
     """The words of every call of linguad in blocks for a shell."""
-    for language, block in FENCE.findall(text_of(path)):
-        if language not in ("sh", "bash", "console"):
-            continue
-        for line in block.replace("\\\n", " ").splitlines():
-            if "linguad" not in line:
-                continue
+    for line in (line for block in blocks(path) if block.language == "sh" for line in block.commands):
+        if "linguad" in line:
             lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
             lexer.whitespace_split = True
             words: list[str] | None = None

@@ -70,7 +70,8 @@ class Directory:
         self._hinted: set[int] = set()
         self._dead: dict[str, str] = {}
         """Nodes of processes that are gone, with their boots."""
-        self._looked_at = trio.current_time()
+        self._clock = trio.lowlevel.current_clock()
+        self._looked_at = self._clock.current_time()
         self._to_write = trio.Event()
         self._to_read = trio.Event()
         self._encode = msgspec.msgpack.Encoder().encode
@@ -86,7 +87,7 @@ class Directory:
     @property
     def age_s(self) -> float:
         """How long ago the nodes of others were last looked up, s; it grows while Redis is away."""
-        return trio.current_time() - self._looked_at
+        return self._clock.current_time() - self._looked_at
 
     def up(self) -> None:
         """Redis is there, and may have forgotten everything."""

@@ -13,9 +13,10 @@ from collections.abc import Mapping
 import trio
 
 from linguad import __version__
+from linguad.config.cluster import Cluster as ClusterSettings
 from linguad.errors import ConfigError
 from linguad.net.redis.keys import Keys
-from linguad.net.redis.service import RedisService
+from linguad.net.redis.service import RedisService, RedisSettings
 from linguad.wire.peer import Peer
 
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -54,6 +55,17 @@ def identity(instance: str, address: str) -> Peer:
         version=__version__,
         address=address,
         started_at_ms=int(time.time() * 1000),
+    )
+
+
+def way_to_redis(settings: ClusterSettings, instance: str) -> RedisSettings:
+    """How this process reaches Redis, and under which name."""
+    return RedisSettings(
+        instance_id=instance,
+        url=settings.redis_url,
+        urls=settings.redis_urls,
+        sentinel_user=settings.sentinel_user,
+        sentinel_password=settings.sentinel_password,
     )
 
 

@@ -22,14 +22,14 @@ from linguad.cluster.desk import Desk
 from linguad.cluster.inbox import Inbox
 from linguad.cluster.page import Page
 from linguad.cluster.peers import Peers
-from linguad.cluster.place import Place, identity, instance_name
+from linguad.cluster.place import Place, identity, instance_name, way_to_redis
 from linguad.cluster.scripts import ADOPT, ANNOUNCE, BURY, LEAVE, SEEN
 from linguad.config.cluster import Cluster as ClusterSettings
 from linguad.errors import LinguadError
 from linguad.metrics import INSTANCES_ADOPTED, PRESENCE_HEARTBEATS
 from linguad.net.redis.errors import RedisAway, RedisRefusal
 from linguad.net.redis.keys import Keys
-from linguad.net.redis.service import RedisService, RedisSettings
+from linguad.net.redis.service import RedisService
 from linguad.wire.peer import Peer
 
 REJOIN_S = 0.2
@@ -67,13 +67,7 @@ class Cluster:
         me = identity(instance_name(settings.instance_id, os.environ), settings.address)
         keys = Keys(settings.key_prefix)
         self.redis = RedisService(
-            RedisSettings(
-                instance_id=me.instance,
-                url=settings.redis_url,
-                urls=settings.redis_urls,
-                sentinel_user=settings.sentinel_user,
-                sentinel_password=settings.sentinel_password,
-            ),
+            way_to_redis(settings, me.instance),
             inbox=keys.of("i", me.instance, "inbox"),
             on_message=self._message,
             on_resync=self._resync,

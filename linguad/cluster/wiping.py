@@ -5,10 +5,11 @@ from __future__ import annotations
 import trio
 
 from linguad.cluster.families import instances, wipe
+from linguad.cluster.place import way_to_redis
 from linguad.config.cluster import Cluster as ClusterSettings
 from linguad.errors import LinguadError
 from linguad.net.redis.keys import Keys
-from linguad.net.redis.service import RedisService, RedisSettings
+from linguad.net.redis.service import RedisService
 
 CONNECT_S = 10.0
 """How long Redis may take to answer, s."""
@@ -21,13 +22,7 @@ async def wiped(settings: ClusterSettings, force: bool) -> int:
     """
     keys = Keys(settings.key_prefix)
     service = RedisService(
-        RedisSettings(
-            instance_id="wipe",
-            url=settings.redis_url,
-            urls=settings.redis_urls,
-            sentinel_user=settings.sentinel_user,
-            sentinel_password=settings.sentinel_password,
-        ),
+        way_to_redis(settings, "wipe"),
         inbox=keys.of("i", "wipe", "inbox"),
         on_message=lambda _channel, _payload: None,
         on_resync=lambda: None,

@@ -10,7 +10,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from http.client import HTTPException
-from typing import Any
+from typing import Any, Literal
 
 from linguad.config import Config
 from linguad.errors import LinguadError
@@ -25,7 +25,11 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 TOKEN_VARIABLE = "LINGUAD_SERVER__ADMIN_TOKEN"
 
-SERVER = "http://127.0.0.1:5010"
+
+def on_this_machine(table: Literal["server", "hub"]) -> str:
+    """Host and port of a server here: the port of the environment, else the default one."""
+    variable = f"LINGUAD_{table.upper()}__PORT"
+    return f"127.0.0.1:{os.environ.get(variable) or getattr(Config(), table).port}"
 
 
 def add_server_arguments(parser: argparse.ArgumentParser, *, again: bool = False) -> None:
@@ -34,12 +38,13 @@ def add_server_arguments(parser: argparse.ArgumentParser, *, again: bool = False
     `again` is for an action of a command that takes them before the action as well.
     """
     unless_given = argparse.SUPPRESS if again else None
+    here = f"http://{on_this_machine('server')}"
     parser.add_argument(
         "--server",
-        default=unless_given or SERVER,
+        default=unless_given or here,
         type=_server,
         metavar="URL",
-        help=f"where linguad serves HTTP (default: {SERVER})",
+        help=f"where linguad serves HTTP (default: {here})",
     )
     parser.add_argument(
         "--token",

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from rich.table import Table
 from rich.text import Text
 
-from linguad.commands.asking import TOKEN_VARIABLE
+from linguad.commands.asking import TOKEN_VARIABLE, on_this_machine
 from linguad.commands.hub_client import HubClient, hash_file
 from linguad.errors import LinguadError
 from linguad.hub.catalog import Catalog
@@ -75,7 +75,7 @@ def _action(actions: Any, name: str, words: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = actions.add_parser(name, help=words)
     parser.add_argument(
         "--hub",
-        default="http://127.0.0.1:5000",
+        default=f"http://{on_this_machine('hub')}",
         metavar="URL",
         help="where the hub is (default: %(default)s)",
     )

@@ -20,7 +20,7 @@ from rich.table import Table
 from linguad import audio, client
 from linguad.commands.amounts import amount, count
 from linguad.commands.speakers import NO_LOSS, STEPS, Plan, Record, crowd, schedule
-from linguad.commands.translate import DEFAULT_SERVER, language, server
+from linguad.commands.translate import add_session_argument, language
 from linguad.errors import AudioError
 
 LONGEST_S = 8.0
@@ -36,7 +36,7 @@ PERCENTS = (50, 90, 99)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `linguad load`."""
     add = parser.add_argument
-    add("--server", metavar="URL", type=server, default=DEFAULT_SERVER, help="default: %(default)s")
+    add_session_argument(parser)
     add("--sessions", metavar="N", type=count, default=10, help="people who talk (default: 10)")
     add("--utterances", metavar="N", type=count, default=10, help="what each of them says (default: 10)")
     add(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,9 +21,10 @@ from rich.table import Table
 from rich.text import Text
 
 from linguad import config, log
+from linguad.commands.asking import on_this_machine
 from linguad.models import sync as syncing
 from linguad.models.errors import ModelError, NetworkError
-from linguad.models.hub import hub_url
+from linguad.models.hub import VARIABLE, hub_url
 from linguad.models.layout import data_dir
 from linguad.models.manager import ModelManager, Settings
 from linguad.models.names import Key, by_age
@@ -92,7 +94,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--hub",
         metavar="URL",
-        help="address of the hub (default: $MODEL_HUB_URL, else http://127.0.0.1:5000)",
+        help=f"address of the hub (default: ${VARIABLE}, else http://{on_this_machine('hub')})",
     )
     parser.add_argument("--token", help="token of a hub that asks for one")
     parser.add_argument(
@@ -114,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
 async def _run(args: argparse.Namespace) -> int:
     settings = Settings(
         data=data_dir(args.data_dir),
-        hub=hub_url(args.hub),
+        hub=hub_url(args.hub or os.environ.get(VARIABLE) or f"http://{on_this_machine('hub')}"),
         token=args.token,
         trust=Trust.from_environment(),
         require_signature=getattr(args, "require_signature", False),

@@ -21,13 +21,11 @@ from rich.table import Table
 from rich.text import Text
 
 from linguad import audio, client
+from linguad.commands.asking import on_this_machine
 from linguad.commands.conversation import Answers, Conversation, TranslateError
 from linguad.errors import AudioError, LinguadError
 from linguad.net import dial
 from linguad.wire.session import TranslationResult
-
-DEFAULT_SERVER = "ws://127.0.0.1:5010/ws/session"
-"""A server on this machine with its default port."""
 
 NO_LOSS = frozenset({"silence_detected", "merged"})
 """Reasons for a missing result that lose nothing: there was no speech, or it is in another utterance."""
@@ -52,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--from", dest="src", metavar="LANG", type=language, required=True, help="spoken: en, …, or auto")
     add("--to", dest="tgt", metavar="LANG", type=language, required=True, help="wanted: es, …")
     add("--out", metavar="WAV", type=_output, help="write the translated speech to this file")
-    add("--server", metavar="URL", type=server, default=DEFAULT_SERVER, help="default: %(default)s")
+    add_session_argument(parser)
     add("--json", action="store_true", help="print one JSON object instead of text")
     add("--realtime", action="store_true", help="send at the pace of speech, not as fast as possible")
     add("--timeout", metavar="S", type=_seconds, default=120.0, help="give up after S seconds; default: 120")
@@ -228,8 +226,13 @@ def language(text: str) -> str:
     return text
 
 
-def server(text: str) -> str:
-    """The address of a server on the command line."""
+def add_session_argument(parser: argparse.ArgumentParser) -> None:
+    """Where sessions are opened."""
+    here = f"ws://{on_this_machine('server')}/ws/session"
+    parser.add_argument("--server", metavar="URL", type=_server, default=here, help="default: %(default)s")
+
+
+def _server(text: str) -> str:
     try:
         dial.parse(text)
     except dial.AddressError as error:

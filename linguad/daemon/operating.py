@@ -42,11 +42,13 @@ def show_state(instance: Instance) -> None:
     metrics.SLOTS.labels("ready").set_function(
         lambda: sum(node.slots for node in fleet.nodes.values() if node.status is Status.READY)
     )
-    metrics.SLOTS.labels("used").set_function(lambda: sum(map(fleet.slots_used, fleet.nodes)))
+    metrics.SLOTS.labels("used").set_function(
+        lambda: sum(fleet.slots_used(name) + node.others_use for name, node in fleet.nodes.items())
+    )
     metrics.FINALIZE_LATENCY.set_function(lambda: metrics.STAGE_SECONDS["cut"].mean * 1000)
     metrics.PAUSE_MS.set_function(lambda: instance.config.sessions.pause_ms)
     metrics.JOBS_FINISHED.set_function(
-        lambda: {(came_to,): count for came_to, count in instance.outcomes.items()}
+        lambda: {(came_to,): instance.outcomes.get(came_to, 0) for came_to in ("completed", *MissingReason)}
     )
     metrics.JOBS_TOTAL.set_function(lambda: _by_status(instance.outcomes))
     metrics.RESERVATIONS.set_function(

@@ -221,10 +221,10 @@ class PublicApi:
         limits = SharedLimits(cluster, self._admission.leases)
         self._admission.share(limits)
         tickets.share(SharedTickets(cluster.place))
-        registers = (self._store.registry, self._hooks)
-        news = AccountNews(cluster, [register.hint for register in registers])
-        for register in registers:
-            register.when_written(news.tell)
+        told = (self._store.registry.news, self._hooks.news)
+        news = AccountNews(cluster, [one.hint for one in told])
+        for one in told:
+            one.tell = news.tell
         return [limits.run, news.run]
 
     def _job_runner(self, work: SpeechWork, job_store: JobStore) -> JobRunner:

@@ -128,7 +128,7 @@ class Daemon:
         self.engine = Engine(
             self.dispatch,
             self._budget,
-            trio.current_time,
+            trio.lowlevel.current_clock().current_time,  # metrics may be read when all is over
             slow_path_s=config.log.slow_path_ms / 1000,
         )
         self.engine_tasks = EngineTasks(self.engine, config.nodes.status_scan_interval_seconds)
@@ -359,6 +359,15 @@ class Daemon:
             "directory_age_ms": None if self.cluster is None else round(self._shared.age_s * 1000),
         }
 
+    def standing(self) -> dict[str, object]:
+        """Who this instance is among the others, for those who may want it to end."""
+        here = self.cluster
+        return {
+            "id": None if here is None else here.place.me.instance,
+            "others": 0 if here is None else sum(not peer.draining for peer in here.peers.alive().values()),
+            "drain_seconds": self.config.server.drain_seconds,
+        }
+
     def not_ready(self) -> list[str]:
         """Why this instance should get no new traffic, beside draining; nothing else can keep it away yet."""
         return []
@@ -454,7 +463,6 @@ class Daemon:
         """Let jobs finish, then say goodbye: clients first, so that their results still come."""
         logger.info("draining", open_jobs=self.dispatch.open_jobs, sessions=len(self.sessions))
         self.dispatch.amnesty.draining = True
-        self.watch.close()
         if self.cluster is not None:
             self._shared.drain()
             await self.cluster.drain()
@@ -470,6 +478,7 @@ class Daemon:
         await self.sessions.remember()
         if self._api is not None:
             self._api.abandon()
+        self.watch.close()
         self.session_links.close_all(CloseReason.SHUTDOWN)
         self.node_links.close_all(CloseReason.SHUTDOWN)
 

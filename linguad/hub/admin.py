@@ -20,7 +20,7 @@ from linguad.hub.hasher import Hasher
 from linguad.hub.names import TASKS, is_channel, is_id
 from linguad.hub.publishing import Publisher
 from linguad.hub.records import Record
-from linguad.hub.uploads import NewVersion, Upload, Uploads
+from linguad.hub.uploads import AlreadyPublished, Failure, NewVersion, Upload, Uploads
 from linguad.net.supervise import guarded
 
 MAX_WAIT_SECONDS = 120
@@ -237,14 +237,14 @@ def _why_not(upload: Upload) -> HubProblem | None:
     """Why an upload was not published; None if it was."""
     if upload.committed:
         return None
-    failed = upload.failed or {"file": "", "reason": "the hub failed; its log says why"}
-    taken = failed["file"] == "" and "other content" in failed["reason"]
+    failed = upload.failed or Failure("", "the hub failed; its log says why")
+    taken = isinstance(failed, AlreadyPublished)
     return HubProblem(
         409 if taken else 422,
         "version_exists" if taken else "upload_invalid",
-        f"Not published: {failed['file']} {failed['reason']}".replace("  ", " "),
+        f"Not published: {failed.file} {failed.reason}".replace("  ", " "),
         retryable=False,
-        details=failed,
+        details=msgspec.structs.asdict(failed),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -45,13 +45,13 @@ class HubApp:
         rates: Rates,
         records: Records,
         *,
-        ready: Callable[[], list[str]],
+        not_ready: Callable[[], Awaitable[list[str]]],
     ) -> None:
         self.catalog = catalog
         self.access = access
         self.records = records
         self._rates = rates
-        self._ready = ready
+        self._not_ready = not_ready
         self.app = _bare_app()
         self._add_reads(self.app)
 
@@ -92,7 +92,7 @@ class HubApp:
 
         @app.get("/health/ready")
         async def ready() -> Response:
-            reasons = await trio.to_thread.run_sync(self._ready)
+            reasons = await self._not_ready()
             return plain({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
 
         @app.get("/metrics")

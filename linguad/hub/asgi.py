@@ -176,13 +176,13 @@ class HubAsgi:
                         part.close()
                 self._publisher.begin(upload)
                 await self._publisher.commit(upload)
-                if upload.failed:
+                if failed := upload.failed:
                     raise HubProblem(
-                        409 if upload.failed["file"] == "" else 422,
-                        "package_invalid" if upload.failed["file"] else "not_published",
-                        f"The package cannot be published: {upload.failed['reason']}",
+                        422 if failed.file else 409,
+                        "package_invalid" if failed.file else "not_published",
+                        f"The package cannot be published: {failed.reason}",
                         retryable=False,
-                        details=[{"field": upload.failed["file"], "reason": upload.failed["reason"]}],
+                        details=[{"field": failed.file, "reason": failed.reason}],
                     )
                 target = f"{service_id}@{version}"
                 await self._note(who, "service.publish", target, {"platform": platform})

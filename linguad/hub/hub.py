@@ -39,6 +39,9 @@ DAY_S = 86400
 MIN_FREE_BYTES = 64 * 1024 * 1024
 """With less free space the hub is not ready."""
 
+DISK_SECONDS = 2.0
+"""How long the disk may take to be looked at; one that takes longer is not ready."""
+
 EXPOSED = b"Accept-Ranges, Content-Range, ETag, Content-Length, Retry-After, X-Catalog-Revision, X-Request-Id"
 
 logger = log.get(__name__)
@@ -74,9 +77,10 @@ class Hub:
         self._uploads = Uploads(self.catalog, rules)
         publisher = Publisher(self.catalog, self._uploads, settings.allowed_programs)
         self._storage = Storage(self.catalog, access, downloads, self._usage, settings.redirect_base)
-        hub_app = HubApp(self.catalog, access, rates, records, ready=self.not_ready)
+        hub_app = HubApp(self.catalog, access, rates, records, not_ready=self.not_ready)
         add_usage_routes(hub_app, anonymous=settings.anonymous_usage)
         self._tasks: trio.Nursery | None = None
+        self._disk_look = trio.CapacityLimiter(1)
         desk = Desk(hub_app)
         Admin(hub_app, desk, self._uploads, publisher, self._hasher, self._nursery)
         self._add_docs(hub_app)
@@ -117,14 +121,18 @@ class Hub:
         self.direct.drain()
         await self.http.drain()
 
-    def not_ready(self) -> list[str]:
-        """Why nothing should be asked of this hub. For a worker thread: a disk may take its time."""
-        reasons = []
+    async def not_ready(self) -> list[str]:
+        """Why nothing should be asked of this hub; a disk that hangs holds one thread and nobody who asks."""
+        with trio.move_on_after(DISK_SECONDS):
+            return await trio.to_thread.run_sync(
+                self._disk_problems, abandon_on_cancel=True, limiter=self._disk_look
+            )
+        return ["disk_silent"]
+
+    def _disk_problems(self) -> list[str]:
         if not os.access(self.catalog.root / "storage", os.R_OK | os.X_OK):
-            reasons.append("storage_unreadable")
-        elif self._free() < MIN_FREE_BYTES:
-            reasons.append("disk_full")
-        return reasons
+            return ["storage_unreadable"]
+        return ["disk_full"] if self._free() < MIN_FREE_BYTES else []
 
     def extra_headers(self, request: Request) -> Lines:
         """CORS: what lets pages of allowed origins read an answer."""

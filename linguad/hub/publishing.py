@@ -21,7 +21,7 @@ from linguad.hub.packages import problems_of_package
 from linguad.hub.records import Record
 from linguad.hub.scan import MANIFEST, PACKAGE
 from linguad.hub.signing import BadSignature, model_payload, package_payload
-from linguad.hub.uploads import NewFile, NewVersion, Upload, Uploads, published_as
+from linguad.hub.uploads import AlreadyPublished, Failure, NewFile, NewVersion, Upload, Uploads, published_as
 
 logger = log.get(__name__)
 
@@ -56,9 +56,9 @@ class Publisher:
             upload.state = "failed" if upload.failed else "committed"
         except OSError as error:
             logger.warning("hub_commit_failed", upload=upload.id, reason=str(error))
-            upload.state, upload.failed = "failed", {"file": "", "reason": error.strerror or "disk error"}
+            upload.state, upload.failed = "failed", Failure("", error.strerror or "disk error")
         except HubProblem as problem:
-            upload.state, upload.failed = "failed", {"file": "", "reason": problem.message}
+            upload.state, upload.failed = "failed", Failure("", problem.message)
         finally:
             if upload.state == "verifying":
                 upload.state = "open"
@@ -66,17 +66,17 @@ class Publisher:
             logger.info("hub_published", kind=upload.kind, id=upload.name, version=upload.wanted.version)
             await self._uploads.clear(upload)
 
-    async def _publish(self, upload: Upload) -> dict[str, str] | None:
+    async def _publish(self, upload: Upload) -> Failure | None:
         """Verify and publish; what failed, if anything did. Raises OSError."""
         wanted, name = upload.wanted, upload.name
         same = published_as(self._catalog, upload.kind, name, wanted)
         if same is not None:
-            return None if same else {"file": "", "reason": "the version is published with other content"}
+            return None if same else AlreadyPublished()
         stamps: dict[str, Stamp] = {}
         for file in wanted.files:
             reason = await self._verify(upload, file, stamps)
             if reason:
-                return {"file": file.path, "reason": reason}
+                return Failure(file.path, reason)
         tree = self._uploads.tree(upload)
         if upload.kind == "service":
             problems = await trio.to_thread.run_sync(
@@ -89,7 +89,7 @@ class Publisher:
                 limiter=self._disk,
             )
             if problems:
-                return {"file": PACKAGE, "reason": "; ".join(problems)}
+                return Failure(PACKAGE, "; ".join(problems))
             where = f"services/{name}/{wanted.version}/{wanted.platform}"
         else:
             where = f"storage/{name}/{wanted.version}"
@@ -99,7 +99,7 @@ class Publisher:
             digest = await trio.to_thread.run_sync(_manifest_digest, tree)
         reason = self._check_signature(upload, digest)
         if reason:
-            return {"file": "", "reason": reason}
+            return Failure("", reason)
         await trio.to_thread.run_sync(sync_tree, tree, limiter=self._disk)
         known = [(f"{where}/{file.path}", stamps[file.path], file.sha256) for file in wanted.files]
         target = self._catalog.root / where
@@ -108,7 +108,7 @@ class Publisher:
                 upload.kind, name, lambda: move_into_place(tree, target, self._catalog.root), known
             )
         except FileExistsError:
-            return {"file": "", "reason": "the version is published with other content"}
+            return AlreadyPublished()
         if wanted.signature or wanted.channel or wanted.notes:
             await self._catalog.edit(upload.kind, name, _note_wishes(wanted))
         return None

@@ -63,6 +63,21 @@ class NewVersion(Struct, kw_only=True):
     """Of the manifest (RFC 3339), for who signs that beforehand. None: the moment of publication."""
 
 
+class Failure(Struct, frozen=True):
+    """Why a version was not published; on the wire as it is."""
+
+    file: str
+    """Path of the file that is not as it should be; "" for the whole."""
+    reason: str
+
+
+class AlreadyPublished(Failure, frozen=True):
+    """The version is there, with other content."""
+
+    file: str = ""
+    reason: str = "the version is published with other content"
+
+
 class Upload(Struct, kw_only=True):
     """The state of an upload; times are Unix seconds."""
 
@@ -72,8 +87,8 @@ class Upload(Struct, kw_only=True):
     wanted: NewVersion
     expires_at: float
     state: Literal["open", "verifying", "committed", "failed"] = "open"
-    failed: dict[str, str] | None = None
-    """`file` and `reason` of the last commit that failed."""
+    failed: Failure | None = None
+    """Of the last commit that failed."""
 
     @property
     def size(self) -> int:

@@ -1,7 +1,7 @@
 """`GET /api/v1/hub`: the models of the hub with their channels, and what is used most, for pages.
 
 Where the hub runs in this process it is asked directly, else over HTTP; nobody asks more often than each
-`FRESH_S`, whoever looks.
+`FRESH_S`, whoever looks; one that cannot be asked is left alone for `AWAY_S`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from linguad.web.app import error_body
 
 FRESH_S = 15.0
 """How long an answer holds, s."""
+
+AWAY_S = 5.0
+"""How long a failure does: nobody queues for a hub that makes each of them wait."""
 
 LIMITS = Limits(connect_seconds=3.0, whole_seconds=10.0)
 
@@ -105,20 +108,22 @@ class RemoteShelf:
 def add_hub_route(app: QuartTrio, shelf: Callable[[], Shelf | None], viewers: Viewers) -> None:
     """Serve what the hub tells on an app; `shelf` gives the hub, if there is one."""
     one_at_a_time = trio.Lock()
-    body, until = b"", 0.0
+    body, problem, until = b"", "", 0.0
 
     @app.get("/api/v1/hub")
     @viewers.only
     async def hub() -> Response:
-        nonlocal body, until
+        nonlocal body, problem, until
         found = shelf()
         if found is None:
             return error_body("no_hub", "There is no hub: set hub.enabled or hub.url.", 503)
         async with one_at_a_time:
             if trio.current_time() >= until:
                 try:
-                    body = msgspec.json.encode(await found.told())
+                    body, problem = msgspec.json.encode(await found.told()), ""
                 except LinguadError as error:
-                    return error_body("hub_away", f"The hub cannot be asked: {error}.", 503)
-                until = trio.current_time() + FRESH_S
+                    problem = f"The hub cannot be asked: {error}."
+                until = trio.current_time() + (AWAY_S if problem else FRESH_S)
+        if problem:
+            return error_body("hub_away", problem, 503)
         return Response(body, content_type="application/json")

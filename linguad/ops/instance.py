@@ -79,6 +79,10 @@ class Instance(Protocol):
         """Plain facts, as `/ready` tells them."""
         ...
 
+    def standing(self) -> Mapping[str, Any]:
+        """Its name in the cluster (None alone), the others that take work, how long ending may take, s."""
+        ...
+
     def not_ready(self) -> Sequence[str]:
         """Why no work should be sent here."""
         ...

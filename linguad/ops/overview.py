@@ -66,6 +66,7 @@ def overview(instance: Instance, meter: Meter, stats: Stats, now: float) -> dict
         "at_ms": instance.epoch_ms(now),
         "state": {"ready": not reasons, "reasons": reasons, "degraded": list(instance.degraded())},
         "facts": dict(instance.facts()),
+        "instance": dict(instance.standing()),
         "gauges": meter.read(),
         "stages": meter.stages(),
         "outcomes": dict(instance.outcomes),

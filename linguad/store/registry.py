@@ -24,11 +24,9 @@ from linguad.store import audit, keys, tenants
 from linguad.store.changes import Change, next_revision, seen_revision
 from linguad.store.database import Database
 from linguad.store.keys import KeyRow, api_keys
+from linguad.store.news import News
 from linguad.store.pepper import Pepper, lookup_of
 from linguad.store.tenants import TenantRow
-
-POLL_SECONDS = 1.0
-"""How often the store is asked whether another process changed something; one row is read."""
 
 FLUSH_SECONDS = 60.0
 """How often the last uses of keys are written; they are kept to the minute."""
@@ -39,7 +37,7 @@ T = TypeVar("T")
 logger = log.get(__name__)
 
 
-class _News(NamedTuple):
+class _Newer(NamedTuple):
     revision: int
     tenants: list[TenantRow]
     keys: list[KeyRow]
@@ -64,16 +62,7 @@ class Registry:
         self._seen = -1
         self._used: dict[str, float] = {}
         self._changed = trio.Event()
-        self._hint = trio.Event()
-        self._tell: Callable[[], object] = _nothing
-
-    def when_written(self, tell: Callable[[], object]) -> None:
-        """Say what is called when something was changed by us, and is in the store."""
-        self._tell = tell
-
-    def hint(self) -> None:
-        """Another process has changed something: see it now rather than within a second."""
-        self._hint.set()
+        self.news = News()
 
     def lookup(self, credential: str) -> tuple[Key, Tenant] | None:
         """The key with this text and its tenant, None if there is none.
@@ -196,7 +185,7 @@ class Registry:
 
         result, change = await self._database.write(run)
         self._take(change.tenants, change.keys)
-        self._tell()
+        self.news.tell()
         return result
 
     async def load(self) -> None:
@@ -209,11 +198,11 @@ class Registry:
         """Read what has changed since the last time. Raises StoreError."""
         seen = self._seen
 
-        def read(connection: Connection) -> _News | None:
+        def read(connection: Connection) -> _Newer | None:
             revision = seen_revision(connection)
             if revision == seen:
                 return None
-            return _News(revision, tenants.newer(connection, seen), keys.newer(connection, seen))
+            return _Newer(revision, tenants.newer(connection, seen), keys.newer(connection, seen))
 
         news = await self._database.read(read)
         if news is not None:
@@ -246,9 +235,7 @@ class Registry:
         away = False
         flush_at = trio.current_time() + FLUSH_SECONDS
         while True:
-            with trio.move_on_after(POLL_SECONDS):
-                await self._hint.wait()
-            self._hint = trio.Event()
+            await self.news.wait()
             try:
                 await self.refresh()
                 if trio.current_time() >= flush_at:
@@ -289,7 +276,3 @@ class Registry:
             row = replace(row, key=replace(row.key, last_used_at=noted))
         self._keys[row.id] = row
         return held is None or row.key != held.key
-
-
-def _nothing() -> None:
-    """Nobody asked to be told."""

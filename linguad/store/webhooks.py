@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import msgspec
-import trio
 from sqlalchemy import Column, Connection, ForeignKey, Table, Text, delete, func, insert, select, update
 
 from linguad import log
@@ -18,13 +17,11 @@ from linguad.core.webhooks import MAX_PER_TENANT, EventType, Webhook
 from linguad.errors import StoreError
 from linguad.store import audit, deliveries
 from linguad.store.database import Database, locked
+from linguad.store.news import News
 from linguad.store.schema import Json, meta, metadata
 
 REVISION = "webhooks_revision"
 """Row of `meta` that counts the changes."""
-
-POLL_SECONDS = 1.0
-"""How often the store is asked whether another instance changed something; one row is read."""
 
 webhooks = Table(
     "webhooks",
@@ -45,16 +42,7 @@ class WebhookRegistry:
         self._webhooks: dict[str, Webhook] = {}
         self._by_tenant: dict[str, list[Webhook]] = {}
         self._seen = -1
-        self._hint = trio.Event()
-        self._tell: Callable[[], object] = _nothing
-
-    def when_written(self, tell: Callable[[], object]) -> None:
-        """Say what is called when something was changed by us, and is in the store."""
-        self._tell = tell
-
-    def hint(self) -> None:
-        """Another instance has changed something: see it now rather than within a second."""
-        self._hint.set()
+        self.news = News()
 
     def find(self, webhook_id: str) -> Webhook | None:
         """A webhook, None if there is none."""
@@ -150,23 +138,17 @@ class WebhookRegistry:
 
     async def written(self) -> None:
         """A transaction of ours has changed webhooks: see it, and tell the others. Raises StoreError."""
-        self._tell()
+        self.news.tell()
         await self.refresh()
 
     async def run(self) -> None:
         """See what other instances change, for ever; goes on while the store is away."""
         while True:
-            with trio.move_on_after(POLL_SECONDS):
-                await self._hint.wait()
-            self._hint = trio.Event()
+            await self.news.wait()
             try:
                 await self.refresh()
             except StoreError as error:
                 logger.debug("webhooks_not_refreshed", reason=str(error))
-
-
-def _nothing() -> None:
-    """Nobody asked to be told."""
 
 
 def count_up(connection: Connection) -> None:

@@ -16,11 +16,11 @@ from linguad.wire.letters import Letter
 TEST_S = 2 * PATIENCE_S
 """Longest any test may take, s."""
 
-HEARTBEAT_S = 1.0
-"""Short, so that deaths are noticed soon: whoever stands still for twice as long is taken for dead."""
-
 STEADY_S = 10.0
-"""A heartbeat with which nobody is taken for dead, however busy the machine is."""
+"""A heartbeat with which nobody is taken for dead, however busy the machine is: all have it unless told."""
+
+SHORT_S = 2.0
+"""For tests of deaths, so that they are noticed soon: whoever stands still for longer is taken for dead."""
 
 
 class Note(Letter, frozen=True):
@@ -42,7 +42,7 @@ class Instance:
     """One instance, and the notes that it got."""
 
     def __init__(self, name: str, url: str = "", urls: tuple[str, ...] = (), **settings: object) -> None:
-        given = {"heartbeat_seconds": HEARTBEAT_S} | settings
+        given = {"heartbeat_seconds": STEADY_S} | settings
         self.name = name
         self.cluster = Cluster(
             ClusterSettings(instance_id=name, redis_url=url, redis_urls=urls, **given),  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ from redis_server import RedisServer
 
 from linguad.cluster.accounts import AccountNews
 from linguad.core.accounts import Actor
-from linguad.store import registry as registries
+from linguad.store import news as store_news
 from linguad.store.database import Database
 from linguad.store.pepper import Pepper
 from linguad.store.registry import Registry
@@ -30,8 +30,8 @@ class Office(Instance):
     def __init__(self, name: str, url: str, database: Database) -> None:
         super().__init__(name, url)
         self.registry = Registry(database, Pepper(b"p" * 32, Path("pepper")))
-        self.news = AccountNews(self.cluster, [self.registry.hint])
-        self.registry.when_written(self.news.tell)
+        self.news = AccountNews(self.cluster, [self.registry.news.hint])
+        self.registry.news.tell = self.news.tell
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Take part until cancelled."""
@@ -58,7 +58,7 @@ async def opened(path: Path) -> AsyncIterator[tuple[Database, Database]]:
 async def test_a_key_is_known_and_gone_at_once(
     make_server: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registries, "POLL_SECONDS", 10**6)
+    monkeypatch.setattr(store_news, "POLL_SECONDS", 10**6)
     server = make_server()
     async with opened(tmp_path) as (one, other):
         a, b = Office("a", server.url, one), Office("b", server.url, other)
@@ -80,7 +80,7 @@ async def test_a_key_is_known_and_gone_at_once(
 async def test_what_changed_without_redis_is_seen_when_it_is_back(
     make_server: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registries, "POLL_SECONDS", 10**6)
+    monkeypatch.setattr(store_news, "POLL_SECONDS", 10**6)
     server = make_server()
     async with opened(tmp_path) as (one, other):
         a, b = Office("a", server.url, one), Office("b", server.url, other)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from core.support import Desk
-from instances import STEADY_S, Instance, members
+from instances import Instance, members
 from links import until
 from redis_server import RedisServer
 from watching import watched
@@ -49,7 +49,7 @@ def share_a_node(one: Instance) -> Directory:
 
 async def test_no_script_gets_our_clock(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "time", lambda: WRONG_S)
-    a, b = (Instance(name, server.url, heartbeat_seconds=STEADY_S) for name in "ab")
+    a, b = (Instance(name, server.url) for name in "ab")
     directory, limits = share_a_node(a), SharedLimits(a.cluster, Leases())
     key = a.cluster.keys.of("n", "n-1", "rec")
     with watched(server) as seen:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 from cutter import Cutter
-from instances import STEADY_S, TEST_S, Instance, Legacy, members
+from instances import SHORT_S, TEST_S, Instance, Legacy, members
 from links import until
 from redis_cluster import RedisCluster
 from redis_server import RedisServer
@@ -45,7 +45,7 @@ class TestRedis:
     @pytest.mark.parametrize("durable", [True, False], ids=["it keeps all", "it loses all"])
     async def test_it_is_killed_and_started_again(self, make_server: Servers, durable: bool) -> None:
         server = make_server(durable=durable)
-        a, b = (Instance(name, server.url, heartbeat_seconds=STEADY_S) for name in "ab")
+        a, b = (Instance(name, server.url) for name in "ab")
         async with members(a, b):
             a.send(b, "before")
             await until(lambda: b.texts == ["before"])
@@ -63,7 +63,7 @@ class TestRedis:
 
     async def test_it_is_killed_while_letters_are_on_their_way(self, make_server: Servers) -> None:
         server = make_server(durable=True)
-        a, b = (Instance(name, server.url, heartbeat_seconds=STEADY_S) for name in "ab")
+        a, b = (Instance(name, server.url) for name in "ab")
         sent: list[str] = []
         async with members(a, b) as nursery:
 
@@ -87,7 +87,7 @@ class TestRedis:
 
     async def test_it_stands_still(self, make_server: Servers) -> None:
         server = make_server()
-        a, b = (Instance(name, server.url, heartbeat_seconds=STEADY_S) for name in "ab")
+        a, b = (Instance(name, server.url) for name in "ab")
         async with members(a, b):
             server.freeze()
             a.send(b, "cold")
@@ -100,7 +100,7 @@ class TestRedis:
 
     async def test_it_is_out_of_memory(self, make_server: Servers) -> None:
         server = make_server("maxmemory-policy noeviction")
-        a, b = (Instance(name, server.url, heartbeat_seconds=2) for name in "ab")
+        a, b = (Instance(name, server.url, heartbeat_seconds=SHORT_S) for name in "ab")
         async with members(a, b):
             server.do("CONFIG", "SET", "maxmemory", 1)
             assert a.send(b, "first"), "nobody knows yet"
@@ -116,9 +116,8 @@ class TestRedis:
 
     async def test_connections_are_torn_again_and_again(self, server: RedisServer, tmp_path: Path) -> None:
         cutter = Cutter(tmp_path / "s", server.socket)
-        # nobody may be taken for dead meanwhile
-        a = Instance("a", server.url, heartbeat_seconds=STEADY_S)
-        b = Instance("b", f"unix://{cutter.path}", heartbeat_seconds=STEADY_S)
+        a = Instance("a", server.url)
+        b = Instance("b", f"unix://{cutter.path}")
         sent: list[str] = []
         with trio.fail_after(TEST_S):
             async with trio.open_nursery() as nursery:
@@ -138,7 +137,7 @@ class TestRedis:
 
 class TestDeath:
     async def test_a_killed_instance_is_gone_and_adopted_once(self, server: RedisServer) -> None:
-        a, b, c, d = (Instance(name, server.url, heartbeat_seconds=2) for name in "abcd")
+        a, b, c, d = (Instance(name, server.url, heartbeat_seconds=SHORT_S) for name in "abcd")
         async with members(a, b, c, d) as nursery:
             place = a.cluster.place
             d.scope.cancel()
@@ -158,7 +157,7 @@ class TestDeath:
             await until(lambda: not server.do("ZSCORE", place.keys.instances, "d"))
             assert not server.do("EXISTS", place.key("acked", "d"), place.key("adopter", "d"))
             assert not a.send("d", "nobody")
-            again = Instance("d", server.url, heartbeat_seconds=2)
+            again = Instance("d", server.url, heartbeat_seconds=SHORT_S)
             await nursery.start(again.run)
             await again.knows(a, b, c)
             await a.knows(b, c, again)
@@ -166,7 +165,7 @@ class TestDeath:
             await until(lambda: again.texts == ["welcome"])
 
     async def test_one_that_starts_anew_under_its_name_is_another(self, server: RedisServer) -> None:
-        a, b = Instance("a", server.url), Instance("b", server.url)
+        a, b = Instance("a", server.url), Instance("b", server.url, heartbeat_seconds=SHORT_S)
         async with members(a, b) as nursery:
             b.scope.cancel()
             assert a.send(b, "for the first")
@@ -181,7 +180,7 @@ class TestDeath:
             assert again.texts == ["for the second"]
 
     async def test_an_instance_that_drains_says_so_and_then_leaves(self, server: RedisServer) -> None:
-        a, b = Instance("a", server.url), Instance("b", server.url, heartbeat_seconds=STEADY_S)
+        a, b = Instance("a", server.url, heartbeat_seconds=SHORT_S), Instance("b", server.url)
         async with members(a, b):
             await b.cluster.drain()
             await until(lambda: "draining b" in a.told)
@@ -195,7 +194,9 @@ class TestDeath:
             await until(lambda: not server.do("ZSCORE", a.cluster.place.keys.instances, "b"))
 
     async def test_one_that_stood_still_comes_back(self, server: RedisServer) -> None:
-        a, b = Instance("a", server.url), Instance("b", server.url, heartbeat_seconds=3)
+        a, b = (
+            Instance(name, server.url, heartbeat_seconds=beat) for name, beat in (("a", SHORT_S), ("b", 3))
+        )
         async with members(a, b):
 
             def buried() -> bool:
@@ -212,7 +213,8 @@ class TestDeath:
         self, server: RedisServer, tmp_path: Path
     ) -> None:
         cutter = Cutter(tmp_path / "s", server.socket)
-        a, b, c = Instance("a", server.url), Instance("b", f"unix://{cutter.path}"), Instance("c", server.url)
+        urls = {"a": server.url, "b": f"unix://{cutter.path}", "c": server.url}
+        a, b, c = (Instance(name, url, heartbeat_seconds=SHORT_S) for name, url in urls.items())
         with trio.fail_after(TEST_S):
             async with trio.open_nursery() as nursery:
                 way = await nursery.start(scoped, cutter)
@@ -246,7 +248,7 @@ async def scoped(
 
 class TestRubbish:
     async def test_what_others_write_into_redis_ends_nobody(self, server: RedisServer) -> None:
-        a, b = (Instance(name, server.url, heartbeat_seconds=STEADY_S) for name in "ab")
+        a, b = (Instance(name, server.url) for name in "ab")
         async with members(a, b):
             keys = a.cluster.keys
             for number, sign in enumerate([b"no JSON", b'"text"', b"[]", b"\xff", b'{"boot": 5}']):
@@ -270,13 +272,13 @@ class TestNames:
     async def test_a_name_that_lives_is_refused(self, server: RedisServer) -> None:
         a = Instance("a", server.url)
         async with members(a):
-            other = Instance("a", server.url)
+            other = Instance("a", server.url, heartbeat_seconds=1)
             with pytest.RaisesGroup(pytest.RaisesExc(DuplicateInstance), flatten_subgroups=True):
                 await other.run()
             assert a.cluster.up
 
     async def test_a_name_that_ended_is_had_after_a_while(self, server: RedisServer) -> None:
-        a = Instance("a", server.url)
+        a = Instance("a", server.url, heartbeat_seconds=SHORT_S)
         async with members(a):
             pass
         assert server.do("EXISTS", a.cluster.place.key("alive")), "killed, its sign of life remains"
@@ -287,7 +289,7 @@ class TestNames:
 
 class TestSlots:
     async def test_an_inbox_moves_between_masters(self, masters: RedisCluster) -> None:
-        a, b = (Instance(name, urls=tuple(masters.urls), heartbeat_seconds=STEADY_S) for name in "ab")
+        a, b = (Instance(name, urls=tuple(masters.urls)) for name in "ab")
         async with members(a, b) as nursery:
             sent: list[str] = []
 
@@ -309,7 +311,7 @@ class TestSlots:
         assert b.texts == sent[: len(b.texts)], "lost 0, twice 0, in order"
 
     async def test_death_adoption_and_dead_letters_on_masters(self, masters: RedisCluster) -> None:
-        a, b, c = (Instance(name, urls=tuple(masters.urls), heartbeat_seconds=2) for name in "abc")
+        a, b, c = (Instance(name, urls=tuple(masters.urls), heartbeat_seconds=SHORT_S) for name in "abc")
         async with members(a, b, c):
             assert a.send(c, "bug")
             desk = a.cluster.desk

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 import trio
-from instances import Instance, Legacy, members
+from instances import SHORT_S, Instance, Legacy, members
 from links import until
 from redis_cluster import RedisCluster
 from redis_server import RedisServer
 from watching import watched
 
+from linguad.cluster import wiping
 from linguad.cluster.families import sizes
 from linguad.cluster.wiping import wiped
 from linguad.config.cluster import Cluster as ClusterSettings
@@ -73,7 +74,7 @@ async def test_dead_letters_are_bounded(server: RedisServer) -> None:
 
 async def test_nothing_looks_for_keys(server: RedisServer) -> None:
     with watched(server) as seen:
-        a, b, c = (Instance(name, server.url) for name in "abc")
+        a, b, c = (Instance(name, server.url, heartbeat_seconds=SHORT_S) for name in "abc")
         async with members(a, b, c):
             a.send(b, "hello")
             await until(lambda: b.got)
@@ -102,7 +103,7 @@ async def test_letters_cost_few_commands(server: RedisServer) -> None:
 
 async def test_keys_are_counted_and_wiped(server: RedisServer) -> None:
     settings = ClusterSettings(redis_url=server.url)
-    a, b = Instance("a", server.url), Instance("b", server.url)
+    a, b = (Instance(name, server.url, heartbeat_seconds=SHORT_S) for name in "ab")
     async with members(a, b):
         a.send(b, "bug")
         await until(lambda: server.do("XLEN", a.cluster.place.key("dlq", "b")) == 1)
@@ -118,7 +119,8 @@ async def test_keys_are_counted_and_wiped(server: RedisServer) -> None:
     assert server.do("KEYS", "*") == [b"other:key"]
 
 
-async def test_wiping_a_redis_that_is_away() -> None:
+async def test_wiping_a_redis_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wiping, "CONNECT_S", 0.5)
     with pytest.raises(LinguadError, match="Redis is away"):
         await wiped(ClusterSettings(redis_url="redis://127.0.0.1:1"), force=True)
 

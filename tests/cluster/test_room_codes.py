@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import trio
 from core.support import CountingIds
-from instances import STEADY_S, Instance, members
+from instances import Instance, members
 from links import until
 from redis_server import RedisServer
 
@@ -27,7 +27,7 @@ async def test_all_rooms_are_held_when_redis_is_back(
 ) -> None:
     monkeypatch.setattr(shared_rooms, "RENEW_S", 10**6)
     server = make_server()
-    a = Instance("a", server.url, heartbeat_seconds=STEADY_S)
+    a = Instance("a", server.url)
     now = trio.current_time()
     rooms = Rooms(RoomRules(), CountingIds(), Clock(1_769_932_800.0))
     sharing = rooms.share("a", 30.0, now)

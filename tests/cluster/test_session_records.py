@@ -6,7 +6,7 @@ from pathlib import Path
 
 import trio
 from cutter import Cutter
-from instances import STEADY_S, TEST_S, Instance, members
+from instances import TEST_S, Instance, members
 from links import until
 from redis_server import RedisServer
 
@@ -48,7 +48,7 @@ async def test_a_session_that_ends_while_it_is_written_leaves_nothing(
     server: RedisServer, tmp_path: Path
 ) -> None:
     cutter = Cutter(tmp_path / "s", server.socket)
-    a = Instance("a", f"unix://{cutter.path}", heartbeat_seconds=STEADY_S)
+    a = Instance("a", f"unix://{cutter.path}")
     records, keeper = SessionRecords(a.cluster, 30.0), Keeper()
     records.connect(keeper)
     with trio.fail_after(TEST_S):

@@ -9,15 +9,26 @@ import pytest
 import trio
 from instances import Instance, members
 from links import until
+from patience import PATIENCE_S
 from redis_server import RedisServer
 
+from linguad.cluster import limits as shared
 from linguad.cluster.limits import LEASE_HEARTBEATS, SharedLimits
 from linguad.core.limits import Leases, Wish
 
 Servers = Callable[..., RedisServer]
 
+HERE_S = 0.5
+"""How long a request waits for a Redis that answers nothing, s."""
+
 SOON = 0.5
 """A heartbeat whose leases end within seconds."""
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine may take its time to ask Redis."""
+    monkeypatch.setattr(shared, "PATIENCE_S", PATIENCE_S)
 
 
 class Gateway(Instance):
@@ -165,11 +176,16 @@ class TestWithoutRedis:
             assert await a.request() == "away"
             assert await a.session() == "away"
 
-    async def test_nobody_waits_long_for_one_that_stands_still(self, make_server: Servers) -> None:
+    async def test_nobody_waits_long_for_one_that_stands_still(
+        self, make_server: Servers, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         server = make_server()
         async with two(server) as (a, b):
             server.freeze()
+            monkeypatch.setattr(shared, "PATIENCE_S", HERE_S)
             assert await a.session() == "away"
+            assert a.cluster.up, "it was not waited for until it is given up"
+            monkeypatch.setattr(shared, "PATIENCE_S", PATIENCE_S)
             server.thaw()
             await until(lambda: told(server) == [1])
             assert await b.session() == "begun, 1 elsewhere"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import trio
 from patience import PATIENCE_S
+from redis_server import free_port
 from tls_server import make_certificate
 
 CONFIGURATION = Path(__file__).parent.parent.parent / "etc/nginx/linguad.conf"
@@ -38,9 +39,7 @@ class Nginx:
         program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
         assert program is not None, "install the Debian package nginx-light"
         self.certificate = make_certificate(folder, ["localhost"])
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         text = CONFIGURATION.read_text()
         for before, after in (
             (r"server 127\.0\.0\.1:5010;", servers(ports["scheduler"])),

@@ -40,7 +40,7 @@ def fortress(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess
         tmp_path_factory.mktemp("fortress"),
         server={"peek_seconds": 3, "handshake_seconds": 3, "trusted_proxies": ["127.0.0.1/32"]},
         gateway={
-            "body_seconds": 8,
+            "body_seconds": 15,
             "failed_auth_seconds": 600,
             "stream_start_seconds": 3,
             "stream_max_unauthenticated": 50,

@@ -19,7 +19,7 @@ from stream_app import SECOND, refused, stream_of, ticket_of
 
 from linguad.net.dial import DialError
 
-HEARTBEAT_S = 1.0
+HEARTBEAT_S = 2.0
 COUNTER = "scheduler_phase2_redis_op_total{"
 
 

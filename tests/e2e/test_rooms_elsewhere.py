@@ -13,7 +13,7 @@ from conftest import Start
 from harness import Client, Json
 from processes import PATIENCE_S, DaemonProcess
 from redis_server import RedisServer
-from test_sessions_elsewhere import APART, joined
+from test_sessions_elsewhere import APART, HEARTBEAT_S, joined
 
 TEST_S = 3 * PATIENCE_S
 
@@ -31,7 +31,7 @@ def three(start: Start, redis: RedisServer) -> list[DaemonProcess]:
     """Instances a, b and c."""
 
     def instance(name: str) -> DaemonProcess:
-        cluster = {"redis_url": redis.url, "heartbeat_seconds": 1, "instance_id": name}
+        cluster = {"redis_url": redis.url, "heartbeat_seconds": HEARTBEAT_S, "instance_id": name}
         return start(cluster=cluster, **APART)
 
     return [instance(name) for name in "abc"]

@@ -18,6 +18,12 @@ from redis_server import RedisServer
 from talkers import joined, talk
 
 APART: dict[str, Any] = {"gateway": {"enabled": False}, "hub": {"enabled": False}}
+HEARTBEAT_S = 3.0
+"""A kill is noticed soon, and nobody is taken for dead because the machine is busy, s."""
+
+
+DRAINS = {"drain_seconds": 3}
+"""People who go on talking stay to the end of it."""
 
 
 @pytest.fixture
@@ -36,7 +42,7 @@ def instances(start: Start, redis: RedisServer) -> Instances:
     """Starts instances with these names."""
 
     def begin(*names: str, **tables: Any) -> list[DaemonProcess]:
-        cluster = {"redis_url": redis.url, "heartbeat_seconds": 1}
+        cluster = {"redis_url": redis.url, "heartbeat_seconds": HEARTBEAT_S}
         return [start(cluster=cluster | {"instance_id": name}, **APART, **tables) for name in names]
 
     return begin
@@ -166,7 +172,7 @@ async def test_without_redis_a_session_goes_on_where_it_is(instances: Instances,
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 async def test_no_word_is_lost_when_an_instance_goes(instances: Instances, number: int) -> None:
-    daemons = instances("a", "b", server={"drain_seconds": 10})
+    daemons = instances("a", "b", server=DRAINS)
     await joined(*daemons)
     balancer = Balancer(*daemons)
     with trio.fail_after(4 * PATIENCE_S):
@@ -190,8 +196,7 @@ async def test_no_word_is_lost_when_an_instance_goes(instances: Instances, numbe
 
 async def test_an_upgrade_of_all_instances_is_not_felt(instances: Instances) -> None:
     """One after the other is drained and replaced, while people talk."""
-    drains = {"drain_seconds": 10}
-    daemons = instances("a", "b", "c", server=drains)
+    daemons = instances("a", "b", "c", server=DRAINS)
     await joined(*daemons)
     balancer, lost, talkers = Balancer(*daemons), [], 6
     with trio.fail_after(6 * PATIENCE_S):
@@ -211,7 +216,7 @@ async def test_an_upgrade_of_all_instances_is_not_felt(instances: Instances) -> 
                     answer = await drained(daemon)
                     assert answer["draining"]
                     assert await daemon.ended() == 0
-                    (new,) = instances(name, server=drains)
+                    (new,) = instances(name, server=DRAINS)
                     await nursery.start(Echo(await new.port()).run)
                     balancer.instances.append(new)
                 enough.set()

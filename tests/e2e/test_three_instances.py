@@ -94,7 +94,7 @@ async def house(kind: str, start: Start, redis: Redis, tmp_path: Path) -> AsyncI
     daemons: dict[str, DaemonProcess] = {}
     ports: list[int] = []
     for name in "abc":
-        cluster = redis.settings | {"instance_id": name, "heartbeat_seconds": 1}
+        cluster = redis.settings | {"instance_id": name, "heartbeat_seconds": 2}
         server = {"reuse_port": True, "port": ports[0] if ports else 0} if shared else {}
         server |= {"trusted_proxies": ["127.0.0.1"]} if kind == "nginx" else {}
         daemons[name] = start(cluster=cluster, server=server, **APART)

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 
 import pytest
 import trio
 from conftest import Start
+from documents import example
 from patience import PATIENCE_S
 from processes import Process, clean_environment
 
-DOCS = Path(__file__).parents[2] / "docs"
 
-
-@pytest.mark.parametrize("page", ["write-a-node.md", "zh/node-protocol.md"])
+@pytest.mark.parametrize("page", ["docs/write-a-node.md", "docs/zh/node-protocol.md"])
 async def test_the_node_of_the_page_translates(page: str, start: Start, tmp_path: Path) -> None:
-    (code,) = re.findall(r"^```python\n(.*?)^```$", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL)
     program = tmp_path / "node.py"
-    program.write_text(code)
+    program.write_text(example(page, "python"))
     daemon = start()
     url = f"ws://127.0.0.1:{await daemon.port()}/ws/node"
     node = Process([sys.executable, str(program), url], clean_environment(), tmp_path)

@@ -36,11 +36,11 @@ def main(url: str, key: str) -> None:
         for start in range(0, len(sound), 3200):
             connection.send_media(sound[start : start + 3200])
         connection.send_finalize()
-        finals.acquire(timeout=20)
+        finals.acquire(timeout=100)
         connection.send_keep_alive()
         connection.send_media(sound)
         connection.send_close_stream()
-        listening.join(20)
+        listening.join(100)
     print(json.dumps(heard))
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import trio
+from documents import example
 from msgspec.structs import replace
 from patience import PATIENCE_S
 
@@ -44,7 +44,7 @@ def delivery(number: int) -> Delivery:
 
 async def test_the_receiver_of_the_page(tmp_path: Path) -> None:
     script = tmp_path / "receiver.py"
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
+    code = example("docs/webhooks.md", "python")
     # the clock of the script stands still, so that the test says what is old
     script.write_text(code.replace("time.time()", str(NOW)))
     hook = Webhook(id="wh_1", tenant_id="t", url="", events=frozenset(), created_at=0)

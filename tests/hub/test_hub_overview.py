@@ -17,7 +17,7 @@ from linguad.errors import LinguadError
 from linguad.hub.overview import Overview
 from linguad.net.http import PEER
 from linguad.net.peer import Peer
-from linguad.ops.hub import FRESH_S, RemoteShelf, Shelf, add_hub_route
+from linguad.ops.hub import AWAY_S, FRESH_S, RemoteShelf, Shelf, add_hub_route
 from linguad.ops.viewers import Viewers
 from linguad.store.database import Database
 from linguad.store.hub import HubRecords
@@ -77,6 +77,7 @@ async def test_it_is_asked_seldom(autojump_clock: MockClock) -> None:
             nonlocal asked
             asked += 1
             if away:
+                await trio.sleep(10)
                 raise LinguadError("it is away")
             return {"models": [], "asked": asked}
 
@@ -88,9 +89,24 @@ async def test_it_is_asked_seldom(autojump_clock: MockClock) -> None:
     answer = await client.get("/api/v1/hub", scope_base=HERE)
     assert (answer.status_code, (await answer.get_json())["error"]["code"]) == (503, "no_hub")
     shelf = Played()
-    answer = await client.get("/api/v1/hub", scope_base=HERE)
-    assert (answer.status_code, (await answer.get_json())["error"]["code"]) == (503, "hub_away")
+    codes = []
+
+    async def look() -> None:
+        answer = await client.get("/api/v1/hub", scope_base=HERE)
+        codes.append((answer.status_code, (await answer.get_json())["error"]["code"]))
+
+    start = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(look)
+    assert codes == [(503, "hub_away")] * 5
+    assert (asked, trio.current_time() - start) == (1, 10), (
+        "they wait for it together, not one after the other"
+    )
     away = False
+    await look()
+    assert codes[-1] == (503, "hub_away")
+    await trio.sleep(AWAY_S)
     for wanted in (2, 2, 2):
         answer = await client.get("/api/v1/hub", scope_base=HERE)
         assert await answer.get_json() == {"models": [], "asked": wanted}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from shop import ADMIN, Shop, open_shop, package, put, sha
 from linguad.commands import hub_client
 from linguad.commands.hub_client import HubClient
 from linguad.errors import LinguadError
-from linguad.hub import catalog
+from linguad.hub import catalog, hub
 from linguad.hub.catalog import Catalog
 from linguad.hub.publishing import Publisher
 from linguad.hub.scan import MAX_RECORD_BYTES
@@ -55,6 +56,22 @@ async def test_without_a_store_everything_but_statistics_goes_on(shop: Shop, tmp
     await shop.hub._usage.flush()
     await shop.hub._usage._forget_old()
     assert (await shop.get("/health")).status == 200
+
+
+async def test_a_disk_that_hangs_is_not_ready_and_holds_nobody(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = threading.Event()
+    monkeypatch.setattr(hub, "DISK_SECONDS", 0.1)
+    monkeypatch.setattr(shop.hub, "_free", lambda: 2**40 if disk.wait(PATIENCE_S) else 0)
+    try:
+        for _ in range(3):
+            answer = await shop.get("/health/ready")
+            assert (answer.status, answer.json["reasons"]) == (503, ["disk_silent"])
+    finally:
+        disk.set()
+    monkeypatch.setattr(hub, "DISK_SECONDS", PATIENCE_S)
+    assert (await shop.get("/health/ready")).json == {"ready": True, "reasons": []}
 
 
 async def test_a_trash_that_somebody_emptied_is_made_again(shop: Shop) -> None:

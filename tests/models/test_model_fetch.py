@@ -13,6 +13,7 @@ import pytest
 import trio
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from patience import PATIENCE_S
 from played_hub import FAST, Fault, PlayedHub, played_hub, sha256
 
 from linguad.models.answer import Ladder
@@ -87,7 +88,7 @@ class TestProperty:
         trio.run(self._play, rounds, old)
 
     async def _play(self, rounds: list[list[Fault]], old: bool) -> None:
-        with TemporaryDirectory() as directory, trio.fail_after(100):
+        with TemporaryDirectory() as directory, trio.fail_after(PATIENCE_S):
             part = Path(directory) / "a.part"
             async with played_hub(old=old) as hub:
                 for faults in rounds:
@@ -115,7 +116,7 @@ class TestProperty:
         trio.run(self._cut, cuts, steps, DATA[:size])
 
     async def _cut(self, cuts: list[int], steps: list[str], data: bytes) -> None:
-        with TemporaryDirectory() as directory, trio.fail_after(100):
+        with TemporaryDirectory() as directory, trio.fail_after(PATIENCE_S):
             part = Path(directory) / "a.part"
             count = Count()
             async with played_hub() as hub:

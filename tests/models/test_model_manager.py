@@ -653,7 +653,7 @@ class TestRecovery:
 
         async with managed(hub, tmp_path) as manager:
             await manager.download("m")
-            os.utime(tmp_path / "models/registry.json")
+            os.utime(tmp_path / "models/registry.json", (1, 1))
             with monkeypatch.context() as busy:
                 busy.setattr(Path, "read_bytes", refuse)
                 assert manager.path("m").name == "1.0.0"

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import trio
+from patience import PATIENCE_S
 from played_hub import Fault, played_hub
 
 from linguad.models.layout import Layout
@@ -35,7 +36,7 @@ trio.run(main)
 
 
 async def run(*command: str) -> str:
-    with trio.fail_after(100):
+    with trio.fail_after(2 * PATIENCE_S):
         done = await trio.run_process(
             [sys.executable, *command], env=ENVIRONMENT, cwd=ROOT, capture_stdout=True, capture_stderr=True
         )
@@ -62,7 +63,7 @@ async def test_a_killed_process_costs_at_most_a_block_of_each_file(tmp_path: Pat
         command = [sys.executable, "-c", PULL, str(tmp_path), hub.url]
         process = await trio.lowlevel.open_process(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
         parts = {name: Layout(tmp_path).part("m_1.0.0", name) for name in files}
-        with trio.fail_after(60):
+        with trio.fail_after(PATIENCE_S):
             while not all(  # noqa: ASYNC110 - a process writes them
                 part.exists() and part.stat().st_size >= BLOCK_BYTES for part in parts.values()
             ):

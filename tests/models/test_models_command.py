@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from patience import PATIENCE_S
 from played_hub import played_hub
 
 from linguad import log
@@ -31,7 +32,7 @@ class User:
         self._monkeypatch.setenv("MODEL_HUB_URL", hub)
 
     async def types(self, *words: str, code: int = 0) -> tuple[str, str]:
-        with trio.fail_after(60):
+        with trio.fail_after(PATIENCE_S):
             # The command runs a loop of its own, beside that of the hub.
             ended = await trio.to_thread.run_sync(main, ["models", *words])
         told = self._capsys.readouterr()

@@ -17,6 +17,7 @@ import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from patience import PATIENCE_S
 from played_hub import PlayedHub, played_hub, sha256
 
 from linguad import log
@@ -117,7 +118,7 @@ async def publisher() -> AsyncIterator[Publisher]:
 @asynccontextmanager
 async def packages(publisher: Publisher, data: Path, trust: Trust | None = None) -> AsyncIterator[Packages]:
     settings = Settings(data=data, hub=publisher.hub.url, trust=Trust([KEY]) if trust is None else trust)
-    with trio.fail_after(60):
+    with trio.fail_after(PATIENCE_S):
         async with ModelManager.open(settings) as manager:
             yield await manager.packages()
 

@@ -130,7 +130,7 @@ async def test_slow_head_is_cut_without_spinning(sent: bytes) -> None:
         await trio.sleep(0.1)
         with steps() as counter:
             await trio.sleep(0.2)
-        assert counter.count < 10
+        assert counter.count < 100, "it would be thousands; the cut may come meanwhile"
         assert await read_all(stream) == b""
         await until_routed("slow", before + 1)
         await stream.aclose()

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import trio
 from core.support import Desk
+from patience import PATIENCE_S
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from linguad.core.clock import Clock
@@ -78,7 +79,7 @@ def nodes(path: Path) -> dict[str, Any]:
 
 async def written(path: Path, before: int = 0) -> None:
     """Wait for the file in real time; the clock of the daemon stands still."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + PATIENCE_S
     while version(path) == before:
         assert time.monotonic() < end, "nothing was written"
         await trio.to_thread.run_sync(time.sleep, 0.005)

@@ -136,6 +136,7 @@ async def test_what_is_told(autojump_clock: MockClock) -> None:
         "heartbeat_age_s": 0,
     }
     assert told["pairs"] == []
+    assert told["instance"] == {"id": None, "others": 0, "drain_seconds": 25.0}
 
 
 async def test_queues_and_nodes_without_work_are_told_up_to_a_number() -> None:

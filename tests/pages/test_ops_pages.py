@@ -371,8 +371,10 @@ async def test_in_chinese(look: Look, daemon: DaemonProcess) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_nobody_is_kept_out(scheme: str, look: Look) -> None:
-    async with look(fleet=True) as seen:
+async def test_nobody_is_kept_out(scheme: str, look: Look, daemon: DaemonProcess) -> None:
+    async with look(fleet=True) as seen, daemon.client(src_lang="en", tgt_lang="es") as client:
+        await client.speak()
+        await client.result()
         await wish(seen.page, scheme)
         for name in NAMES:
             await seen.open(name)
@@ -390,11 +392,7 @@ async def test_nobody_is_kept_out(scheme: str, look: Look) -> None:
             )
             assert await seen.page.run("document.documentElement.scrollWidth") == 360, name
             assert await barriers(seen.page) == [], name
-        await seen.open("dashboard")
-        session = await seen.page.run(
-            "fetch('/api/v1/sessions').then((it) => it.json()).then((it) => it.sessions[0].session_id)"
-        )
-        await seen.go(f"dashboard?trace={session}")
+        await seen.go(f"dashboard?trace={client.session_id}")
         await seen.click(".utterance summary")
         await seen.press("Why this node?")
         await seen.reads(".explain td", "gpu-1")

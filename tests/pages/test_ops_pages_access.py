@@ -23,7 +23,7 @@ from linguad.core.survey import Veto
 from linguad.metrics import STAGES
 from linguad.ops.gauges import GAUGES
 
-TEST_S = 180.0
+TEST_S = 240.0
 Start = Callable[..., DaemonProcess]
 
 
@@ -129,7 +129,7 @@ async def test_for_everybody(start: Start, tmp_path: Path) -> None:
 async def test_a_cluster(start: Start, tmp_path: Path) -> None:
     redis = RedisServer().start()
     try:
-        settings = {"redis_url": redis.url, "heartbeat_seconds": 1}
+        settings = {"redis_url": redis.url, "heartbeat_seconds": 5}
         one = start("one", cluster=settings | {"instance_id": "first"}, hub={"enabled": False})
         other = start("other", cluster=settings | {"instance_id": "second"}, hub={"enabled": False})
         await other.port()
@@ -231,3 +231,40 @@ async def test_how_they_are_served(start: Start) -> None:
         ), one.name
         # the name of SVG is no address
         assert re.findall(r"https?://[^\"]+", text) in ([], ["http://www.w3.org/2000/svg"]), one.name
+
+
+async def test_an_instance_is_stopped(start: Start, tmp_path: Path) -> None:
+    daemon = start(hub={"enabled": False}, server={"drain_seconds": 60, "hard_stop_seconds": 70})
+    async with looker(tmp_path / "browser", await daemon.port()) as seen:
+        async with daemon.node(), daemon.client() as client:
+            await client.speak()
+            await seen.open("dashboard")
+            await seen.reads("#health", "1 sessions")
+            await seen.press("Stop this instance …", "#health")
+            await seen.reads("#stop h2", "Stop this instance?")
+            await seen.reads("#stop li", "1 sessions and 1 jobs have 1 min 0 s")
+            await seen.reads("#stop li", "It is the only one")
+            assert await barriers(seen.page) == []
+            await seen.press("Cancel", "#stop")
+            await seen.press("Stop this instance …", "#health")
+            await seen.press("Stop it", "#stop")
+            await seen.give_token(await admin_token(daemon))
+            # It goes on telling what is left.
+            await seen.reads("#health[data-level=warn] .headline", "Stopping: ")
+            assert daemon.running
+            assert await seen.page.run("document.querySelector('#health button').hidden")
+        assert await daemon.ended() == 0
+        await seen.reads("#health .headline", "This instance has stopped")
+
+
+async def test_a_server_that_is_gone_is_not_called_well(start: Start, tmp_path: Path) -> None:
+    daemon = start(hub={"enabled": False})
+    async with looker(tmp_path / "browser", await daemon.port()) as seen, daemon.node(node_id="worker"):
+        await seen.open("dashboard")
+        await seen.scroll_to("#nodes")
+        await seen.reads("#nodes td", "worker")
+        daemon.signal(9)
+        await seen.reads("#health[data-level=bad] .headline", "The server does not answer")
+        await seen.reads("#nodes .hindrance", "cannot be reached")
+        # What was known stays to be read.
+        await seen.reads("#nodes td", "worker")

@@ -28,7 +28,7 @@ from processes import DaemonProcess, Process, clean_environment, command
 SOUNDS = Path(__file__).parents[2] / "demo" / "audio"
 HEARD, MEANT = "the weather is nice and the sun is shining", "El tiempo es bueno y el sol está brillando"
 
-PATIENCE_S = 120.0
+PATIENCE_S = 240.0
 """For a whole test that needs a browser, s."""
 
 SPACE = {"key": " ", "code": "Space", "windowsVirtualKeyCode": 32}

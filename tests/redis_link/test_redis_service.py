@@ -78,8 +78,7 @@ async def test_redis_is_away_and_comes_back(make_server: Callable[..., RedisServ
         assert not service.up
         assert (REGISTRY.get_sample_value("linguad_redis_circuit", {"link": "main"}) or 0) > 0
         server.start()
-        await until(lambda: service.up)
-        assert heard == [b"resync"]
+        await until(lambda: service.up and heard == [b"resync"], "both connections")
         before = _count("get", "ok")
         await service.redis.get("key")
         assert _count("get", "ok") == before + 1

@@ -13,6 +13,7 @@ import trio
 import trio.testing
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from patience import PATIENCE_S
 from sqlalchemy import BigInteger, Column, Connection, MetaData, Table, func, insert, select, update
 from sqlalchemy.exc import DBAPIError
 
@@ -98,32 +99,37 @@ async def test_a_cancelled_reader_does_not_wait_for_a_database_that_hangs(databa
     together = threading.Barrier(READERS)
     async with trio.open_nursery() as nursery:
         for _ in range(READERS):
-            nursery.start_soon(database.read, lambda _connection: together.wait(5))
+            nursery.start_soon(database.read, lambda _connection: together.wait(PATIENCE_S))
 
 
 async def test_nobody_waits_for_ever_for_a_database_that_hangs(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("linguad.store.database.BUSY_SECONDS", 0.1)
-    goes_on, ended = threading.Event(), list[bool]()
+    begun, goes_on, ended = threading.Event(), threading.Event(), list[bool]()
+
+    def work(_connection: Connection) -> bool:
+        begun.set()
+        return goes_on.wait(PATIENCE_S)
 
     async def hang() -> None:
-        ended.append(await database.write(lambda _connection: goes_on.wait()))
+        ended.append(await database.write(work))
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(hang)
-        await trio.testing.wait_all_tasks_blocked()
+        assert await trio.to_thread.run_sync(begun.wait, PATIENCE_S)
+        monkeypatch.setattr("linguad.store.database.BUSY_SECONDS", 0.1)
         with pytest.raises(StoreError, match="does not answer"):
             await database.write(counted)
         with pytest.raises(StoreError, match="does not answer"):
-            await database.read(lambda _connection: goes_on.wait())
+            await database.read(lambda _connection: goes_on.wait(PATIENCE_S))
+        monkeypatch.undo()
         goes_on.set()
     # what had begun has come to its end
     assert ended == [True]
     together = threading.Barrier(READERS)
     async with trio.open_nursery() as nursery:
         for _ in range(READERS):
-            nursery.start_soon(database.read, lambda _connection: together.wait(5))
+            nursery.start_soon(database.read, lambda _connection: together.wait(PATIENCE_S))
 
 
 async def test_what_only_reads_cannot_write(database: Database) -> None:

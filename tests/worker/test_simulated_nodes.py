@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from base64 import b64encode
 from collections import Counter
 from pathlib import Path
@@ -10,6 +9,7 @@ from random import Random
 
 import pytest
 import trio
+from documents import example
 from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
@@ -82,9 +82,8 @@ def test_a_profile_is_read(tmp_path: Path) -> None:
 
 
 def test_the_profile_of_the_documents_can_be_used(tmp_path: Path) -> None:
-    page = (Path(__file__).parents[2] / "docs/testing.md").read_text()
-    (example,) = re.findall(r"^```toml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
-    assert [kind.name for kind in read(written(tmp_path, example)).nodes] == ["rtx", "flaky"]
+    profile = written(tmp_path, example("docs/testing.md", "toml"))
+    assert [kind.name for kind in read(profile).nodes] == ["rtx", "flaky"]
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ export function get(path, stale) { return ask("GET", path, undefined, "", stale)
 
 /** Changes something in an operator's name, who is asked for the admin token first. Null if he would not give it. */
 export async function change(method, path, body) {
-  for (;;) {
-    const given = token || (await askForToken(false));
+  for (let wasWrong = false; ; wasWrong = true) {
+    const given = token || (await askForToken(wasWrong));
     if (!given) return null;
     try {
       const answer = await ask(method, path, body, given);
@@ -29,7 +29,6 @@ export async function change(method, path, body) {
     } catch (error) {
       if (error.status !== 401) throw error;
       token = "";
-      if (!(await askForToken(true))) return null;
     }
   }
 }
@@ -44,9 +43,9 @@ export async function unlock() {
     if (!given) return false;
     try {
       await enter(given);
+      token = given;
       return true;
     } catch (error) {
-      token = "";
       if (error.status !== 401) throw error;
     }
   }
@@ -78,14 +77,14 @@ function askForToken(wasWrong) {
   field.value = "";
   problem.hidden = !wasWrong;
   problem.textContent = t("wrongToken");
-  dialog.returnValue = "";
-  document.getElementById("token-cancel").onclick = () => dialog.close("");
-  dialog.querySelector("form").onsubmit = () => { token = field.value.trim(); };
+  let typed = "";
+  document.getElementById("token-cancel").onclick = () => dialog.close();
+  dialog.querySelector("form").onsubmit = () => { typed = field.value.trim(); };
   dialog.showModal();
   return new Promise((resolve) => {
     dialog.addEventListener("close", () => {
       field.value = "";
-      resolve(token);
+      resolve(typed);
     }, { once: true });
   });
 }

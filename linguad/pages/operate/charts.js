@@ -12,6 +12,7 @@ export class Spark {
   /** Draws values, the oldest first. */
   set(values) {
     const most = Math.max(...values, 1e-9);
+    this.element.classList.toggle("flat", !values.some(Boolean));
     const step = values.length > 1 ? 100 / (values.length - 1) : 0;
     const points = values.map((value, index) => `${round(index * step)} ${round(26 - (24 * value) / most)}`);
     this.#line.setAttribute("d", points.length > 1 ? `M${points.join("L")}` : "");

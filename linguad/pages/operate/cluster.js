@@ -5,6 +5,7 @@ import { change } from "./api.js";
 import { Cards } from "./cards.js";
 import { el, section } from "./dom.js";
 import { bytes, clock, duration, number, word } from "./format.js";
+import { health } from "./health.js";
 import { loadColumn, meter, nodeColumn, nodes, statusColumn } from "./lists.js";
 import { asking, toast } from "./part.js";
 import { Table } from "./table.js";
@@ -63,7 +64,7 @@ export function open(page) {
   const alone = nodes();
   alone.element.hidden = true;
   for (const one of [local, links, dead]) one.hidden = true;
-  page.append(el("h1", { "data-t": "cluster" }), overview, local, alone.element, links, dead);
+  page.append(el("h1", { "data-t": "cluster" }), health("h2"), overview, local, alone.element, links, dead);
 
   asking(overview, "/api/v1/cluster", 5, (told) => {
     for (const one of [local, links, dead]) one.hidden = false;

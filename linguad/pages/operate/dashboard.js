@@ -17,12 +17,12 @@ import { failing, waiting } from "./trouble.js";
 export function open(page) {
   const matrix = new Matrix();
   const room = section("room", "whoHasRoom", matrix.element);
-  const parts = { health: health(), tiles: tiles(), waiting: waiting(), failing: failing(), outcomes: outcomes(), stages: stages() };
+  const parts = { tiles: tiles(), waiting: waiting(), failing: failing(), outcomes: outcomes(), stages: stages() };
   const past = history(), sure = quality(), line = trace();
   const known = nodes(), people = sessions(line.open), pooled = pools();
 
   page.append(
-    parts.health.element, parts.tiles.element,
+    health(), parts.tiles.element,
     el("div", { class: "columns three" }, parts.waiting.element, room, parts.failing.element),
     el("div", { class: "columns two" }, past.element, el("div", { class: "stack" }, parts.stages.element, parts.outcomes.element)),
     line.element, known.element, people.element,

@@ -1,8 +1,10 @@
 /** The first sentence: is it healthy, and if not, why. */
 
-import { t } from "/pages/static/i18n.js";
+import { onLanguage, t } from "/pages/static/i18n.js";
 import { el, say } from "./dom.js";
-import { duration, number, pair, percent, word } from "./format.js";
+import { clock, duration, number, pair, percent, word } from "./format.js";
+import { follow, onState, overview } from "./news.js";
+import { isEnding, left, stopButton } from "./stop.js";
 
 /** Parts of all sentences of the last minute that failed. */
 export const FAILING_SHARE = { warn: 0.05, bad: 0.25 };
@@ -19,12 +21,14 @@ const LEVELS = ["bad", "warn", "good"];
 export function failingShare({ results_per_minute: good, failures_per_minute: bad }) { return good + bad ? bad / (good + bad) : 0; }
 
 /** What is wrong, the worst first: `{ level, text }`. */
-export function issues({ state, gauges, waiting, failing_count: failing }) {
+function issues(told) {
+  const { state, gauges, waiting, failing_count: failing } = told;
   const found = [];
   const add = (level, text) => found.push({ level, text });
-  if (!state.ready) add("bad", t("notReady", { why: state.reasons.map((one) => word("state", one)).join(", ") }));
+  const reasons = state.reasons.filter((one) => one !== "draining");
+  if (reasons.length) add("bad", t("notReady", { why: reasons.map((one) => word("state", one)).join(", ") }));
   const vain = waiting.filter((queue) => !queue.ready_nodes);
-  if (vain.length) add("bad", t("waitInVain", { jobs: sum(vain), pairs: pairs(vain) }));
+  if (vain.length) add("bad", t(sum(vain) === 1 ? "waitsInVain" : "waitInVain", { jobs: sum(vain), pairs: pairs(vain) }));
   if (!gauges.nodes_ready) add(gauges.sessions ? "bad" : "warn", t(gauges.nodes_online ? "noneReady" : "noNodes"));
   const share = failingShare(gauges);
   if (share >= FAILING_SHARE.warn) {
@@ -33,14 +37,23 @@ export function issues({ state, gauges, waiting, failing_count: failing }) {
   const long = waiting.filter((queue) => queue.ready_nodes && queue.oldest_s > LONG_WAIT_S);
   if (long.length) {
     const oldest = Math.max(...long.map((queue) => queue.oldest_s));
-    add("warn", t("nodesBusy", { jobs: sum(long), pairs: pairs(long), oldest: duration(oldest * 1000) }));
+    add("warn", t(sum(long) === 1 ? "nodesBusyOne" : "nodesBusy", { jobs: sum(long), pairs: pairs(long), oldest: duration(oldest * 1000) }));
   } else if (gauges.slots && gauges.slots_used / gauges.slots >= NEARLY_FULL) {
     add("warn", t("nearlyFull", { used: gauges.slots_used, slots: gauges.slots }));
   }
   for (const name of state.degraded) add("warn", t("degraded", { name: word("state", name) }));
   if (failing) add("warn", t(failing === 1 ? "nodeFails" : "nodesFail", { count: number(failing) }));
   if (gauges.loop_lag_ms > LATE_MS) add("warn", t("loopLate", { lag: duration(gauges.loop_lag_ms) }));
-  return found.sort((a, b) => LEVELS.indexOf(a.level) - LEVELS.indexOf(b.level));
+  found.sort((a, b) => LEVELS.indexOf(a.level) - LEVELS.indexOf(b.level));
+  // Whoever ended it wants to know this first.
+  return isEnding(told) ? [{ level: "warn", text: t("ending", left(told)) }, ...found] : found;
+}
+
+/** What is to be said when the server says nothing. */
+function silence() {
+  if (!overview) return [{ level: "bad", text: t("unreachable") }];
+  const since = { time: clock(overview.at_ms, true) };
+  return [isEnding(overview) ? { level: "warn", text: t("hasEnded", since) } : { level: "bad", text: t("isSilent", since) }];
 }
 
 function sum(queues) { return queues.reduce((jobs, queue) => jobs + queue.jobs, 0); }
@@ -50,18 +63,26 @@ function pairs(queues) {
   return named.slice(0, NAMED_PAIRS).join(", ") + (named.length > NAMED_PAIRS ? " …" : "");
 }
 
-/** The part of the page that says so. */
-export function health() {
-  const headline = el("h1", { "data-t": "connecting" });
+/** The part of the page that says so, under a heading of this kind. */
+export function health(heading = "h1") {
+  let isSilent = false;
+  const headline = el(heading, { class: "headline", "data-t": "connecting" });
   const rest = el("ul", { class: "issues" });
   const facts = el("p", { class: "facts small numbers" });
   const element = el("section", { id: "health", class: "card", "data-level": "unknown", "aria-labelledby": "health-title" },
-    el("div", {}, el("div", { role: "status" }, headline), rest), facts);
+    el("div", { class: "what" }, el("div", { role: "status" }, headline), rest),
+    el("div", { class: "row" }, facts, stopButton()));
   headline.id = "health-title";
+  follow(draw);
+  onLanguage(draw);
+  onState((state) => {
+    isSilent = state === "old";
+    draw();
+  });
 
-  function set(overview) {
-    const found = issues(overview);
-    const { facts: told, gauges } = overview;
+  function draw() {
+    if (!overview && !isSilent) return;
+    const found = isSilent ? silence() : issues(overview);
     headline.removeAttribute("data-t");
     element.dataset.level = found[0]?.level ?? "good";
     say(headline, found[0]?.text ?? t("allWell"));
@@ -72,11 +93,14 @@ export function health() {
       line.className = one.level;
       say(line, one.text);
     }
-    say(facts, t("facts", {
+    if (!overview) return;
+    const { facts: told, gauges, instance: { id } } = overview;
+    const text = t("facts", {
       version: told.version, uptime: duration(told.uptime_seconds * 1000), nodes: number(gauges.nodes_online),
       sessions: number(gauges.sessions),
-    }));
+    });
+    say(facts, id ? `${id} · ${text}` : text);
   }
 
-  return { element, set };
+  return element;
 }

@@ -123,7 +123,7 @@ function about(node) {
   ].filter(([, value]) => value);
   const lines = [];
   if (node.idle_message) {
-    lines.push(el("p", { class: "problem" }, el("b", { text: word("reason", node.idle_reason) }), " ", node.idle_message));
+    lines.push(el("p", { class: "problem" }, el("b", { text: `${word("reason", node.idle_reason)}:` }), " ", node.idle_message));
   }
   if (health.quarantine_left_s > 0) {
     lines.push(el("p", { class: "problem", text: t("quarantine", { time: duration(health.quarantine_left_s * 1000), count: health.failed_probations }) }));

@@ -2,7 +2,7 @@
 
 import { addTexts, onLanguage, show, t } from "/pages/static/i18n.js";
 import { say } from "./dom.js";
-import { onState, setPaused, start } from "./news.js";
+import { follow, onState, setPaused, start } from "./news.js";
 import { TEXTS } from "./texts.js";
 
 const PAGES = {
@@ -20,7 +20,9 @@ const news = document.getElementById("news");
 const pause = document.getElementById("pause");
 
 for (const link of document.querySelectorAll("nav a")) {
-  if (link.getAttribute("href") === path) link.setAttribute("aria-current", "page");
+  if (link.getAttribute("href") !== path) continue;
+  link.setAttribute("aria-current", "page");
+  link.scrollIntoView({ block: "nearest", inline: "center" });
 }
 
 pause.addEventListener("click", () => {
@@ -33,6 +35,7 @@ onState((state) => {
   news.dataset.news = state;
   say(news.lastElementChild, t(`news:${state}`));
 });
+follow(() => { document.body.dataset.heard = ""; });
 onLanguage(() => {
   title();
   say(news.lastElementChild, t(`news:${news.dataset.news}`));

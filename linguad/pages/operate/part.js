@@ -15,10 +15,12 @@ const NEAR = "300px";
  */
 export function asking(section, path, seconds, draw, always = false, hindered = () => {}) {
   const text = el("p");
-  const button = el("button", { type: "button", "data-t": "giveToken" });
+  const button = tokenButton((problem) => say(text, problem));
+  let isDrawn = false;
   const hindrance = el("div", { class: "hindrance", hidden: true }, text, button);
   const old = el("p", { class: "old small", hidden: true });
   section.append(old, hindrance);
+  section.classList.add("unasked");
   show(hindrance);
   let seen = always;
   const again = every(seconds, async () => {
@@ -31,6 +33,8 @@ export function asking(section, path, seconds, draw, always = false, hindered = 
       old.hidden = !age;
       if (age) say(old, t("counted", { time: duration(age) }));
       draw(told);
+      isDrawn = true;
+      section.classList.remove("unasked");
       hindrance.hidden = true;
       section.classList.remove("hindered");
     } catch (error) {
@@ -39,7 +43,8 @@ export function asking(section, path, seconds, draw, always = false, hindered = 
       say(text, error.status === 401 ? t("operatorsOnly") : known === error.code ? error.message : known);
       button.hidden = error.status !== 401;
       hindrance.hidden = false;
-      section.classList.add("hindered");
+      // What a server told that is away for a moment stays to be read.
+      section.classList.toggle("hindered", !(isDrawn && error.status === 0));
       hindered(error);
     }
   });
@@ -48,15 +53,19 @@ export function asking(section, path, seconds, draw, always = false, hindered = 
     seen = isIntersecting;
     if (came) again();
   }, { rootMargin: NEAR }).observe(section);
-  button.addEventListener("click", async () => {
+  document.addEventListener("unlocked", again);
+  return again;
+}
+
+/** A button that asks for the token, so that all parts are shown from then on; `complain` hears why they are not. */
+export function tokenButton(complain) {
+  return el("button", { type: "button", "data-t": "giveToken", onclick: async () => {
     try {
       if (await unlock()) document.dispatchEvent(new Event("unlocked"));
     } catch (error) {
-      say(text, error.message);
+      complain(error.message);
     }
-  });
-  document.addEventListener("unlocked", again);
-  return again;
+  } });
 }
 
 /** One line of news at the lower edge, for some seconds. */

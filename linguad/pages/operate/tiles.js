@@ -13,10 +13,13 @@ const TILES = [
   { gauge: "sessions", shown: number, more: (g) => (g.sessions_detached ? t("detached", { count: g.sessions_detached }) : "") },
   { gauge: "nodes_ready", shown: number, more: (g) => t("ofOnline", { count: number(g.nodes_online) }) },
   { gauge: "slots_used", shown: number, more: (g) => t("ofSlots", { count: number(g.slots) }), level: (g) => (g.slots && g.slots_used >= g.slots ? "warn" : "") },
-  { gauge: "jobs_waiting", shown: number, more: (g) => t("queueTime", { time: duration(g.queue_p95_ms) }), level: (g) => (g.jobs_waiting ? "warn" : "") },
+  { gauge: "jobs_waiting", shown: number, more: (g) => within(g.queue_p95_ms), level: (g) => (g.jobs_waiting ? "warn" : "") },
   { gauge: "results_per_minute", shown: number, more: (g) => t("failed", { count: number(g.failures_per_minute) }), level: (g) => (failingShare(g) >= FAILING_SHARE.warn ? "warn" : "") },
-  { gauge: "total_p50_ms", shown: (value) => (value ? duration(value) : "–"), more: (g) => t("slowest", { time: g.total_p95_ms ? duration(g.total_p95_ms) : "–" }) },
+  { gauge: "total_p50_ms", shown: (value) => (value ? duration(value) : "–"), more: (g) => within(g.total_p95_ms) },
 ];
+
+/** What 95 % keep to; nothing before there is a number. */
+function within(ms) { return ms ? t("slowest", { time: duration(ms) }) : ""; }
 
 /** The part of the page that shows them. */
 export function tiles() {

@@ -1,12 +1,13 @@
 /** The time line of a conversation by any of its ids: one waterfall a sentence, and why it went where it went. */
 
 import { show, t } from "/pages/static/i18n.js";
-import { get, unlock } from "./api.js";
+import { get } from "./api.js";
 import { nice } from "./charts.js";
 import { el, say, section } from "./dom.js";
 import { explain } from "./explain.js";
 import { bytes, clock, duration, number, pair, word } from "./format.js";
 import { openNode } from "./node.js";
+import { tokenButton } from "./part.js";
 
 const STAGES = ["cut", "queue", "send", "node", "reorder"];
 /** Lines of the scale. */
@@ -16,15 +17,14 @@ const TICKS = 4;
 export function trace() {
   const field = el("input", { id: "trace-id", name: "trace", type: "search", class: "mono", spellcheck: "false", autocomplete: "off", placeholder: "s-…, job-…, s-…:0", required: true });
   const problem = el("p", { class: "problem", role: "alert", hidden: true });
-  const key = el("button", { type: "button", "data-t": "giveToken", hidden: true });
+  const key = tokenButton((text) => say(problem, text));
+  key.hidden = true;
   const result = el("div", { id: "utterances" });
   const form = el("form", { class: "find", role: "search", onsubmit: submit },
     el("div", {}, el("label", { for: "trace-id", "data-t": "traceId" }), field),
     el("button", { type: "submit", class: "main", "data-t": "look" }));
   const element = section("trace", "timeLine", form, problem, key, result);
-  key.addEventListener("click", async () => {
-    if (await unlock()) await open(field.value);
-  });
+  document.addEventListener("unlocked", () => { if (!key.hidden) load(field.value); });
 
   async function submit(event) {
     event.preventDefault();
@@ -33,6 +33,11 @@ export function trace() {
 
   async function open(id) {
     field.value = id;
+    await load(id);
+    element.scrollIntoView({ block: "start" });
+  }
+
+  async function load(id) {
     window.history.replaceState(null, "", `?trace=${encodeURIComponent(id)}`);
     problem.hidden = true;
     key.hidden = true;
@@ -46,7 +51,6 @@ export function trace() {
       key.hidden = error.status !== 401;
       problem.hidden = false;
     }
-    element.scrollIntoView({ block: "start" });
   }
 
   return { element, open };
