@@ -16,6 +16,11 @@ PAGES = {
     "docs/defects-gateway.md": {"D": range(1, 17), "A": range(1, 18)},
     "docs/defects-hub.md": {"D": range(1, 19), "A": range(1, 21)},
     "docs/defects-cluster.md": {"C": range(1, 17), "F": range(1, 6)},
+    "docs/defects-operating.md": {
+        "D": (2, 5, 10, 13, 30, 31, 32, 36, 38, 39, 40, 42, 43, 49, 50, 53, 57),
+        "H": range(1, 14),
+        "O": range(1, 16),
+    },
     "docs/defects-models.md": {
         "D": range(1, 19),
         "S": range(1, 9),

@@ -97,6 +97,7 @@ async def test_a_person_gets_texts_speech_and_times(run: Callable, tmp_path: Pat
     assert "hello 0" in ran.out
     assert "hola 0" in ran.out
     assert f"{out} (0.5 s)" in ran.out
+    assert SESSION in ran.out, "which linguad trace can be given"
     for word in ("cut", "queue", "send", "node", "reorder", "total", "742"):
         assert word in ran.out
     with wave.open(str(out)) as file:
@@ -211,6 +212,7 @@ async def test_no_result_is_one_sentence(run: Callable, reason: str, sentence: s
         ran = await run(url, DEMO / "weather.wav")
     assert ran.code == 1
     assert ran.err.startswith(f"linguad translate: {sentence}")
+    assert ran.out.split() == ["session", SESSION]
     assert ran.err.count("\n") == 1
     assert "Traceback" not in ran.err
 

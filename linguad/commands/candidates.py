@@ -8,6 +8,11 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from linguad.core.survey import Veto
+
+LACKING = (Veto.MODEL_NOT_AVAILABLE, Veto.GPU_UNAVAILABLE)
+"""Reasons of which the types of service that a node lacks are a part; without a connection it lacks all."""
+
 SHOWN_NODES = 30
 """Nodes in the table of one job; `--json` has all of them."""
 
@@ -45,7 +50,8 @@ def _number(pool: int | None) -> str:
 
 
 def _why_not(one: dict[str, Any]) -> str:
-    missing = "".join(f", {kind}: {why}" for kind, why in one["missing_types"].items())
+    lacks = one["missing_types"].items() if one["veto"] in LACKING else ()
+    missing = "".join(f", {kind}: {why}" for kind, why in lacks)
     if one["excluded"]:
         return "failed this job before" if one["failed_before"] else "left out"
     if one["veto"]:

@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         report = {"file": str(args.file), "error": str(error)}
     if args.json:
         print(json.dumps(report, ensure_ascii=False))
-    elif report.get("utterances"):
+    elif "session_id" in report:
         _show(report)
     if report["error"] is not None:
         print(f"linguad translate: {report['error']}", file=sys.stderr)
@@ -185,11 +185,14 @@ def _problem(args: argparse.Namespace, answers: Answers, *, timed_out: bool, spo
 
 
 def _show(report: dict[str, Any]) -> None:
-    """The report for a person: texts, where the speech is, and a table of times."""
+    """The report for a person: texts, where the speech is, what `linguad trace` wants, a table of times."""
     console = Console(highlight=False)
     lines = {report["src"]: report["text_asr"], report["tgt"]: report["text_translated"]}
+    if not report["utterances"]:
+        lines = {}
     if report["out"] is not None:
         lines["speech"] = f"{report['out']} ({report['speech_seconds']:.1f} s)"
+    lines["session"] = report["session_id"]
     width = max(map(len, lines))
     for name, line in lines.items():
         console.print(Text.assemble((name.ljust(width), "bold"), "  ", line), soft_wrap=True)

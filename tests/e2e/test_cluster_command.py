@@ -52,52 +52,6 @@ async def page(daemon: DaemonProcess, *, online: int) -> dict[str, Any]:
     return await answer(daemon, "/api/v1/cluster", lambda said: said.get("online_instances") == online)
 
 
-INSTANCE = {
-    **dict.fromkeys(("instance_id", "hostname", "version"), str),
-    **dict.fromkeys(("pid", "started_at_ms", "uptime_seconds", "inbox_length", "inbox_pending"), int),
-    **dict.fromkeys(("dlq_length", "nodes_owned", "sessions_owned"), int),
-    "is_online": bool,
-}
-TOTALS = {
-    **dict.fromkeys(
-        ("total_instances", "online_instances", "total_nodes", "online_nodes", "ready_nodes"), int
-    ),
-    **dict.fromkeys(("total_sessions", "total_pending", "total_dlq"), int),
-    "redis_key_prefix": str,
-}
-NODE = {
-    **dict.fromkeys(("node_id", "platform", "status"), str),
-    **dict.fromkeys(("cpu_usage", "memory_usage", "gpu_usage"), float),
-    **dict.fromkeys(("current_jobs", "max_concurrent_jobs", "last_heartbeat"), int),
-    "online": bool,
-}
-SERVICE = dict.fromkeys(("service_id", "service_type", "status"), str)
-CAPABILITY = {"service_type": str, "ready": bool, "ready_impl_ids": list}
-
-
-def types(said: dict[str, Any], wanted: dict[str, type]) -> dict[str, type]:
-    """The types of the members that pages of the earlier server read."""
-    return {name: type(said[name]) for name in wanted}
-
-
-async def test_the_page_of_the_earlier_server(start: Start, redis: RedisServer) -> None:
-    """Every member and its type, as pools-and-cluster 7.4 has them."""
-    daemon = start(cluster={"redis_url": redis.url, "instance_id": "first"}, **APART)
-    async with daemon.node(node_id="node-1"):
-        path = "/api/v1/cluster"
-        said = await answer(daemon, path, lambda it: it.get("total_instances") and it["ready_nodes"])
-        assert types(said, TOTALS) == TOTALS
-        (instance,), (node,) = said["instances"], said["nodes"]
-        assert types(instance, INSTANCE) == INSTANCE
-        assert types(node, NODE) == NODE
-        assert {one["service_type"] for one in node["services"]} == {"asr", "nmt", "tts"}
-        for service in node["services"]:
-            assert types(service, SERVICE) == SERVICE
-        for one in node["capabilities"]:
-            assert types(one, CAPABILITY) == CAPABILITY
-            assert bool(one["ready_impl_ids"]) is one["ready"] is (one["reason"] is None)
-
-
 async def test_two_instances(start: Start, redis: RedisServer) -> None:
     def instance(name: str) -> DaemonProcess:
         cluster = {"redis_url": redis.url, "instance_id": name, "heartbeat_seconds": 5}

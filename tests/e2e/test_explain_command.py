@@ -35,6 +35,11 @@ async def test_translated_and_untranslated(tmp_path: Path) -> None:
             (job,) = json.loads(done.stdout)["jobs"]
             assert (job["job_id"], job["status"], job["attempts"]) == (event["job_id"], "failed", [])
             assert (job["error"], job["details"]) == (event["error_code"], event["details"])
+        done = await explain(daemon, result["job_id"])
+        assert (done.returncode, done.stderr) == (0, ""), "though no node could do it now"
+        assert "completed" in done.stdout
+        assert "offline" in done.stdout
+        assert "no_impl" not in done.stdout
         done = await explain(daemon, "nothing")
         assert (done.returncode, done.stdout) == (1, "")
         assert "SESSION:INDEX" in done.stderr
