@@ -9,6 +9,16 @@ has_postgres() {
     command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1
 }
 
+has_prometheus() {
+    command -v prometheus >/dev/null && command -v promtool >/dev/null
+}
+
+# Only the programs of Prometheus are wanted: its service shall start neither now nor with the machine.
+keep_prometheus_off() {
+    has_prometheus || [ "$for_whom" != test ] || [ ! -d /run/systemd/system ] \
+        || $sudo systemctl --quiet mask prometheus.service
+}
+
 missing() {
     command -v espeak-ng >/dev/null || printf ' espeak-ng'
     command -v apertium >/dev/null || printf ' apertium'
@@ -20,6 +30,7 @@ missing() {
     command -v jq >/dev/null || printf ' jq'
     command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || printf ' nginx-light'
     command -v chromium >/dev/null || command -v google-chrome >/dev/null || printf ' chromium'
+    has_prometheus || printf ' prometheus'
 }
 
 packages=$(missing)
@@ -28,7 +39,7 @@ packages=$(missing)
 if command -v apt-get >/dev/null; then
     sudo=''
     [ "$(id -u)" -eq 0 ] || sudo='sudo -n'
-    if $sudo true 2>/dev/null; then
+    if $sudo true 2>/dev/null && keep_prometheus_off; then
         echo "Installing$packages"
         $sudo apt-get update -qq || echo "apt-get update failed; trying with the package lists that are here"
         # shellcheck disable=SC2086 # the words are the packages

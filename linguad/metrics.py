@@ -189,6 +189,7 @@ REDIS_SECONDS = Histogram(
     buckets=(0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5),
 )
 INSTANCES = Gauge("linguad_instances", "Live instances, this one included, as last looked up")
+INSTANCES.set(1)
 PRESENCE_HEARTBEATS = Counter(
     "scheduler_phase2_presence_heartbeat_total", "How often this instance told the others that it lives"
 )

@@ -103,6 +103,14 @@ POINTS = (
         "alerts and dashboard name metrics that exist, each alert has its runbook entry",
         ("tests/test_metrics.py",),
     ),
+    Point(
+        "Prometheus raises each alert when it should and not before",
+        ("tests/ops/test_prometheus.py",),
+    ),
+    Point(
+        "Prometheus reads a daemon: what dashboard and alerts ask for is answered",
+        ("tests/e2e/test_prometheus_reads.py",),
+    ),
     Point("the metrics that are promised move", ("tests/ops/test_metrics_move.py",)),
     Point(
         "documents: short, links lead somewhere, settings, routes, commands and metrics are there",
