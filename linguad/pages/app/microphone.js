@@ -1,5 +1,7 @@
 /** The microphone, by AudioWorklet. */
 
+import { awake } from "./awake.js";
+
 const COLLECTOR = new URL("./collector.js", import.meta.url);
 const WANTED = { echoCancellation: true, noiseSuppression: true, autoGainControl: true, channelCount: 1 };
 
@@ -27,20 +29,29 @@ export class Microphone {
     const opening = this._opening;
     this._opening = null;
     const opened = await opening?.catch(() => null);
-    opened?.stream.getTracks().forEach((track) => track.stop());
-    await opened?.context.close();
+    if (opened) await close(opened);
   }
 
   async _open() {
     const stream = await navigator.mediaDevices.getUserMedia({ audio: WANTED });
     const { context, source } = connect(stream);
-    await context.audioWorklet.addModule(COLLECTOR);
-    await context.resume();
+    try {
+      await context.audioWorklet.addModule(COLLECTOR);
+      await awake(context);
+    } catch (error) {
+      await close({ stream, context });
+      throw error;
+    }
     const collector = new AudioWorkletNode(context, "collector", { numberOfOutputs: 0 });
     collector.port.onmessage = ({ data }) => this._onPiece(data.samples, data.loudness);
     source.connect(collector);
     return { stream, context };
   }
+}
+
+async function close({ stream, context }) {
+  stream.getTracks().forEach((track) => track.stop());
+  await context.close();
 }
 
 /** The stream in a context of 16 kHz, or, where a browser refuses that, in one of its own rate. */

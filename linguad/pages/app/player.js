@@ -1,9 +1,9 @@
 /** Plays the speech of results, one after the other. */
 
+import { awake } from "./awake.js";
 import { oggOfPackets } from "./ogg.js";
 
 const RATE = 16_000; // of PCM16
-const RESUME_MS = 2_000;
 const STOPPED = {};
 
 export class Player {
@@ -45,7 +45,7 @@ export class Player {
     try {
       this.unlock();
       const buffer = await decode(this._context, clip);
-      await this._awake();
+      await awake(this._context);
       if (this._current !== STOPPED) await this._sound(clip, buffer);
     } catch (error) {
       this._on.onError(error);
@@ -53,13 +53,6 @@ export class Player {
       this._current = null;
       this._next();
     }
-  }
-
-  /** Waits until sound can be heard; without a gesture of the user that may be never. */
-  async _awake() {
-    if (this._context.state === "running") return;
-    await Promise.race([this._context.resume(), new Promise((resolve) => setTimeout(resolve, RESUME_MS))]);
-    if (this._context.state !== "running") throw new DOMException("The browser keeps silent.", "NotAllowedError");
   }
 
   async _sound(clip, buffer) {

@@ -14,6 +14,7 @@ const KEPT_OPEN_MS = 15_000; // so that the next sentence is not cut at its begi
 const LOUD = 0.15; // of speech; the ring is full then
 const WRITES_TEXT = "input, select, textarea, dialog";
 const OF_BUTTONS = "button, summary, a";
+const PROBLEMS = { NotFoundError: "microphoneMissing", InvalidStateError: "microphoneAsleep" };
 
 export class Speaker {
   constructor({ button, isPlaying, onBegin, onSpeech, onPause, onProblem, onChange }) {
@@ -101,7 +102,7 @@ export class Speaker {
       await this._microphone.open();
     } catch (error) {
       this._become("off");
-      this._on.onProblem(error.name === "NotFoundError" ? "microphoneMissing" : "microphoneDenied");
+      this._on.onProblem(PROBLEMS[error.name] ?? "microphoneDenied");
       return;
     }
     if (this._mode !== "opening") return;

@@ -10,6 +10,9 @@ export function number(value, digits = 0) {
   return value.toLocaleString(language(), { maximumFractionDigits: digits });
 }
 
+/** So many of a kind, such as "1 job"; kinds are those of the texts. */
+export function count(kind, value) { return t(`${value === 1 ? "one" : "many"}:${kind}`, { count: number(value) }); }
+
 /** Parts of one as %. */
 export function percent(part, digits = 0) {
   return part === null || part === undefined

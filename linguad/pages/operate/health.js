@@ -2,7 +2,7 @@
 
 import { onLanguage, t } from "/pages/static/i18n.js";
 import { el, say } from "./dom.js";
-import { clock, duration, number, pair, percent, word } from "./format.js";
+import { clock, count, duration, number, pair, percent, word } from "./format.js";
 import { follow, onState, overview } from "./news.js";
 import { isEnding, left, stopButton } from "./stop.js";
 
@@ -96,8 +96,8 @@ export function health(heading = "h1") {
     if (!overview) return;
     const { facts: told, gauges, instance: { id } } = overview;
     const text = t("facts", {
-      version: told.version, uptime: duration(told.uptime_seconds * 1000), nodes: number(gauges.nodes_online),
-      sessions: number(gauges.sessions),
+      version: told.version, uptime: duration(told.uptime_seconds * 1000), nodes: count("nodes", gauges.nodes_online),
+      sessions: count("sessions", gauges.sessions),
     });
     say(facts, id ? `${id} · ${text}` : text);
   }

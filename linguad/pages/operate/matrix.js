@@ -2,7 +2,7 @@
 
 import { show, t } from "/pages/static/i18n.js";
 import { el } from "./dom.js";
-import { number, tongue } from "./format.js";
+import { count, number, tongue } from "./format.js";
 
 /** So many free slots are few. */
 const FEW = 2;
@@ -54,7 +54,7 @@ function cell(one) {
   if (!one) return el("td", { class: "none" });
   const { src, tgt, free_slots: free, ready_nodes: nodes, jobs } = one;
   const kind = free > FEW ? "room" : free > 0 ? "tight" : "full";
-  const told = t("pairRoom", { src: tongue(src), tgt: tongue(tgt), nodes: number(nodes), free: number(free), jobs: number(jobs) });
+  const told = t("pairRoom", { src: tongue(src), tgt: tongue(tgt), nodes: count("nodes", nodes), free: count("slots", free), jobs: count("jobs", jobs) });
   return el("td", { class: kind, title: told, "data-pair": `${src}>${tgt}` },
     number(free), jobs ? el("span", { class: "waits", text: number(jobs) }) : "");
 }

@@ -3,7 +3,7 @@
 import { t } from "/pages/static/i18n.js";
 import { change } from "./api.js";
 import { el, say } from "./dom.js";
-import { duration, number } from "./format.js";
+import { count, duration, number } from "./format.js";
 import { follow, overview } from "./news.js";
 import { toast } from "./part.js";
 
@@ -13,13 +13,13 @@ export function isEnding({ state }) { return state.reasons.includes("draining");
 /** What is left to be done before it ends. */
 export function left({ facts, instance }) {
   return {
-    jobs: number(facts.open_jobs), sessions: number(facts.sessions), seconds: duration(instance.drain_seconds * 1000),
+    jobs: count("jobs", facts.open_jobs), sessions: count("sessions", facts.sessions), seconds: duration(instance.drain_seconds * 1000),
   };
 }
 
 /** A button for it, where nothing ends yet. */
 export function stopButton() {
-  const button = el("button", { type: "button", class: "small danger", "data-t": "stop", hidden: true, onclick: ask });
+  const button = el("button", { type: "button", class: "small danger", "data-t": "stop", onclick: ask });
   follow((told) => { button.hidden = isEnding(told); });
   return button;
 }

@@ -2,6 +2,9 @@
 
 import { WORDS } from "./words.js";
 
+/** Where nodes connect, as this browser reaches the server. */
+const FOR_NODES = new URL("/ws/node", location.href.replace(/^http/, "ws")).href;
+
 /** `KEY: [English, Chinese]`. */
 const SAID = {
   dashboard: ["Dashboard", "仪表板"],
@@ -51,22 +54,22 @@ const SAID = {
 
   allWell: ["All is well", "一切正常"],
   facts: [
-    "linguad {version} · up {uptime} · {nodes} nodes · {sessions} sessions",
-    "linguad {version} · 已运行 {uptime} · {nodes} 个节点 · {sessions} 个会话",
+    "linguad {version} · up {uptime} · {nodes} · {sessions}",
+    "linguad {version} · 已运行 {uptime} · {nodes} · {sessions}",
   ],
   notReady: ["Not ready: {why}", "未就绪：{why}"],
   isSilent: ["The server does not answer; the numbers are those of {time}", "服务器无响应；数据停留在 {time}"],
   ending: [
-    "Stopping: {jobs} jobs and {sessions} sessions are left, {seconds} at most",
-    "正在停止：还剩 {jobs} 个任务和 {sessions} 个会话，最多 {seconds}",
+    "Stopping: {jobs} and {sessions} are left, {seconds} at most",
+    "正在停止：还剩 {jobs}和 {sessions}，最多 {seconds}",
   ],
   hasEnded: ["This instance has stopped, at {time}", "此实例已于 {time} 停止"],
   waitsInVain: ["{jobs} job waits in vain: no node can do {pairs}", "{jobs} 个任务在空等：没有节点能处理 {pairs}"],
   waitInVain: ["{jobs} jobs wait in vain: no node can do {pairs}", "{jobs} 个任务在空等：没有节点能处理 {pairs}"],
   noneReady: ["No node is ready", "没有就绪的节点"],
   startANode: [
-    "No node is known. Start one: linguad node --server ws://HOST:PORT/ws/node",
-    "还没有节点。启动一个：linguad node --server ws://HOST:PORT/ws/node",
+    `No node is known. Start one: linguad node --server ${FOR_NODES}`,
+    `还没有节点。启动一个：linguad node --server ${FOR_NODES}`,
   ],
   noNodes: ["No node is connected", "没有节点连接"],
   manyFail: ["{share} of all sentences fail ({count} in the last minute)", "{share} 的语句失败（最近一分钟 {count} 句）"],
@@ -82,8 +85,8 @@ const SAID = {
   stopTitle: ["Stop {instance}?", "停止{instance}？"],
   thisInstance: ["this instance", "此实例"],
   stopWork: [
-    "It takes nothing new from now on. {sessions} sessions and {jobs} jobs have {seconds} to come to an end.",
-    "从现在起不再接受新的连接和任务。{sessions} 个会话和 {jobs} 个任务有 {seconds} 来结束。",
+    "It takes nothing new from now on. {sessions} and {jobs} have {seconds} to come to an end.",
+    "从现在起不再接受新的连接和任务。{sessions}和 {jobs}有 {seconds} 来结束。",
   ],
   stopAlone: [
     "It is the only one: its nodes and people are sent away, and nobody is translated until it runs again.",
@@ -104,13 +107,22 @@ const SAID = {
   failed: ["{count} failed", "{count} 个失败"],
   slowest: ["95 % within {time}", "95 % 在 {time} 内"],
 
+  "one:jobs": ["{count} job", "{count} 个任务"],
+  "many:jobs": ["{count} jobs", "{count} 个任务"],
+  "one:nodes": ["{count} node", "{count} 个节点"],
+  "many:nodes": ["{count} nodes", "{count} 个节点"],
+  "one:sessions": ["{count} session", "{count} 个会话"],
+  "many:sessions": ["{count} sessions", "{count} 个会话"],
+  "one:slots": ["{count} free slot", "{count} 个空闲槽位"],
+  "many:slots": ["{count} free slots", "{count} 个空闲槽位"],
+  "one:utterances": ["{count} sentence", "{count} 句"],
+  "many:utterances": ["{count} sentences", "{count} 句"],
+
   whoWaits: ["Who is waiting", "谁在等待"],
   nobodyWaits: ["Nobody waits.", "没有任务在等待。"],
   busy: ["nodes are busy", "节点繁忙"],
   pairedAway: ["waits for {node}", "等待 {node}"],
   nobodyCan: ["no node can do it", "没有节点能处理"],
-  job: ["{count} job", "{count} 个任务"],
-  jobs: ["{count} jobs", "{count} 个任务"],
   more: ["and {count} more", "还有 {count} 个"],
   whoHasRoom: ["Which languages have room", "哪些语言有余量"],
   pairs: ["Pairs of languages", "语言对"],
@@ -122,8 +134,8 @@ const SAID = {
   "room:full": ["none", "没有"],
   "room:waiting": ["jobs that wait", "等待的任务"],
   pairRoom: [
-    "{src} to {tgt}: {nodes} nodes, {free} free slots, {jobs} jobs wait",
-    "{src} 到 {tgt}：{nodes} 个节点，{free} 个空闲槽位，{jobs} 个任务等待",
+    "{src} to {tgt}: {nodes}, {free}, {jobs} waiting",
+    "{src} 到 {tgt}：{nodes}，{free}，{jobs}等待",
   ],
   withoutWork: ["Nodes without work", "得不到任务的节点"],
   allWork: ["Every node that should work gets work.", "应当工作的节点都有任务。"],
@@ -161,7 +173,7 @@ const SAID = {
   timeLine: ["Time line of a conversation", "对话时间线"],
   traceId: ["Id of a session, trace or job, or SESSION:NUMBER", "会话、跟踪或任务的编号，或 会话:序号"],
   look: ["Show", "查看"],
-  conversation: ["{session}: {count} sentences, the first at {at}", "{session}：{count} 句，第一句于 {at}"],
+  conversation: ["{session}: {count}, the last at {at}", "{session}：{count}，最近一句于 {at}"],
   explain: ["Why this node?", "为什么是这个节点？"],
   explainOf: ["Job {job}", "任务 {job}"],
   isWaiting: [

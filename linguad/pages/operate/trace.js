@@ -5,7 +5,7 @@ import { get } from "./api.js";
 import { nice } from "./charts.js";
 import { el, say, section } from "./dom.js";
 import { explain } from "./explain.js";
-import { bytes, clock, duration, number, pair, word } from "./format.js";
+import { bytes, clock, count, duration, pair, word } from "./format.js";
 import { openNode } from "./node.js";
 import { tokenButton } from "./part.js";
 
@@ -59,14 +59,15 @@ export function trace() {
 function drawn(utterances) {
   const longest = nice(Math.max(1, ...utterances.map(extent)));
   const ticks = Array.from({ length: TICKS + 1 }, (_, at) => el("span", { text: duration((longest * at) / TICKS) }));
-  const first = utterances[0];
+  // Whoever looks at a conversation that goes on looks for what was said just now.
+  const newest = utterances.toReversed();
   return [
     el("p", { class: "small quiet" },
-      t("conversation", { session: first.session_id, count: number(utterances.length), at: clock(first.last_audio_at_ms, true) })),
+      t("conversation", { session: newest[0].session_id, count: count("utterances", newest.length), at: clock(newest[0].last_audio_at_ms, true) })),
     el("div", { class: "legend small" }, ...STAGES.map((stage) =>
       el("span", {}, el("i", { "data-stage": stage, "aria-hidden": "true" }), t(`stage:${stage}`)))),
     el("div", { class: "scale small quiet numbers", "aria-hidden": "true" }, el("span"), el("div", {}, ...ticks), el("span")),
-    el("div", { class: "waterfall" }, ...utterances.map((one) => row(one, longest))),
+    el("div", { class: "waterfall" }, ...newest.map((one) => row(one, longest))),
   ];
 }
 

@@ -2,7 +2,7 @@
 
 import { t } from "/pages/static/i18n.js";
 import { el, say, section } from "./dom.js";
-import { duration, number, pair, word } from "./format.js";
+import { count, duration, number, pair, word } from "./format.js";
 import { openNode } from "./node.js";
 
 /** A list whose lines keep their elements: `set` takes rows, `key` names one, `write` fills in what `make` made. */
@@ -43,7 +43,7 @@ export function waiting() {
       say(line.name, pair(queue.src, queue.tgt));
       line.what.className = `pill ${queue.ready_nodes ? "warn" : "bad"}`;
       say(line.what, queue.ready_nodes ? t("busy") : queue.node_id ? t("pairedAway", { node: queue.node_id }) : t("nobodyCan"));
-      say(line.jobs, t(queue.jobs === 1 ? "job" : "jobs", { count: number(queue.jobs) }));
+      say(line.jobs, count("jobs", queue.jobs));
       say(line.age, duration(queue.oldest_s * 1000));
     },
   );
