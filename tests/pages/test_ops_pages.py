@@ -130,6 +130,8 @@ async def test_a_conversation_as_a_waterfall(look: Look, daemon: DaemonProcess) 
         await seen.write("#trace-id", client.session_id)
         await seen.press("Show")
         await seen.reads("#utterances", "3 sentences")
+        # What was said last is what one looks for.
+        assert [text[:2] for text in await seen.texts(".utterance .name")] == ["#2", "#1", "#0"]
         lanes = """[...document.querySelectorAll(".utterance .lane")]
             .map((one) => one.querySelectorAll("[data-stage]").length)"""
         assert await seen.page.run(lanes) == [5, 5, 5]
@@ -288,6 +290,27 @@ async def test_the_pictures(look: Look) -> None:
         heights = [float(point.split()[1]) for point in path.removeprefix("M").split("L")]
         assert heights[1] < heights[2] < heights[0]
         seen.quiet()
+
+
+@pytest.mark.parametrize("width", [1400, 390])
+async def test_nothing_jumps_when_the_numbers_come(width: int, look: Look) -> None:
+    async with look(fleet=True) as seen:
+        await seen.page.command("Page.enable")
+        await seen.page.command(
+            "Page.addScriptToEvaluateOnNewDocument",
+            source="""window.jumps = 0;
+                new PerformanceObserver((list) => {
+                    for (const one of list.getEntries()) window.jumps += one.value;
+                }).observe({ type: "layout-shift", buffered: true });""",
+        )
+        await seen.page.command(
+            "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False
+        )
+        for name in NAMES:
+            await seen.open(name)
+            # Below 0.1 it is not felt, says who defined it.
+            assert await seen.page.run("window.jumps") < 0.1, name
+        seen.quiet("status of 503")
 
 
 async def test_models_with_channels_and_ranking(look: Look, daemon: DaemonProcess) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import trio
-from accessibility import barriers
+from accessibility import barriers, wish
 from looking_on import AWAY, NAMES, admin_token, looker
 from processes import DaemonProcess
 from redis_server import RedisServer
@@ -239,10 +239,10 @@ async def test_an_instance_is_stopped(start: Start, tmp_path: Path) -> None:
         async with daemon.node(), daemon.client() as client:
             await client.speak()
             await seen.open("dashboard")
-            await seen.reads("#health", "1 sessions")
+            await seen.reads("#health .facts", "1 node · 1 session")
             await seen.press("Stop this instance …", "#health")
             await seen.reads("#stop h2", "Stop this instance?")
-            await seen.reads("#stop li", "1 sessions and 1 jobs have 1 min 0 s")
+            await seen.reads("#stop li", "1 session and 1 job have 1 min 0 s")
             await seen.reads("#stop li", "It is the only one")
             assert await barriers(seen.page) == []
             await seen.press("Cancel", "#stop")
@@ -251,10 +251,13 @@ async def test_an_instance_is_stopped(start: Start, tmp_path: Path) -> None:
             await seen.give_token(await admin_token(daemon))
             # It goes on telling what is left.
             await seen.reads("#health[data-level=warn] .headline", "Stopping: ")
+            await seen.page.until("!document.querySelector('dialog[open]')")
+            assert await barriers(seen.page) == []
             assert daemon.running
             assert await seen.page.run("document.querySelector('#health button').hidden")
         assert await daemon.ended() == 0
         await seen.reads("#health .headline", "This instance has stopped")
+        assert await barriers(seen.page) == []
 
 
 async def test_a_server_that_is_gone_is_not_called_well(start: Start, tmp_path: Path) -> None:
@@ -268,3 +271,17 @@ async def test_a_server_that_is_gone_is_not_called_well(start: Start, tmp_path: 
         await seen.reads("#nodes .hindrance", "cannot be reached")
         # What was known stays to be read.
         await seen.reads("#nodes td", "worker")
+        for scheme in ("light", "dark"):
+            await wish(seen.page, scheme)
+            assert await barriers(seen.page) == [], scheme
+
+
+async def test_how_to_start_the_first_node(start: Start, tmp_path: Path) -> None:
+    port = await start().port()
+    async with looker(tmp_path / "browser", port) as seen:
+        await seen.open("dashboard")
+        await seen.scroll_to("#nodes")
+        await seen.reads("#nodes .empty", f"linguad node --server ws://127.0.0.1:{port}/ws/node")
+        await seen.click("[data-language-switch]")
+        await seen.reads("#nodes .empty", f"ws://127.0.0.1:{port}/ws/node")
+        seen.quiet()

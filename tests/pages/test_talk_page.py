@@ -222,6 +222,25 @@ async def test_the_page_notices_when_a_node_comes(daemon: DaemonProcess, someone
         talk.quiet()
 
 
+async def test_a_browser_whose_sound_does_not_start_says_so(daemon: DaemonProcess, someone: Any) -> None:
+    async with daemon.node(), someone(await daemon.port()) as talk:
+        await talk.ready()
+        # Firefox does so on a machine without a loudspeaker.
+        await talk.page.run(
+            """(() => {
+                AudioContext.prototype.resume = () => new Promise(() => {});
+                Object.defineProperty(AudioContext.prototype, "state", { value: "suspended" });
+            })()"""
+        )
+        await talk.click("#microphone")
+        await talk.reads(
+            "#notice",
+            "The browser does not start its sound: connect a loudspeaker or headphones and press again.",
+        )
+        assert await talk.page.run("document.getElementById('microphone').ariaPressed") == "false"
+        talk.quiet()
+
+
 async def test_a_room_by_link(daemon: DaemonProcess, someone: Any) -> None:
     port = await daemon.port()
     async with daemon.working_node(), someone(port) as mina:
