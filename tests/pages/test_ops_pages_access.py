@@ -27,6 +27,10 @@ TEST_S = 240.0
 Start = Callable[..., DaemonProcess]
 
 
+DRAWN = "{ visibilityProperty: true }"
+"""For `checkVisibility`: what keeps its place without being drawn is not visible."""
+
+
 @pytest.fixture(autouse=True)
 async def patience() -> AsyncIterator[None]:
     """No test waits for ever."""
@@ -59,6 +63,8 @@ async def test_on_the_server_itself_only(start: Start, tmp_path: Path) -> None:
             await seen.go(name)
             await seen.reads("h1", "Only operators see these pages")
             await seen.reads("pre", '[server]\npages = "token"')
+            # Nothing is drawn later that would have to be waited for.
+            assert await seen.page.run(f"document.querySelector('pre').checkVisibility({DRAWN})")
         assert await barriers(seen.page) == []
         assert await seen.page.run("document.querySelectorAll('input').length") == 0
         seen.quiet("status of 401")
@@ -76,6 +82,7 @@ async def test_with_the_token(start: Start, tmp_path: Path) -> None:
         await seen.go("cluster")
         await seen.reads("h1", "Only operators see these pages")
         assert await barriers(seen.page) == []
+        assert await seen.page.run(f"document.getElementById('gate-token').checkVisibility({DRAWN})")
         await seen.write("#gate-token", "wrong")
         await seen.press("Enter")
         await seen.reads("#gate-problem", "This is not the admin token.")
