@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +138,14 @@ def test_every_runbook_entry_has_its_alert() -> None:
 def test_the_runbook_names_metrics_that_exist() -> None:
     quoted = re.findall(r"`([^`]+)`", (ROOT / "docs/alerts.md").read_text())
     assert set().union(*map(asked, quoted)) <= series() | {one.name for one in shown()}
+
+
+def test_an_instance_without_others_is_one() -> None:
+    program = "from linguad.metrics import INSTANCES as it; print(it.collect()[0].samples[0].value)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "1.0\n"
 
 
 @given(st.lists(st.floats(0, 20, allow_nan=False)))

@@ -206,7 +206,6 @@ async def test_dashboard_and_alerts_get_answers(start: Start, redis: RedisServer
         selectors = {one for rule in rules() for one in SELECTOR.findall(rule["expr"])}
         assert selectors >= set(QUIET)
         await until_answered(prometheus, selectors - set(QUIET))
-        assert await prometheus.values("linguad_instances") == [1.0]
         await until_evaluated(prometheus)
         await check_names(daemon)
         nursery.cancel_scope.cancel()
