@@ -180,6 +180,19 @@ def test_what_no_test_runs_could_be_run(block: Block) -> None:
             assert (ROOT / name).is_file(), name
 
 
+@pytest.mark.parametrize("path", PAGES, ids=named)
+def test_pages_say_what_a_reader_has_to_fill_in(path: Path) -> None:
+    """Words in capitals, in blocks that no test runs; elsewhere nothing can be left open."""
+    words = {
+        word
+        for block in blocks(path)
+        if block.language == "sh" and not block.runs
+        for line in block.commands
+        for word in re.findall(r"(?<![\w$.-])[A-Z]{2,}(?![\w=])", line)
+    }
+    assert words - set(INLINE.findall(prose(path))) == set()
+
+
 def test_the_table_of_the_architecture_has_every_folder() -> None:
     rows = re.findall(r"^\| (`linguad/[^|]+) \|", text_of(ROOT / "docs/architecture.md"), re.MULTILINE)
     told = [name.removeprefix("linguad/") for row in rows for name in INLINE.findall(row)]
