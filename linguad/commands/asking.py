@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from http.client import HTTPException
 from typing import Any, Literal
+
+from rich.console import Console
 
 from linguad.config import Config
 from linguad.errors import LinguadError
@@ -20,6 +23,9 @@ TIMEOUT_SECONDS = 10.0
 
 NO_ANSWER = (OSError, ValueError, HTTPException)
 """What reading an answer raises that does not come, is cut off, or is none of HTTP or JSON."""
+
+PIPE_WIDTH = 160
+"""Columns of what goes to a file or a program."""
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -65,6 +71,11 @@ def print_json(args: argparse.Namespace, answer: Any) -> bool:
     if args.json:
         print(json.dumps(answer, indent=2, ensure_ascii=False))
     return bool(args.json)
+
+
+def console() -> Console:
+    """Where an answer is shown: as wide as the terminal, or wide enough for ids in a file or a program."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 
 def query(**asked: object) -> str:

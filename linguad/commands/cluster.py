@@ -8,13 +8,12 @@ from typing import Any
 
 import trio
 from rich import box
-from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
 from linguad import config
-from linguad.commands.asking import add_server_arguments, ask, print_json, query, quote
+from linguad.commands.asking import add_server_arguments, ask, console, print_json, query, quote
 from linguad.commands.config import add_config_argument
 from linguad.errors import LinguadError
 
@@ -54,12 +53,12 @@ def run(args: argparse.Namespace) -> int:
     answer = ask(args, "GET", "cluster/keys" if args.action == "keys" else "cluster")
     if print_json(args, answer):
         return 0
-    console = Console(highlight=False)
+    screen = console()
     if args.action == "keys":
-        console.print(_families(answer["families"]))
+        screen.print(_families(answer["families"]))
         print("Keys that no register names, as leases, end by themselves and are not counted.")
         return 0
-    console.print(_instances(answer))
+    screen.print(_instances(answer))
     print(
         f"{answer['online_instances']} of {answer['total_instances']} instances live; "
         f"{answer['ready_nodes']} of {answer['total_nodes']} nodes are ready; "
@@ -129,7 +128,7 @@ def _print_letters(letters: list[dict[str, Any]]) -> None:
     for one in letters:
         shown = (one.get(name, "") for name in ("id", "kind", "from", "lane", "error"))
         table.add_row(*(Text(str(value)) for value in shown))
-    Console(highlight=False).print(table)
+    console().print(table)
 
 
 def _wipe(args: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from linguad.commands.asking import add_server_arguments, ask, print_json, quote
+from linguad.commands.asking import add_server_arguments, ask, console, print_json, quote
 from linguad.commands.candidates import nodes
 
 CHOSEN = {
@@ -35,9 +35,9 @@ def run(args: argparse.Namespace) -> int:
     answer = ask(args, "GET", f"explain/{quote(args.id)}")
     if print_json(args, answer):
         return 0
-    console = Console(highlight=False)
+    screen = console()
     for job in answer["jobs"]:
-        _show(console, job)
+        _show(screen, job)
     return 0
 
 

@@ -6,11 +6,10 @@ import argparse
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from linguad.commands.asking import add_server_arguments, ask, print_json, query
+from linguad.commands.asking import add_server_arguments, ask, console, print_json, query
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     if print_json(args, answer):
         return 0
     if answer["pairs"]:
-        Console(highlight=False).print(_table(answer["pairs"]))
+        console().print(_table(answer["pairs"]))
     elif args.src or args.tgt:
         print("No ready node does that; linguad languages without --src and --tgt lists what can be had.")
     else:

@@ -6,11 +6,10 @@ import argparse
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from linguad.commands.asking import add_server_arguments, ask, print_json, query
+from linguad.commands.asking import add_server_arguments, ask, console, print_json, query
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,10 +25,10 @@ def run(args: argparse.Namespace) -> int:
     answer = ask(args, "GET", "pools" + query(src=args.src, tgt=args.tgt, limit=args.limit))
     if print_json(args, answer):
         return 0
-    console = Console(highlight=False)
-    console.print(_capability(answer["pools"], parted=bool(answer["config"]["capability"])))
+    screen = console()
+    screen.print(_capability(answer["pools"], parted=bool(answer["config"]["capability"])))
     if answer["lang_pools"]:
-        console.print(_languages(answer["lang_pools"]))
+        screen.print(_languages(answer["lang_pools"]))
     else:
         print("No node serves these languages; see /api/v1/nodes for who is there.")
     if answer["more_lang_pools"]:

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from linguad.commands.asking import add_server_arguments, ask, print_json, query
+from linguad.commands.asking import add_server_arguments, ask, console, print_json, query
 from linguad.commands.candidates import nodes
 
 
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     answer = ask(args, "GET", f"pools/simulate{asked}")
     if print_json(args, answer):
         return 0
-    _show(Console(highlight=False), answer)
+    _show(console(), answer)
     if args.exclude and not answer["excluded_node_id"]:
         print(
             f"No node {args.exclude} is known, so none was left out; linguad simulate lists those there are."

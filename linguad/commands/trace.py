@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from datetime import datetime
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from linguad.commands.asking import add_server_arguments, ask, print_json, quote
+from linguad.commands.asking import add_server_arguments, ask, console, print_json, quote
 
 CUTS = {
     "manual": "final",
@@ -24,9 +22,6 @@ CUTS = {
 """What ended an utterance, in words that fit a column."""
 
 STAGES = ("cut", "queue", "send", "node", "reorder")
-
-PIPE_WIDTH = 160
-"""Columns of the output where it goes to a file or a program."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,15 +36,15 @@ def run(args: argparse.Namespace) -> int:
     if print_json(args, answer):
         return 0
     rows = answer["utterances"]
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    screen = console()
     for session in dict.fromkeys(row["session_id"] for row in rows):
         own = [row for row in rows if row["session_id"] == session]
-        console.print(Text(f"Session {session}, trace {own[0]['trace_id']}", "bold"), soft_wrap=True)
-        console.print(_table(own))
+        screen.print(Text(f"Session {session}, trace {own[0]['trace_id']}", "bold"), soft_wrap=True)
+        screen.print(_table(own))
         for remark in remarks(own):
-            console.print(Text(f"  {remark}"), soft_wrap=True)
+            screen.print(Text(f"  {remark}"), soft_wrap=True)
     if len(rows) == answer["most"]:
-        console.print(f"Only the last {answer['most']} are shown.")
+        screen.print(f"Only the last {answer['most']} are shown.")
     return 0
 
 
