@@ -126,6 +126,7 @@ class RemoteServices:
         self._limits = limits
         self._services: Sequence[Service] = ()
         self._state = State()
+        SERVICES_AGE.set_function(self._age)
 
     def listed(self) -> Sequence[Service]:
         """All services, as the hub said them last."""
@@ -137,7 +138,6 @@ class RemoteServices:
 
     async def run(self) -> None:
         """Keep the list fresh, for ever."""
-        SERVICES_AGE.set_function(self._age)
         while True:
             await self.refresh()
             await trio.sleep(pause_after(self._state.fail_count))

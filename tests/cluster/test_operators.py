@@ -8,6 +8,7 @@ import pytest
 import trio
 from instances import SHORT_S, Instance, Legacy, members
 from links import until
+from prometheus_client import REGISTRY
 from redis_cluster import RedisCluster
 from redis_server import RedisServer
 from watching import watched
@@ -39,12 +40,15 @@ async def test_the_page_shows_all_instances(server: RedisServer) -> None:
 
 async def test_dead_letters_are_replayed_if_they_may_be(server: RedisServer) -> None:
     a, b = Instance("a", server.url), Instance("b", server.url)
+    before = REGISTRY.get_sample_value("scheduler_phase2_dlq_moved_total") or 0
     async with members(a, b):
         desk = a.cluster.desk
         assert a.send(b, "bug")
         assert a.cluster.bus.send("b", Legacy("bug"), lane="x", expires_s=60)
         assert a.cluster.bus.send("b", Legacy("bug"), lane="x", expires_s=1)
         await until(lambda: server.do("XLEN", a.cluster.place.key("dlq", "b")) == 3)
+        assert REGISTRY.get_sample_value("scheduler_phase2_dlq_moved_total") == before + 3
+        await until(lambda: REGISTRY.get_sample_value("linguad_instances") == 2)
         late, good, plain = [str(one["id"]).split("/") for one in await desk.dead_letters(10)]
         assert "only the head is kept" in await desk.replay(*plain)
         await until(lambda: a.cluster.place.clock.now_ms() > int(late[1].split("-")[0]) + 1500, "expiry")

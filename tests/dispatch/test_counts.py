@@ -13,6 +13,7 @@ from core.support import request as wanted
 from prometheus_client import REGISTRY
 
 from linguad import metrics
+from linguad.core.actions import StoodStill
 from linguad.core.job import Job, Outcome
 from linguad.dispatch.engine import Engine
 from linguad.dispatch.missing import MAX_NODES
@@ -178,6 +179,22 @@ def test_a_fast_step_is_not(office: Office, caplog: pytest.LogCaptureFixture) ->
     with moved("scheduler_slow_path_total", 0, path="submit"):
         office.submit()
     assert slow_steps(caplog) == []
+
+
+def test_a_standstill_and_an_action_with_a_bug(
+    office: Office, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with moved("linguad_standstills_total"):
+        office.engine.perform([StoodStill(3.0)])
+    job = office.submit()
+
+    def broken(_self: Silent, _job: Job, _outcome: Outcome) -> None:
+        raise ValueError("bug")
+
+    monkeypatch.setattr(Silent, "resolve", broken)
+    with moved("linguad_actions_failed_total"):
+        office.answer(job)
+    assert "action_failed" in caplog.text
 
 
 def test_times_of_decisions_and_of_sending(office: Office) -> None:

@@ -16,6 +16,7 @@ import msgspec
 import pytest
 import trio
 from msgspec.structs import replace
+from prometheus_client import REGISTRY
 from tls_server import Exchange, make_certificate, web_server
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -286,6 +287,7 @@ async def test_events_wait_for_the_store_and_too_many_are_counted(
             courier.emit("t", "job.completed", {"n": number, "pad": "x" * 300})
         dropped = WEBHOOK_EVENTS_LOST._value.get() - lost
         assert 70 < dropped < 100
+        assert REGISTRY.get_sample_value("linguad_webhook_queue", {"state": "unwritten"}) == 100 - dropped
         await trio.sleep(10)
         assert receiver.got == []
         memory.away = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -356,7 +357,8 @@ async def test_readiness(shop: Shop) -> None:
 
 
 async def test_metrics(shop: Shop) -> None:
-    assert b"linguad_hub_revision " in (await shop.get("/metrics")).body
+    for name in (b"revision", b"read_timestamp_seconds", b"disk_free_bytes"):
+        assert re.search(rb"^linguad_hub_%s [1-9]" % name, (await shop.get("/metrics")).body, re.MULTILINE)
 
 
 async def test_problems_are_for_operators(shop: Shop) -> None:

@@ -42,6 +42,9 @@ async def test_a_conversation(autojump_clock: MockClock) -> None:
         assert moved("scheduler_web_task_finalized_total", reason="send") == 1
         assert value("scheduler_reserve_attempt_total", result="success") == 1
         assert value("scheduler_jobs_total", status="completed") == 1
+        assert moved("linguad_jobs_created_total") == 1
+        assert value("linguad_jobs_finished_total", outcome="completed") == 1
+        assert value("linguad_nodes", status="ready") == 1
         assert value("scheduler_average_finalize_latency_ms") > 0
         assert value("scheduler_nodes_total", status="ready") == 1
         assert value("scheduler_sessions_total") == 1

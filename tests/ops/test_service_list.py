@@ -12,6 +12,7 @@ import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 
 from linguad.errors import LinguadError
 from linguad.ops.services import NoServices, OwnServices, RemoteServices, parse, pause_after
@@ -119,6 +120,8 @@ async def test_what_a_hub_said_holds_while_it_is_away(tmp_path: Path) -> None:
         assert [one.service_id for one in services.listed()] == ["bare"]
         state = services.state()
         assert (state.fail_count, state.last_success_at_ms) == (2, 0)
+        assert REGISTRY.get_sample_value("scheduler_service_catalog_fail_count") == 2
+        assert REGISTRY.get_sample_value("scheduler_service_catalog_last_success_age_seconds") == 0
         assert state.last_error is not None
         assert state.last_error.endswith("; used_local_index=true")
 
@@ -127,6 +130,8 @@ async def test_what_a_hub_said_holds_while_it_is_away(tmp_path: Path) -> None:
         state = services.state()
         assert (state.fail_count, state.last_error, state.skipped) == (0, None, 1)
         assert state.last_success_at_ms == state.fetched_at_ms > 0
+        assert (REGISTRY.get_sample_value("scheduler_service_catalog_last_success_age_seconds") or 0) > 0
+        assert REGISTRY.get_sample_value("scheduler_service_catalog_fail_count") == 0
 
         await services.refresh()
         assert [one.service_id for one in services.listed()] == ["nmt-m2m100"], "not what the file says"

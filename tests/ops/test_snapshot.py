@@ -7,6 +7,7 @@ import json
 import trio
 from harness import daemon_in_memory
 from looking import HERE, app_of
+from prometheus_client import REGISTRY
 from trio.testing import MockClock
 
 from linguad.core.steps import Steps
@@ -104,8 +105,10 @@ async def test_the_answer_says_how_old_it_is(autojump_clock: MockClock) -> None:
         requests, stale = values(STATS_REQUESTS)[()], values(STATS_STALE)[()]
         answer = await client.get("/api/v1/stats", scope_base=HERE)
         assert (answer.headers["X-Snapshot-Stale"], "X-Snapshot-Age-Ms" in answer.headers) == ("true", False)
+        assert REGISTRY.get_sample_value("scheduler_dashboard_snapshot_age_seconds") == 0
         await world.daemon.watch.snapshot.build()
         await trio.sleep(2)
+        assert (REGISTRY.get_sample_value("scheduler_dashboard_snapshot_age_seconds") or 0) > 0
         answer = await client.get("/api/v1/stats", scope_base=HERE)
         assert answer.headers["X-Snapshot-Stale"] == "false"
         assert 2000 <= int(answer.headers["X-Snapshot-Age-Ms"]) < 3000

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from patience import PATIENCE_S
 from postgres import Postgres
+from prometheus_client import REGISTRY
 from sqlalchemy import Connection, func, select, update
 
 from linguad.core.accounts import Actor, ConflictError, NotFoundError
@@ -231,6 +232,7 @@ async def test_while_the_store_is_away_all_goes_on(postgres: Postgres) -> None:
             await books.flush()
         books.record(row("s-2", 1500))
         assert (books.waiting, books.balance_seconds("t-1"), books.today_ms("t-1")) == (2, -4, 3000)
+        assert REGISTRY.get_sample_value("linguad_usage_waiting") == 2
     finally:
         await trio.to_thread.run_sync(postgres.start)
     await books.flush()
