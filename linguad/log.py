@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import logging
 import logging.handlers
+import os
 import pkgutil
 import re
 import sys
@@ -47,6 +48,15 @@ MAX_DEPTH = 4
 
 MAX_TRACEBACK_LINES = 200
 """Most lines of a traceback: a deep recursion would otherwise fill the log."""
+
+_PRIORITIES = {
+    logging.DEBUG: 7,
+    logging.INFO: 6,
+    logging.WARNING: 4,
+    logging.ERROR: 3,
+    logging.CRITICAL: 2,
+}
+"""Levels as syslog numbers them. The journal takes them off the front of a line, and keeps them beside it."""
 
 _SPEECH = {"audio", "payload", "text", "texts", "transcript", "translation", "sentence", "context"}
 _KEYS = {
@@ -195,15 +205,29 @@ class _Stream(logging.Handler):
             # A terminal that cannot show a character must not cost us the line.
             target.reconfigure(errors="backslashreplace")
         pretty = format == "pretty" or (format == "auto" and target.isatty())
+        self._prioritized = _is_journal(target)
         self.setFormatter(_Formatter(_pretty(colors=target.isatty()) if pretty else _to_json))
 
     def emit(self, record: logging.LogRecord) -> None:
         stream = self._stream or sys.stdout
         try:
-            stream.write(self.format(record) + "\n")
+            text = self.format(record)
+            if self._prioritized:
+                mark = f"<{_PRIORITIES.get(record.levelno, _PRIORITIES[logging.INFO])}>"
+                text = mark + text.replace("\n", f"\n{mark}")
+            stream.write(text + "\n")
             stream.flush()
         except Exception:  # noqa: BLE001 - neither a closed output nor a library's bad message may end the caller
             self.handleError(record)
+
+
+def _is_journal(stream: TextIO) -> bool:
+    """Whether what is written there goes to systemd's journal, which says so by device and inode."""
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
 class _File(logging.handlers.RotatingFileHandler):

@@ -6,7 +6,9 @@ import ast
 import io
 import json
 import logging
+import os
 import re
+import socket
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -357,6 +359,20 @@ def test_form_follows_the_setting_and_the_terminal(form: str, stream: io.StringI
     assert stream.getvalue().startswith("{") is not pretty
     assert ("\x1b[" in stream.getvalue()) is (pretty and stream.isatty())
     assert "ValueError: why" in stream.getvalue()
+
+
+def test_the_journal_is_told_how_grave_a_line_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, its = socket.socketpair()
+    with ours, its, ours.makefile("w") as stream:
+        for named, marks in ((True, ["<7>", "<6>", "<4>", "<3>", "<2>"]), (False, [""] * 5)):
+            status = os.fstat(ours.fileno())
+            monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino + (not named)}")
+            start(stream, level="debug")
+            for level in ("debug", "info", "warning", "error", "critical"):
+                getattr(log.get("linguad.test"), level)("event")
+            lines = its.recv(65536).decode().splitlines()
+            assert [line.partition("{")[0] for line in lines] == marks
+            log.reset()
 
 
 def test_standard_output_is_looked_up_at_each_line(capsys: pytest.CaptureFixture[str]) -> None:

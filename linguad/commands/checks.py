@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import http.client
 import os
+import re
 import resource
 import shutil
 import time
@@ -230,19 +231,29 @@ async def check_store(config: Config) -> list[Finding]:
     return [bad("store", f"{database.shown} was written by a newer linguad.", cure)]
 
 
-def check_files(config: Config, *, strict: bool) -> Iterator[Finding]:
-    """Whether the process may open as many files as it may have peers."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+async def check_files(config: Config, *, strict: bool) -> list[Finding]:
+    """Whether linguad may open as many files as it may have peers.
+
+    Each process has its own limit: that of the linguad that runs counts, else of one started from here.
+    """
     downloads = config.hub.max_downloads if config.hub.enabled else 0
     needed = config.sessions.max_sessions + downloads + FILES_BESIDE
-    if soft == resource.RLIM_INFINITY or soft >= needed:
-        yield good("files", f"{soft} may be open at once, {needed} are needed at most.")
-        return
-    yield (bad if strict else warning)(
-        "files",
-        f"Only {soft} may be open at once, but sessions.max_sessions needs {needed}.",
-        f"Set LimitNOFILE={needed} in the unit (ulimit -n in a shell), or lower sessions.max_sessions.",
-    )
+    allowed, whose, wrong = await _files_of_running(config), "The linguad that runs here", bad
+    if allowed is None:
+        allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        whose, wrong = "A linguad started from here", warning
+    if allowed == resource.RLIM_INFINITY or allowed >= needed:
+        return [good("files", f"{whose} may open {allowed} files at once, {needed} are needed at most.")]
+    said = f"{whose} may open only {allowed} files at once, but sessions.max_sessions needs {needed}."
+    cure = f"Set LimitNOFILE={needed} in the unit (ulimit -n in a shell), or lower sessions.max_sessions."
+    return [(wrong if strict else warning)("files", said, cure)]
+
+
+async def _files_of_running(config: Config) -> int | None:
+    """How many files the linguad that runs with these settings may open; None if none answers."""
+    _, metrics = await get(config.server.host, config.server.port, "/metrics")
+    found = re.search(r"^process_max_fds (\S+)$", metrics, flags=re.MULTILINE)
+    return int(float(found[1])) if found else None
 
 
 def check_clock() -> Iterator[Finding]:

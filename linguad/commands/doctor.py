@@ -74,7 +74,7 @@ async def _examined(args: argparse.Namespace) -> list[Finding]:
     findings += await check_redis(settings.cluster)
     findings += await check_store(settings)
     findings += await _check_engines()
-    findings += check_files(settings, strict=args.deployment)
+    findings += await check_files(settings, strict=args.deployment)
     findings += check_clock()
     findings += check_disk(settings)
     if args.deployment:

@@ -118,15 +118,32 @@ async def test_store(tmp_path: Path) -> None:
     assert (finding.state, "secret" in finding.said) == ("bad", False)
 
 
-def test_files(tmp_path: Path) -> None:
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    many = settings(tmp_path, sessions={"max_sessions": 10_000_000})
-    assert one(checks.check_files(many, strict=False), "files").state == "warning"
-    finding = one(checks.check_files(many, strict=True), "files")
-    assert finding.state == "bad"
-    assert f"Only {soft} " in finding.said
-    few = settings(tmp_path, sessions={"max_sessions": 1}, hub={"enabled": False})
-    assert one(checks.check_files(few, strict=True), "files").state == ("good" if soft > 1001 else "bad")
+async def test_files(tmp_path: Path, start: Start) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    many = {"sessions": {"max_sessions": 10_000_000}}
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        nobody = {"server": {"port": taken.getsockname()[1]}}
+    for strict in (False, True):
+        finding = one(await checks.check_files(settings(tmp_path, **many, **nobody), strict=strict), "files")
+        assert finding.state == "warning"
+        assert f"A linguad started from here may open only {soft} " in finding.said
+    daemon = start()
+    here = {"server": {"port": await daemon.port()}}
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft - 1, hard))
+    try:
+        for strict, state in ((False, "warning"), (True, "bad")):
+            finding = one(
+                await checks.check_files(settings(tmp_path, **many, **here), strict=strict), "files"
+            )
+            assert finding.state == state
+            assert f"The linguad that runs here may open only {soft} " in finding.said
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    few = settings(tmp_path, sessions={"max_sessions": 1}, hub={"enabled": False}, **here)
+    assert one(await checks.check_files(few, strict=True), "files").state == (
+        "good" if soft > 1001 else "bad"
+    )
+    daemon.stop()
 
 
 def test_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
