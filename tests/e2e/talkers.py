@@ -13,6 +13,12 @@ from processes import DaemonProcess
 from linguad.client import Reconnected, open_session
 from linguad.wire.session import MissingResult, TranslationResult
 
+PATIENT: dict[str, Any] = {
+    "sessions": {"gap_timeout_ms": 120_000},
+    "jobs": {"pending_timeout_seconds": 60, "job_max_age_seconds": 120, "failover_max_attempts": 20},
+}
+"""Settings with which no word is given up, however long a trouble lasts on a busy machine."""
+
 
 async def joined(*daemons: DaemonProcess) -> None:
     """Wait until all know each other."""

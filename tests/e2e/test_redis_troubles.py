@@ -17,12 +17,10 @@ from cutter import Cutter
 from patience import PATIENCE_S
 from processes import DaemonProcess
 from redis_server import RedisServer
-from talkers import joined, talk
+from talkers import PATIENT, joined, talk
 from watching import watched
 
 APART: dict[str, Any] = {"gateway": {"enabled": False}, "hub": {"enabled": False}}
-PATIENT: dict[str, Any] = {"jobs": {"pending_timeout_seconds": 60, "job_max_age_seconds": 120}}
-"""Jobs wait for longer than any trouble lasts."""
 
 TROUBLE_S = 3.0
 """How long a trouble lasts: more than a sign of life."""

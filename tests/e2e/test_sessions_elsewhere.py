@@ -15,7 +15,7 @@ from counting import Echo
 from harness import plan_a
 from processes import PATIENCE_S, DaemonProcess, linguad
 from redis_server import RedisServer
-from talkers import joined, talk
+from talkers import PATIENT, joined, talk
 
 APART: dict[str, Any] = {"gateway": {"enabled": False}, "hub": {"enabled": False}}
 HEARTBEAT_S = 3.0
@@ -172,7 +172,7 @@ async def test_without_redis_a_session_goes_on_where_it_is(instances: Instances,
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 async def test_no_word_is_lost_when_an_instance_goes(instances: Instances, number: int) -> None:
-    daemons = instances("a", "b", server=DRAINS)
+    daemons = instances("a", "b", server=DRAINS, **PATIENT)
     await joined(*daemons)
     balancer = Balancer(*daemons)
     with trio.fail_after(4 * PATIENCE_S):
@@ -196,7 +196,7 @@ async def test_no_word_is_lost_when_an_instance_goes(instances: Instances, numbe
 
 async def test_an_upgrade_of_all_instances_is_not_felt(instances: Instances) -> None:
     """One after the other is drained and replaced, while people talk."""
-    daemons = instances("a", "b", "c", server=DRAINS)
+    daemons = instances("a", "b", "c", server=DRAINS, **PATIENT)
     await joined(*daemons)
     balancer, lost, talkers = Balancer(*daemons), [], 6
     with trio.fail_after(6 * PATIENCE_S):
@@ -216,7 +216,7 @@ async def test_an_upgrade_of_all_instances_is_not_felt(instances: Instances) -> 
                     answer = await drained(daemon)
                     assert answer["draining"]
                     assert await daemon.ended() == 0
-                    (new,) = instances(name, server=DRAINS)
+                    (new,) = instances(name, server=DRAINS, **PATIENT)
                     await nursery.start(Echo(await new.port()).run)
                     balancer.instances.append(new)
                 enough.set()

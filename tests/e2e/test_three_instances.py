@@ -18,7 +18,7 @@ from patience import PATIENCE_S
 from processes import DaemonProcess
 from redis_cluster import RedisCluster
 from redis_server import RedisServer
-from talkers import talk
+from talkers import PATIENT, talk
 from watching import watched
 
 APART: dict[str, Any] = {"gateway": {"enabled": False}, "hub": {"enabled": False}}
@@ -97,7 +97,7 @@ async def house(kind: str, start: Start, redis: Redis, tmp_path: Path) -> AsyncI
         cluster = redis.settings | {"instance_id": name, "heartbeat_seconds": 2}
         server = {"reuse_port": True, "port": ports[0] if ports else 0} if shared else {}
         server |= {"trusted_proxies": ["127.0.0.1"]} if kind == "nginx" else {}
-        daemons[name] = start(cluster=cluster, server=server, **APART)
+        daemons[name] = start(cluster=cluster, server=server, **APART, **PATIENT)
         ports.append(await daemons[name].port())
     if shared:
         assert len(set(ports)) == 1
