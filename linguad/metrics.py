@@ -218,7 +218,7 @@ DIRECTORY_READS = Counter(
     "linguad_directory_reads_total", "Records of nodes read from the directory in Redis"
 )
 INBOX_PENDING = Gauge(
-    "scheduler_phase2_inbox_pending", "Letters in this instance's inbox that are not done with"
+    "scheduler_phase2_inbox_pending", "Letters in this instance's inbox: unread, or not removed yet"
 )
 DEAD_LETTERS = Counter("scheduler_phase2_dlq_moved_total", "Letters that became dead letters here")
 

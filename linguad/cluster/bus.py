@@ -84,7 +84,7 @@ class Bus:
         verdict = self._incoming.judge(
             envelope,
             self._place.clock.now_ms(),
-            outlives=known is not None and known[0].outlives,
+            outlives=self.outlives(envelope.kind),
             deliveries=deliveries,
         )
         problem = ""
@@ -95,6 +95,11 @@ class Bus:
         what = Verdict.DEAD if problem else verdict
         child(LETTERS, envelope.kind if known else UNKNOWN, what.value).inc()
         return problem
+
+    def outlives(self, kind: str) -> bool:
+        """Whether a letter of the kind means something to whoever adopts it."""
+        known = self._kinds.get(kind)
+        return known is not None and known[0].outlives
 
     def is_kept(self, kind: str) -> bool:
         """Whether a dead letter of the kind keeps its body."""

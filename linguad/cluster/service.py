@@ -229,6 +229,7 @@ class Cluster:
 
     async def _say_goodbye(self) -> None:
         place, name = self.place, self.place.me.instance
+        await self._inbox.remove()
         keys = [place.key(what) for what in ("alive", "inbox", "acked", "dlq")]
         if await LEAVE(self.redis.caller, keys, [place.me.boot]):
             await self.redis.caller.call(("ZREM", place.keys.instances, name))

@@ -12,6 +12,7 @@ from links import until
 from redis_cluster import RedisCluster
 from redis_server import RedisServer
 
+from linguad.cluster import inbox
 from linguad.wire.letters import Letter
 
 
@@ -24,6 +25,34 @@ async def test_letters_come_in_order_with_their_audio(server: RedisServer) -> No
         assert b.got == [("a", str(number), bytes(number)) for number in range(500)]
         await until(lambda: not server.do("XLEN", a.cluster.place.key("inbox", "b")), "acknowledged")
         assert not a.got
+
+
+async def test_what_is_handled_is_removed_together(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox, "DONE_S", 2 * TEST_S)
+    a, b = Instance("a", server.url), Instance("b", server.url)
+
+    def left() -> object:
+        return server.do("XLEN", a.cluster.place.key("inbox", "b"))
+
+    async with members(a, b):
+        for number in range(inbox.DONE_LETTERS - 1):
+            assert a.send(b, str(number))
+        await until(lambda: len(b.got) == inbox.DONE_LETTERS - 1)
+        assert left() == inbox.DONE_LETTERS - 1, "they wait for more"
+        assert a.send(b, "one more")
+        await until(lambda: not left(), "so many are enough")
+        assert a.send(b, "large", audio=bytes(inbox.DONE_BYTES))
+        await until(lambda: not left(), "so much is enough")
+        assert a.send(b, "small")
+        await until(lambda: b.texts[-1] == "small")
+        assert left() == 1
+        assert a.cluster.bus.send("b", Legacy("once"), lane="x", expires_s=60)
+        await until(lambda: not left(), "an heir must not find it")
+        assert a.send(b, "bug")
+        await until(lambda: server.do("XLEN", a.cluster.place.key("dlq", "b")) == 1)
+        await until(lambda: not left(), "a dead one is not kept twice")
 
 
 async def test_a_cluster_of_masters_carries_letters_both_ways(masters: RedisCluster) -> None:

@@ -193,6 +193,21 @@ class TestDeath:
             await until(lambda: "gone b" in a.told)
             await until(lambda: not server.do("ZSCORE", a.cluster.place.keys.instances, "b"))
 
+    async def test_who_leaves_leaves_nothing_that_it_has_handled(
+        self, server: RedisServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("linguad.cluster.inbox.DONE_S", 2 * TEST_S)
+        b, c = Instance("b", server.url), Instance("c", server.url)
+        async with members(b, c):
+            place = b.cluster.place
+            assert c.send(b, "the last")
+            await until(lambda: b.texts == ["the last"])
+            assert server.do("XLEN", place.key("inbox")) == 1, "it waits for more"
+            c.scope.cancel()  # so that nobody is left who could adopt
+            await b.cluster.leave()
+            assert not server.do("EXISTS", *(place.key(what) for what in ("alive", "inbox", "acked")))
+            assert not server.do("ZSCORE", place.keys.instances, "b")
+
     async def test_one_that_stood_still_comes_back(self, server: RedisServer) -> None:
         a, b = (
             Instance(name, server.url, heartbeat_seconds=beat) for name, beat in (("a", SHORT_S), ("b", 3))
