@@ -7,6 +7,7 @@ for that; those that come twice are known by number.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import trio
@@ -65,6 +66,8 @@ class Inbox:
         self._place = place
         self._bus = bus
         self._dead = dead
+        self.after: list[Callable[[], None]] = []
+        """What to call after each read, when its letters are handled. Synchronous, must not raise."""
         self._handled: list[Handled] = []
         self._bytes = 0
         self._hurry = False
@@ -84,6 +87,8 @@ class Inbox:
                 if entries:
                     after = entries[-1].id
                     self._take([self._judged(entry, 1) for entry in entries])
+                    for do in self.after:
+                        do()
                 while len(self._handled) > BACKLOG:
                     self._room = trio.Event()
                     await self._room.wait()

@@ -109,6 +109,10 @@ class Cluster:
         """Call each time we are a member no more."""
         self._told[False].append(do)
 
+    def after_letters(self, do: Callable[[], None]) -> None:
+        """Call after each row of letters that was handled: what they led to can leave. Must not raise."""
+        self._inbox.after.append(do)
+
     def on_channel(self, channel: str, do: Callable[[bytes], object]) -> None:
         """Have the messages of a channel of Redis, which are hints and may be lost. Before `run`."""
         self._channels[channel.encode()] = do

@@ -48,6 +48,7 @@ from linguad.net.inherited import inherited
 from linguad.net.links import Links
 from linguad.net.peer import TrustedProxies
 from linguad.net.supervise import notify, watch_signals, watchdog
+from linguad.net.websocket import end_step
 from linguad.nodes.memory import NodeMemory
 from linguad.nodes.serve import Nodes
 from linguad.ops.app import create_ops_app
@@ -261,6 +262,7 @@ class Daemon:
         from linguad.daemon.shared_sessions import SharedSessions
 
         cluster = Cluster(settings, lambda: (len(self.node_sockets), len(self.sessions)))
+        cluster.after_letters(end_step)
         self.shared_nodes = SharedNodes(cluster, self.engine, self.node_sockets)
         self._shared_sessions = SharedSessions(cluster, self.sessions, self.fleet.pairing, self.config)
         return cluster

@@ -151,7 +151,7 @@ class Link:
 
     async def receive(self) -> str | bytes:
         """The next message. Raises LinkClosed at the end."""
-        _end_step()
+        end_step()
         message = await self._lane.message()
         if message is not None:
             return message
@@ -166,7 +166,7 @@ class Link:
 
     async def __anext__(self) -> str | bytes:
         """The next message."""
-        _end_step()
+        end_step()
         message = await self._lane.message()
         if message is not None:
             return message
@@ -413,11 +413,11 @@ class Link:
 
 
 _filled: list[Link] = []
-"""Links that were told something since the last `_end_step`."""
+"""Links that were told something since the last `end_step`."""
 
 
-def _end_step() -> None:
-    """A handler has done with a message: send what it led to before others have their turn.
+def end_step() -> None:
+    """Somebody has done with what came in: send what it led to before others have their turn.
 
     The writers would do it some tasks later, and the peers could begin so much later.
     """

@@ -27,6 +27,17 @@ async def test_letters_come_in_order_with_their_audio(server: RedisServer) -> No
         assert not a.got
 
 
+async def test_what_letters_led_to_may_leave_when_they_are_handled(server: RedisServer) -> None:
+    a, b = Instance("a", server.url), Instance("b", server.url)
+    handled: list[int] = []
+    b.cluster.after_letters(lambda: handled.append(len(b.got)))
+    async with members(a, b):
+        assert a.send(b, "one")
+        await until(lambda: handled == [1])
+        assert a.send(b, "two")
+        await until(lambda: handled == [1, 2])
+
+
 async def test_what_is_handled_is_removed_together(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

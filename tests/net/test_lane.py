@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import socket
+
 import trio
 from hypothesis import example, given
 from hypothesis import strategies as st
 from patience import PATIENCE_S
-from trio.testing import memory_stream_pair
+from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 from wsproto import ConnectionType, WSConnection
 from wsproto.connection import Connection
 from wsproto.events import (
@@ -23,7 +25,7 @@ from wsproto.events import (
 
 from linguad.net.frames import Other, framed, take, take_control
 from linguad.net.peer import Peer
-from linguad.net.websocket import Link, LinkSettings, serve_link
+from linguad.net.websocket import Link, LinkSettings, end_step, serve_link
 
 LONGEST = 70_000
 SETTINGS = LinkSettings(max_message_bytes=LONGEST)
@@ -185,3 +187,27 @@ def test_bytes_that_are_no_text_end_the_connection() -> None:
 
     trio.run(main)
     assert heard == ["good"]
+
+
+def test_what_is_told_leaves_at_the_end_of_the_step() -> None:
+    links: list[Link] = []
+
+    async def listen(link: Link) -> None:
+        links.append(link)
+        await link.receive()
+
+    async def main() -> None:
+        ours, theirs = socket.socketpair()
+        server, client = (trio.SocketStream(trio.socket.from_stdlib_socket(end)) for end in (ours, theirs))
+        with trio.fail_after(PATIENCE_S):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(serve_link, "test", server, Peer("192.0.2.1", 1), SETTINGS, listen)
+                await upgraded(client)
+                await wait_all_tasks_blocked()
+                links[0].send("at once")
+                end_step()
+                # nobody else has had a turn
+                assert theirs.recv(100) == framed("at once")
+                await client.aclose()
+
+    trio.run(main)
