@@ -120,7 +120,8 @@ class Inbox:
             envelope = Envelope.read(entry.fields)
         except WireError as error:
             envelope = _unreadable(entry)
-            return Handled(entry.id, "", 0, self._dead.command(envelope, str(error), deliveries), True)
+            unread = self._dead.command(envelope, str(error), deliveries)
+            return Handled(entry.id, "", 0, unread, hurry=True)
         problem = self._bus.receive(envelope, deliveries=deliveries)
         burial = self._dead.command(envelope, problem, deliveries) if problem else None
         hurry = bool(problem) or self._bus.outlives(envelope.kind)
